@@ -1,0 +1,3 @@
+//! The `parkwarden` command.
+
+fn main() {}

@@ -1,0 +1,54 @@
+//! The one door to a target's memory: a live process, a saved image and a test image all are [`Memory`].
+//!
+//! Deliberately absent: writing. Nothing in parkwarden can change a target's memory.
+
+/// Reads a target's memory.
+pub trait Memory {
+    /// Fills `buf` from `address`, all of it or none.
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// Serves many reads at once, which costs a live process far fewer system calls. Requests that cannot be served
+    /// get `ok == false` and an undefined buffer; the others are not affected.
+    fn read_many(&self, requests: &mut [Request<'_>]) {
+        for request in requests {
+            request.ok = self.read(request.address, request.buf).is_ok();
+        }
+    }
+
+    /// Reads a 64-bit little-endian word.
+    fn read_u64(&self, address: u64) -> Result<u64, Fault> {
+        let mut word = [0; 8];
+        self.read(address, &mut word)?;
+        Ok(u64::from_le_bytes(word))
+    }
+}
+
+/// One read of [`Memory::read_many`].
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Where to read from.
+    pub address: u64,
+    /// Where to put it, and how much.
+    pub buf: &'a mut [u8],
+    /// Whether `buf` was filled.
+    pub ok: bool,
+}
+
+/// A read that could not be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No readable memory there.
+    #[error("address {address:#x} is not readable ({len} bytes)")]
+    Unmapped {
+        /// First byte asked for.
+        address: u64,
+        /// How many bytes.
+        len: usize,
+    },
+    /// The process is gone.
+    #[error("the process has exited")]
+    Gone,
+    /// The kernel does not let this user read that process.
+    #[error("no permission to read the process's memory: run as root, or with CAP_SYS_PTRACE")]
+    Denied,
+}

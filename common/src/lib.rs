@@ -1,0 +1,11 @@
+//! What the BPF programs and the agent must agree on byte for byte: the records of the ring buffer, the attach
+//! cookie that configures a probe, and the counters.
+//!
+//! Deliberately absent: anything that needs `std`, the Go runtime's field offsets (they travel in the cookie), and
+//! the meaning of events (that is the agent's `registry`).
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod cookie;
+pub mod counters;
+pub mod record;

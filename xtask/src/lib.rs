@@ -1,0 +1,1 @@
+//! What xtask's commands and the integration tests share.
