@@ -1,1 +1,214 @@
-//! (being written)
+//! Where the Go runtime keeps its fields: struct layouts, whatever they came from (the binary's DWARF, or the table
+//! generated from the toolchains), and the typed view of them that the rest of parkwarden uses.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a layout came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayoutSource {
+    /// The target's own debug information.
+    Dwarf,
+    /// The table generated from the Go toolchains by `cargo xtask layouts`.
+    Table,
+}
+
+/// One field of a struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Field {
+    /// Bytes from the start of the struct.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+}
+
+/// One struct of package runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StructLayout {
+    /// Size in bytes.
+    pub size: u32,
+    /// By name. Fields of embedded or nested structs that parkwarden needs are named by their path (`sched.sp`).
+    pub fields: BTreeMap<String, Field>,
+}
+
+/// Structs by full name (`runtime.g`).
+pub type Structs = BTreeMap<String, StructLayout>;
+
+/// A layout that lacks what parkwarden needs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// The struct is not described.
+    #[error("no layout of {0}")]
+    NoStruct(&'static str),
+    /// The struct is described, the field is not in it.
+    #[error("{structure} has no field {field}")]
+    NoField {
+        /// Struct.
+        structure: &'static str,
+        /// Field.
+        field: &'static str,
+    },
+    /// The field's size is not what every known version has.
+    #[error("{structure}.{field} is {found} bytes, expected {expected}")]
+    Size {
+        /// Struct.
+        structure: &'static str,
+        /// Field.
+        field: &'static str,
+        /// As described.
+        found: u32,
+        /// As known.
+        expected: u32,
+    },
+    /// The field lies outside its struct.
+    #[error("{structure}.{field} at {offset} lies outside the struct's {size} bytes")]
+    Outside {
+        /// Struct.
+        structure: &'static str,
+        /// Field.
+        field: &'static str,
+        /// As described.
+        offset: u32,
+        /// Of the struct.
+        size: u32,
+    },
+}
+
+/// Offsets in `runtime.g` (`src/runtime/runtime2.go`), in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GLayout {
+    /// Size of the struct.
+    pub size: u32,
+    /// `stack.lo`
+    pub stack_lo: u32,
+    /// `stack.hi`
+    pub stack_hi: u32,
+    /// `m`
+    pub m: u32,
+    /// `sched.sp`
+    pub sched_sp: u32,
+    /// `sched.pc`
+    pub sched_pc: u32,
+    /// `sched.bp`
+    pub sched_bp: u32,
+    /// `syscallsp`
+    pub syscallsp: u32,
+    /// `syscallpc`
+    pub syscallpc: u32,
+    /// `atomicstatus`, 4 bytes
+    pub atomicstatus: u32,
+    /// `goid`
+    pub goid: u32,
+    /// `waitsince`, nanoseconds of `nanotime`
+    pub waitsince: u32,
+    /// `waitreason`, 1 byte
+    pub waitreason: u32,
+    /// `parentGoid`; Go 1.21 and later
+    pub parent_goid: Option<u32>,
+    /// `gopc`
+    pub gopc: u32,
+    /// `startpc`
+    pub startpc: u32,
+    /// `waiting`: the list of sudogs
+    pub waiting: u32,
+}
+
+/// Offsets in `runtime.m`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MLayout {
+    /// `g0`
+    pub g0: u32,
+    /// `curg`
+    pub curg: u32,
+}
+
+/// The layouts that watching needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeLayout {
+    /// `runtime.g`
+    pub g: GLayout,
+    /// `runtime.m`
+    pub m: MLayout,
+}
+
+/// The structs and fields to look for, with the size each field must have where it is read by size; 0 means any.
+/// A source of layouts describes at least these.
+pub const WANTED: &[(&str, &[(&str, u32)])] = &[
+    (
+        "runtime.g",
+        &[
+            ("stack.lo", 8),
+            ("stack.hi", 8),
+            ("m", 8),
+            ("sched.sp", 8),
+            ("sched.pc", 8),
+            ("sched.bp", 8),
+            ("syscallsp", 8),
+            ("syscallpc", 8),
+            ("atomicstatus", 4),
+            ("goid", 8),
+            ("waitsince", 8),
+            ("waitreason", 1),
+            ("parentGoid", 8),
+            ("gopc", 8),
+            ("startpc", 8),
+            ("waiting", 8),
+        ],
+    ),
+    ("runtime.m", &[("g0", 8), ("curg", 8)]),
+    ("runtime.moduledata", &[("text", 8), ("etext", 8), ("gofunc", 8), ("next", 8)]),
+];
+
+impl RuntimeLayout {
+    /// The typed view of `structs`.
+    pub fn from_structs(structs: &Structs) -> Result<Self, LayoutError> {
+        let g = |field| offset(structs, "runtime.g", field);
+        let m = |field| offset(structs, "runtime.m", field);
+        Ok(Self {
+            g: GLayout {
+                size: structs.get("runtime.g").ok_or(LayoutError::NoStruct("runtime.g"))?.size,
+                stack_lo: g("stack.lo")?,
+                stack_hi: g("stack.hi")?,
+                m: g("m")?,
+                sched_sp: g("sched.sp")?,
+                sched_pc: g("sched.pc")?,
+                sched_bp: g("sched.bp")?,
+                syscallsp: g("syscallsp")?,
+                syscallpc: g("syscallpc")?,
+                atomicstatus: g("atomicstatus")?,
+                goid: g("goid")?,
+                waitsince: g("waitsince")?,
+                waitreason: g("waitreason")?,
+                parent_goid: match g("parentGoid") {
+                    Ok(offset) => Some(offset),
+                    Err(LayoutError::NoField { .. }) => None,
+                    Err(other) => return Err(other),
+                },
+                gopc: g("gopc")?,
+                startpc: g("startpc")?,
+                waiting: g("waiting")?,
+            },
+            m: MLayout { g0: m("g0")?, curg: m("curg")? },
+        })
+    }
+}
+
+/// The offset of a wanted field, with its size and bounds checked.
+pub fn offset(structs: &Structs, structure: &'static str, field: &'static str) -> Result<u32, LayoutError> {
+    let layout = structs.get(structure).ok_or(LayoutError::NoStruct(structure))?;
+    let found = *layout.fields.get(field).ok_or(LayoutError::NoField { structure, field })?;
+    let expected = WANTED
+        .iter()
+        .find(|(name, _)| *name == structure)
+        .and_then(|(_, fields)| fields.iter().find(|(name, _)| *name == field))
+        .map_or(0, |(_, size)| *size);
+    if expected != 0 && found.size != expected {
+        return Err(LayoutError::Size { structure, field, found: found.size, expected });
+    }
+    match found.offset.checked_add(found.size) {
+        Some(end) if end <= layout.size => Ok(found.offset),
+        _ => Err(LayoutError::Outside { structure, field, offset: found.offset, size: layout.size }),
+    }
+}
