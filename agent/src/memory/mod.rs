@@ -2,17 +2,31 @@
 //!
 //! Deliberately absent: writing. Nothing in parkwarden can change a target's memory.
 
+pub mod census;
+pub mod image;
+pub mod process;
+pub mod stacks;
+pub mod unwind;
+
+pub use stacks::{StackId, StackTable};
+
 /// Reads a target's memory.
 pub trait Memory {
     /// Fills `buf` from `address`, all of it or none.
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault>;
 
     /// Serves many reads at once, which costs a live process far fewer system calls. Requests that cannot be served
-    /// get `ok == false` and an undefined buffer; the others are not affected.
-    fn read_many(&self, requests: &mut [Request<'_>]) {
+    /// get `ok == false` and an undefined buffer; the others are not affected. Fails as a whole only when nothing can
+    /// be read any more.
+    fn read_many(&self, requests: &mut [Request<'_>]) -> Result<(), Fault> {
         for request in requests {
-            request.ok = self.read(request.address, request.buf).is_ok();
+            match self.read(request.address, request.buf) {
+                Ok(()) => request.ok = true,
+                Err(Fault::Unmapped { .. }) => request.ok = false,
+                Err(fatal) => return Err(fatal),
+            }
         }
+        Ok(())
     }
 
     /// Reads a 64-bit little-endian word.
@@ -51,4 +65,10 @@ pub enum Fault {
     /// The kernel does not let this user read that process.
     #[error("no permission to read the process's memory: run as root, or with CAP_SYS_PTRACE")]
     Denied,
+}
+
+/// The 64-bit word at `offset` of bytes that were read, if it is all there.
+pub(crate) fn word_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    let end = offset.checked_add(8)?;
+    Some(u64::from_le_bytes(bytes.get(offset..end)?.try_into().ok()?))
 }

@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::WatchConfig;
+
+/// Sees goroutine leaks of running Go programs from outside the process.
+///
+/// Nothing in the target changes: no import, no endpoint, no restart. parkwarden attaches uprobes to the Go runtime of
+/// the running process, reads its goroutines' state from its memory, and names the `go` statements whose goroutines
+/// stay parked.
+#[derive(Debug, Parser)]
+#[command(name = "parkwarden", version, max_term_width = 100)]
+pub struct Cli {
+    /// Log more to stderr: -v what parkwarden does, -vv also what its BPF programs say.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch a running Go program and report the goroutines that stay parked.
+    Watch(WatchArgs),
+    /// Check whether this host can run parkwarden, and say what is missing.
+    Doctor(DoctorArgs),
+}
+
+/// Exit statuses, for `--help`; [`crate::exit`] has the numbers.
+const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 3 a leak was found and --fail-on-leak \
+                         was given; 4 the target cannot be watched.";
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct WatchArgs {
+    /// The process to watch. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID", required_unless_present = "replay", conflicts_with = "replay")]
+    pub pid: Option<u32>,
+
+    /// Report goroutines parked longer than this.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().threshold.into())]
+    pub threshold: humantime::Duration,
+
+    /// How long to watch; 0s means until Ctrl-C or the target's end.
+    #[arg(long = "for", value_name = "TIME", default_value_t = WatchConfig::default().duration.into())]
+    pub duration: humantime::Duration,
+
+    /// Time between two looks at all goroutines, and between two reports on a terminal.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().interval.into())]
+    pub interval: humantime::Duration,
+
+    /// How to print the report: text is refreshed on a terminal, json is one document at the end.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 3 if a group behaves like a leak.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+
+    /// Save everything that is seen to FILE, for --replay.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub save: Option<PathBuf>,
+
+    /// Report from a file written by --save, without root and without the target.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+
+    /// Size of the ring buffer between the kernel and parkwarden, in KiB (rounded up to a power of two).
+    #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
+          value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
+    pub ring: u32,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 `watch` can work here; 1 it cannot.")]
+pub struct DoctorArgs {
+    /// How to print the checks.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How to print a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl WatchArgs {
+    /// The settings these arguments ask for.
+    pub fn config(&self, bpf_log: bool) -> WatchConfig {
+        WatchConfig {
+            threshold: self.threshold.into(),
+            duration: self.duration.into(),
+            // An interval of zero would read the target without a pause.
+            interval: Duration::from(self.interval).max(MIN_INTERVAL),
+            ring_bytes: self.ring.saturating_mul(1024),
+            save: self.save.clone(),
+            bpf_log,
+        }
+    }
+}
+
+/// Shortest time between two censuses.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_config() {
+        let cli = Cli::try_parse_from(["parkwarden", "watch", "--pid", "7"]).expect("valid");
+        let Command::Watch(args) = cli.command else { panic!("watch expected") };
+        assert_eq!(args.config(false), WatchConfig::default());
+    }
+
+    #[test]
+    fn a_pid_or_a_replay_is_needed_but_not_both() {
+        assert!(Cli::try_parse_from(["parkwarden", "watch"]).is_err());
+        assert!(Cli::try_parse_from(["parkwarden", "watch", "--pid", "7", "--replay", "f"]).is_err());
+        assert!(Cli::try_parse_from(["parkwarden", "watch", "--replay", "f"]).is_ok());
+    }
+}

@@ -1,0 +1,280 @@
+//! A census: every goroutine of the target, read from `runtime.allgs` at one moment, without stopping it.
+//!
+//! The runtime may change a `g` while it is read, so a census is a hint that events and a second look confirm (see
+//! `registry` and [`super::unwind`]). Deliberately absent: trust. The list and everything in it is the target's word:
+//! lengths are checked and capped, and a pointer that cannot be read is counted, not followed.
+
+use hashbrown::HashSet;
+use serde::{Deserialize, Serialize};
+
+use super::{Fault, Memory, Request, word_at};
+use crate::golang::layout::GLayout;
+
+/// Goroutines a census reads at most; `allgs` keeps dead ones too.
+pub const MAX_GOROUTINES: u64 = 4_000_000;
+
+/// `g`s read with one system call.
+const BATCH: usize = 1024;
+
+/// The bit the garbage collector adds to a status while it scans the stack (`_Gscan`).
+const SCAN: u32 = 0x1000;
+
+/// A goroutine's status (`src/runtime/runtime2.go`), without the scan bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Status {
+    /// `_Gidle`: just allocated.
+    #[default]
+    Idle,
+    /// `_Grunnable`
+    Runnable,
+    /// `_Grunning`
+    Running,
+    /// `_Gsyscall`
+    Syscall,
+    /// `_Gwaiting`
+    Waiting,
+    /// `_Gdead`, and `_Gdeadextra` of Go 1.26 and later.
+    Dead,
+    /// `_Gcopystack`
+    Copystack,
+    /// `_Gpreempted`
+    Preempted,
+    /// `_Gleaked`: the runtime itself found it leaked (Go 1.26 and later).
+    Leaked,
+    /// A number no known version has.
+    Unknown(u32),
+}
+
+impl From<u32> for Status {
+    fn from(word: u32) -> Self {
+        match word & !SCAN {
+            0 => Self::Idle,
+            1 => Self::Runnable,
+            2 => Self::Running,
+            3 => Self::Syscall,
+            4 => Self::Waiting,
+            6 | 11 => Self::Dead,
+            8 => Self::Copystack,
+            9 => Self::Preempted,
+            10 => Self::Leaked,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+impl Status {
+    /// Whether the goroutine is parked.
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::Waiting | Self::Leaked)
+    }
+
+    /// The word users see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Runnable => "runnable",
+            Self::Running => "running",
+            Self::Syscall => "syscall",
+            Self::Waiting => "waiting",
+            Self::Dead => "dead",
+            Self::Copystack => "copystack",
+            Self::Preempted => "preempted",
+            Self::Leaked => "leaked",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+/// One goroutine as it was read. Addresses are the target's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goroutine {
+    /// Of its `g`.
+    pub address: u64,
+    /// `g.goid`
+    pub goid: u64,
+    /// `g.atomicstatus`
+    pub status: Status,
+    /// `g.waitreason`: meaningful while waiting.
+    pub wait_reason: u8,
+    /// `g.parentGoid`; 0 before Go 1.21.
+    pub parent_goid: u64,
+    /// `g.gopc`
+    pub creation_pc: u64,
+    /// `g.startpc`
+    pub start_pc: u64,
+    /// `g.waitsince`, set by the garbage collector when it finds the goroutine waiting: `CLOCK_MONOTONIC` nanoseconds.
+    pub wait_since_ns: Option<u64>,
+    /// `g.stack.lo`
+    pub stack_lo: u64,
+    /// `g.stack.hi`
+    pub stack_hi: u64,
+    /// `g.sched.sp`
+    pub sp: u64,
+    /// `g.sched.pc`
+    pub pc: u64,
+    /// `g.sched.bp`
+    pub bp: u64,
+}
+
+/// All goroutines at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// When reading began, `CLOCK_MONOTONIC` nanoseconds.
+    pub started_ns: u64,
+    /// When it ended.
+    pub finished_ns: u64,
+    /// Those that are neither dead nor just being made.
+    pub goroutines: Vec<Goroutine>,
+    /// Dead ones, whose `g` waits to be used again.
+    pub dead: u64,
+    /// Those that could not be read.
+    pub unreadable: u64,
+    /// Whether there were more than [`MAX_GOROUTINES`].
+    pub truncated: bool,
+}
+
+/// Why there is no census.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CensusError {
+    /// The list itself cannot be read.
+    #[error("runtime.allgs is not readable: {0}")]
+    Fault(#[from] Fault),
+    /// The list is not a slice.
+    #[error("runtime.allgs at {address:#x} is not a slice of goroutines: {reason}")]
+    Malformed {
+        /// Where it should be.
+        address: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads censuses of one target.
+#[derive(Clone, Debug)]
+pub struct CensusReader {
+    layout: GLayout,
+    allgs: u64,
+    /// The part of a `g` that is read.
+    from: u32,
+    len: usize,
+}
+
+impl CensusReader {
+    /// A reader for a target whose slice `runtime.allgs` is at `allgs`.
+    pub fn new(layout: GLayout, allgs: u64) -> Self {
+        let g = &layout;
+        let words = [
+            g.stack_lo, g.stack_hi, g.sched_sp, g.sched_pc, g.sched_bp, g.goid, g.waitsince, g.gopc, g.startpc,
+            g.atomicstatus, g.waitreason,
+        ];
+        let ends = words.iter().chain(&g.parent_goid).map(|offset| offset.saturating_add(8));
+        let from = words.iter().chain(&g.parent_goid).copied().min().unwrap_or(0);
+        let end = ends.max().unwrap_or(0).min(g.size);
+        Self { layout, allgs, from, len: end.saturating_sub(from) as usize }
+    }
+
+    /// Reads all goroutines. `now` is `CLOCK_MONOTONIC` in nanoseconds.
+    pub fn read(&self, memory: &dyn Memory, now: impl Fn() -> u64) -> Result<Census, CensusError> {
+        let mut census = Census { started_ns: now(), ..Census::default() };
+        let addresses = self.addresses(memory, &mut census)?;
+        let mut seen = HashSet::with_capacity(addresses.len());
+        for batch in addresses.chunks(BATCH) {
+            for read in self.read_batch(memory, batch)? {
+                match read {
+                    None => census.unreadable += 1,
+                    Some(g) if matches!(g.status, Status::Dead | Status::Idle) => census.dead += 1,
+                    // A goroutine is in the list once; a list that says otherwise is damaged or hostile.
+                    Some(g) if g.goid == 0 || !seen.insert(g.goid) => census.unreadable += 1,
+                    Some(g) => census.goroutines.push(g),
+                }
+            }
+        }
+        census.finished_ns = now();
+        Ok(census)
+    }
+
+    /// Reads goroutines again by their addresses; `None` for each that cannot be read.
+    pub fn reread(&self, memory: &dyn Memory, addresses: &[u64]) -> Result<Vec<Option<Goroutine>>, Fault> {
+        let mut goroutines = Vec::with_capacity(addresses.len());
+        for batch in addresses.chunks(BATCH) {
+            goroutines.extend(self.read_batch(memory, batch)?);
+        }
+        Ok(goroutines)
+    }
+
+    /// The pointers of `allgs`. The list only grows, and when it is moved its old entries are moved with it: with the
+    /// length read before the pointer, the pointer always leads to at least that many entries.
+    fn addresses(&self, memory: &dyn Memory, census: &mut Census) -> Result<Vec<u64>, CensusError> {
+        let malformed = |reason: String| CensusError::Malformed { address: self.allgs, reason };
+        let field = |offset: u64| -> Result<u64, CensusError> {
+            Ok(memory.read_u64(self.allgs.checked_add(offset).ok_or_else(|| malformed("out of range".into()))?)?)
+        };
+        let len = field(8)?;
+        let pointer = field(0)?;
+        let capacity = field(16)?;
+        if len == 0 || len > capacity {
+            return Err(malformed(format!("length {len}, capacity {capacity}")));
+        }
+        if pointer == 0 || pointer % 8 != 0 {
+            return Err(malformed(format!("its array is at {pointer:#x}")));
+        }
+        census.truncated = len > MAX_GOROUTINES;
+        let count = len.min(MAX_GOROUTINES) as usize;
+        let mut addresses = Vec::new();
+        // Piece by piece, so that a length that is a lie fails before it allocates.
+        let mut piece = vec![0u8; 64 << 10];
+        while addresses.len() < count {
+            let bytes = ((count - addresses.len()) * 8).min(piece.len());
+            let offset = addresses.len() as u64 * 8;
+            let from = pointer.checked_add(offset).ok_or_else(|| malformed("out of range".into()))?;
+            memory.read(from, &mut piece[..bytes])?;
+            addresses.extend(piece[..bytes].as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)));
+        }
+        Ok(addresses)
+    }
+
+    fn read_batch(&self, memory: &dyn Memory, addresses: &[u64]) -> Result<Vec<Option<Goroutine>>, Fault> {
+        let mut bytes = vec![0u8; addresses.len() * self.len];
+        let mut requests: Vec<Request<'_>> = bytes
+            .chunks_mut(self.len.max(1))
+            .zip(addresses)
+            .map(|(buf, address)| Request { address: address.saturating_add(u64::from(self.from)), buf, ok: false })
+            .collect();
+        memory.read_many(&mut requests)?;
+        Ok(requests
+            .iter()
+            .zip(addresses)
+            .map(|(request, address)| if request.ok { self.decode(*address, request.buf) } else { None })
+            .collect())
+    }
+
+    fn decode(&self, address: u64, bytes: &[u8]) -> Option<Goroutine> {
+        let layout = &self.layout;
+        let at = |offset: u32| Some(offset.checked_sub(self.from)? as usize);
+        let word = |offset: u32| word_at(bytes, at(offset)?);
+        let status = at(layout.atomicstatus)?;
+        let status = u32::from_le_bytes(bytes.get(status..status.checked_add(4)?)?.try_into().ok()?);
+        Some(Goroutine {
+            address,
+            goid: word(layout.goid)?,
+            status: Status::from(status),
+            wait_reason: *bytes.get(at(layout.waitreason)?)?,
+            parent_goid: match layout.parent_goid {
+                Some(offset) => word(offset)?,
+                None => 0,
+            },
+            creation_pc: word(layout.gopc)?,
+            start_pc: word(layout.startpc)?,
+            wait_since_ns: Some(word(layout.waitsince)?).filter(|since| *since != 0),
+            stack_lo: word(layout.stack_lo)?,
+            stack_hi: word(layout.stack_hi)?,
+            sp: word(layout.sched_sp)?,
+            pc: word(layout.sched_pc)?,
+            bp: word(layout.sched_bp)?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "census_tests.rs"]
+pub(crate) mod tests;

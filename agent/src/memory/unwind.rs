@@ -1,0 +1,226 @@
+//! Stacks of goroutines that do not run, walked from memory with the pclntab's stack tables.
+//!
+//! A goroutine that waits left its stack pointer and program counter in `g.sched`. From there each frame's size is in
+//! the pclntab, so the walk needs no frame pointers and no unwind sections. The target runs on meanwhile: a stack
+//! counts only if the `g` is the same before and after it was read.
+//!
+//! Everything read is checked: the stack pointer only moves up within the goroutine's stack, frames are counted.
+
+use hashbrown::HashMap;
+
+use super::census::{CensusReader, Goroutine};
+use super::{Fault, Memory, Request, StackId, StackTable, word_at};
+use crate::golang::Arch;
+
+/// Frames of one stack; deeper ones are cut, as the innermost tell where it waits.
+pub const MAX_FRAMES: usize = 256;
+
+/// Stacks read with one system call.
+const BATCH: usize = 1024;
+
+/// Bytes read of every stack: enough for most goroutines that wait.
+const FIRST_READ: u64 = 1024;
+
+/// Bytes read of a stack at most, in steps that grow fourfold.
+const MAX_READ: u64 = 256 << 10;
+
+/// Addresses whose frame is remembered.
+const MAX_CACHED: usize = 1 << 18;
+
+/// What the walk needs to know of the function at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameShape {
+    /// How far the stack pointer is below its value at the function's entry, in bytes.
+    pub sp_delta: u64,
+    /// Whether this is the outermost function of a goroutine (`runtime.goexit`).
+    pub outermost: bool,
+}
+
+/// The stack tables of a program, at the addresses where it runs.
+pub trait StackTables {
+    /// The frame of the instruction at `pc`; `None` where there is no Go function or no table.
+    fn shape(&self, pc: u64) -> Option<FrameShape>;
+}
+
+/// Why a stack is not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cut {
+    /// No Go function there.
+    #[error("no Go function at {0:#x}")]
+    UnknownCode(u64),
+    /// The stack pointer leaves the stack.
+    #[error("the stack pointer {0:#x} is outside the goroutine's stack")]
+    OutOfStack(u64),
+    /// The stack cannot be read, or not that much of it.
+    #[error("the stack at {0:#x} cannot be read")]
+    Unreadable(u64),
+    /// More than [`MAX_FRAMES`].
+    #[error("more than {MAX_FRAMES} frames")]
+    TooDeep,
+}
+
+/// What became of the stacks of many goroutines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwound {
+    /// For each goroutine its stack, if it could be read while the goroutine stood still.
+    pub stacks: Vec<Option<StackId>>,
+    /// Goroutines that moved while they were read.
+    pub moved: u64,
+    /// Stacks of which only the inner part is known.
+    pub cut: u64,
+    /// Stacks of which nothing is known, or for which the table had no room.
+    pub unknown: u64,
+}
+
+/// Walks stacks of one program.
+#[derive(Debug)]
+pub struct Unwinder {
+    arch: Arch,
+    shapes: HashMap<u64, Option<FrameShape>>,
+}
+
+impl Unwinder {
+    /// An unwinder for a program of this architecture.
+    pub fn new(arch: Arch) -> Self {
+        Self { arch, shapes: HashMap::new() }
+    }
+
+    /// Walks the stacks of goroutines as they were just read. Fails only when the process cannot be read any more.
+    pub fn unwind(
+        &mut self,
+        memory: &dyn Memory,
+        tables: &dyn StackTables,
+        reader: &CensusReader,
+        goroutines: &[Goroutine],
+        table: &mut StackTable,
+    ) -> Result<Unwound, Fault> {
+        let mut unwound = Unwound { stacks: Vec::with_capacity(goroutines.len()), ..Unwound::default() };
+        let mut pcs = Vec::with_capacity(MAX_FRAMES);
+        for batch in goroutines.chunks(BATCH) {
+            let tops = read_tops(memory, batch)?;
+            let mut read = Vec::with_capacity(batch.len());
+            for (goroutine, top) in batch.iter().zip(tops) {
+                pcs.clear();
+                let cut = match top {
+                    Some(top) => self.walk(memory, tables, goroutine, top, &mut pcs),
+                    None => Some(Cut::Unreadable(goroutine.sp)),
+                };
+                unwound.cut += u64::from(cut.is_some() && !pcs.is_empty());
+                read.push(if pcs.is_empty() { None } else { table.intern(&pcs) });
+            }
+            // Only now, after the whole batch, is it known who stood still.
+            let addresses: Vec<u64> = batch.iter().map(|g| g.address).collect();
+            for ((before, after), stack) in batch.iter().zip(reader.reread(memory, &addresses)?).zip(read) {
+                let still = after.is_some_and(|after| stands_still(before, &after));
+                unwound.moved += u64::from(!still);
+                unwound.unknown += u64::from(still && stack.is_none());
+                unwound.stacks.push(stack.filter(|_| still));
+            }
+        }
+        Ok(unwound)
+    }
+
+    /// Collects the addresses of one stack, innermost first, the return addresses as they stand.
+    fn walk(
+        &mut self,
+        memory: &dyn Memory,
+        tables: &dyn StackTables,
+        goroutine: &Goroutine,
+        top: Vec<u8>,
+        pcs: &mut Vec<u64>,
+    ) -> Option<Cut> {
+        let mut window = Window { base: goroutine.sp, hi: goroutine.stack_hi, bytes: top };
+        let (mut pc, mut sp) = (goroutine.pc, goroutine.sp);
+        loop {
+            let Some(shape) = self.shape(tables, pc) else { return Some(Cut::UnknownCode(pc)) };
+            if shape.outermost {
+                return None;
+            }
+            if pcs.len() == MAX_FRAMES {
+                return Some(Cut::TooDeep);
+            }
+            pcs.push(pc);
+            // amd64: the call pushed the return address above the frame. arm64: the frame's lowest word holds the
+            // link register; a function without a frame has it in a register that a parked goroutine does not keep.
+            let (slot, next) = match self.arch {
+                Arch::Amd64 => {
+                    let slot = sp.saturating_add(shape.sp_delta);
+                    (slot, slot.saturating_add(8))
+                }
+                Arch::Arm64 => (sp, sp.saturating_add(shape.sp_delta)),
+            };
+            if next <= sp || next > goroutine.stack_hi || slot < goroutine.stack_lo {
+                return Some(Cut::OutOfStack(next));
+            }
+            let Some(caller) = window.word(memory, slot) else { return Some(Cut::Unreadable(slot)) };
+            (pc, sp) = (caller, next);
+        }
+    }
+
+    fn shape(&mut self, tables: &dyn StackTables, pc: u64) -> Option<FrameShape> {
+        if self.shapes.len() >= MAX_CACHED {
+            self.shapes.clear();
+        }
+        *self.shapes.entry(pc).or_insert_with(|| tables.shape(pc))
+    }
+}
+
+/// Whether nothing the stack depends on changed.
+fn stands_still(before: &Goroutine, after: &Goroutine) -> bool {
+    (before.goid, before.status, before.wait_reason, before.sp, before.pc, before.stack_hi)
+        == (after.goid, after.status, after.wait_reason, after.sp, after.pc, after.stack_hi)
+}
+
+/// The innermost part of each stack; `None` where its bounds make no sense or it cannot be read.
+fn read_tops(memory: &dyn Memory, goroutines: &[Goroutine]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+    let mut tops: Vec<Vec<u8>> = goroutines
+        .iter()
+        .map(|g| {
+            let believable = g.stack_lo <= g.sp && g.sp < g.stack_hi;
+            let len = if believable { (g.stack_hi - g.sp).min(FIRST_READ) } else { 0 };
+            vec![0; len as usize]
+        })
+        .collect();
+    let mut requests: Vec<Request<'_>> = tops
+        .iter_mut()
+        .zip(goroutines)
+        .filter(|(top, _)| !top.is_empty())
+        .map(|(buf, g)| Request { address: g.sp, buf, ok: false })
+        .collect();
+    memory.read_many(&mut requests)?;
+    let mut served = requests.iter().map(|request| request.ok).collect::<Vec<_>>().into_iter();
+    Ok(tops
+        .into_iter()
+        .map(|top| if top.is_empty() || !served.next().unwrap_or(false) { None } else { Some(top) })
+        .collect())
+}
+
+/// The part of a stack that has been read, which grows as the walk goes on.
+struct Window {
+    base: u64,
+    hi: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    fn word(&mut self, memory: &dyn Memory, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.checked_sub(self.base)?).ok()?;
+        loop {
+            if let Some(word) = word_at(&self.bytes, offset) {
+                return Some(word);
+            }
+            let have = self.bytes.len() as u64;
+            let all = self.hi.saturating_sub(self.base).min(MAX_READ);
+            if have >= all {
+                return None;
+            }
+            let len = have.saturating_mul(4).min(all);
+            self.bytes.resize(len as usize, 0);
+            memory.read(self.base.checked_add(have)?, &mut self.bytes[have as usize..]).ok()?;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "unwind_tests.rs"]
+mod tests;

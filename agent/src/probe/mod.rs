@@ -1,0 +1,12 @@
+//! The kernel side: loading the BPF object, attaching its programs to a target, and reading what they send.
+//!
+//! The only module that knows aya. An [`Attachment`] is RAII: dropping it removes the probes, and so does the death of
+//! this process, however it dies, because the kernel closes the links with it.
+
+mod attach;
+mod load;
+mod stream;
+
+pub use attach::{Attachment, AttachError};
+pub use load::{LoadError, Options, Prober};
+pub use stream::EventStream;

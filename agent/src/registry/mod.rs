@@ -1,0 +1,256 @@
+//! The goroutines of one target: what each does, since when, and which `go` statement made it.
+//!
+//! Two sources feed it. Events are exact but can be lost, and do not tell of wake-ups by the network poller; a census
+//! reads every goroutine's state but only at one moment. The registry reconciles them: events newer than a census win,
+//! everything else the census decides.
+//!
+//! Pure: no clock, no I/O. Times are `CLOCK_MONOTONIC` nanoseconds of the target's host.
+
+mod census;
+#[cfg(test)]
+mod tests;
+
+use hashbrown::HashMap;
+use parkwarden_common::record::{Event, What};
+use serde::{Deserialize, Serialize};
+
+pub use census::Reconciled;
+
+/// Index of a [`Site`].
+pub type SiteId = u32;
+
+/// A `go` statement together with the function it starts, and how many goroutines it made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Return address of the call to `runtime.newproc`; 0 when unknown.
+    pub creation_pc: u64,
+    /// Entry of the start function; 0 when unknown.
+    pub start_pc: u64,
+    /// Goroutines created since the watch began, by events.
+    pub created: u64,
+    /// Goroutines of this site that exited since the watch began, by events.
+    pub exited: u64,
+}
+
+/// Whether a goroutine can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Running, runnable or in a system call.
+    Active,
+    /// In `gopark`, with the runtime's wait reason number.
+    Parked(u8),
+}
+
+/// What is known of one goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goroutine {
+    /// Its last event, or the census that corrected it.
+    pub updated_ns: u64,
+    /// When it entered its state; a lower bound for its age if `exact` is not set.
+    pub since_ns: u64,
+    /// When it was created, if that was seen.
+    pub created_ns: Option<std::num::NonZeroU64>,
+    /// Where it was created.
+    pub site: SiteId,
+    /// What it does.
+    pub state: State,
+    /// Whether `since_ns` is the very moment, from an event; else the goroutine was there before.
+    pub exact: bool,
+}
+
+/// Events seen, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// `go` statements executed.
+    pub created: u64,
+    /// Calls to `gopark`.
+    pub parked: u64,
+    /// Calls to `ready`.
+    pub readied: u64,
+    /// Goroutines that ended.
+    pub exited: u64,
+}
+
+/// Disagreements between events and what was known; each is a loss that reconciliation repaired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anomalies {
+    /// Events of goroutines that neither an event nor a census had shown before.
+    pub unknown_goroutine: u64,
+    /// A goid was created again without having exited.
+    pub created_twice: u64,
+    /// Goroutines gone without an exit event (coroutines end so, and so do lost events look).
+    pub vanished: u64,
+    /// Wake-ups no event told of, found by a census (the network poller wakes goroutines so).
+    pub silent_wakeups: u64,
+    /// Events dropped because the registry was full.
+    pub registry_full: u64,
+}
+
+/// The state machine of all goroutines of one target.
+#[derive(Debug)]
+pub struct Registry {
+    goroutines: HashMap<u64, Goroutine>,
+    sites: Vec<Site>,
+    site_ids: HashMap<(u64, u64), SiteId>,
+    events: EventCounts,
+    anomalies: Anomalies,
+    /// Goids that exited since a census began: it may still show them.
+    exited_during_census: Option<hashbrown::HashSet<u64>>,
+    max_goroutines: usize,
+}
+
+/// Goroutines a registry holds at most; more are counted in [`Anomalies::registry_full`].
+pub const DEFAULT_MAX_GOROUTINES: usize = 4_000_000;
+
+/// Creation sites a registry tells apart at most; a program has as many as `go` statements, a hostile one more.
+const MAX_SITES: usize = 65_536;
+
+/// The site of goroutines whose creation is not known.
+const UNKNOWN_SITE: SiteId = 0;
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_GOROUTINES)
+    }
+}
+
+impl Registry {
+    /// An empty registry that holds at most `max_goroutines`.
+    pub fn new(max_goroutines: usize) -> Self {
+        Self {
+            goroutines: HashMap::new(),
+            sites: vec![Site::default()],
+            site_ids: HashMap::new(),
+            events: EventCounts::default(),
+            anomalies: Anomalies::default(),
+            exited_during_census: None,
+            max_goroutines,
+        }
+    }
+
+    /// Goroutines by goid.
+    pub fn goroutines(&self) -> impl Iterator<Item = (u64, &Goroutine)> {
+        self.goroutines.iter().map(|(goid, goroutine)| (*goid, goroutine))
+    }
+
+    /// One goroutine.
+    pub fn get(&self, goid: u64) -> Option<&Goroutine> {
+        self.goroutines.get(&goid)
+    }
+
+    /// How many goroutines are alive.
+    pub fn len(&self) -> usize {
+        self.goroutines.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.goroutines.is_empty()
+    }
+
+    /// A creation site.
+    pub fn site(&self, id: SiteId) -> Site {
+        self.sites.get(id as usize).copied().unwrap_or_default()
+    }
+
+    /// All creation sites.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Events applied so far.
+    pub fn events(&self) -> EventCounts {
+        self.events
+    }
+
+    /// Disagreements repaired so far.
+    pub fn anomalies(&self) -> Anomalies {
+        self.anomalies
+    }
+
+    /// Applies one event. Events of one goroutine come in the order in which they happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event.what {
+            What::Created { creation_pc, start_pc, .. } => {
+                self.events.created += 1;
+                let site = self.intern_site(creation_pc, start_pc);
+                self.sites[site as usize].created += 1;
+                let fresh = Goroutine {
+                    updated_ns: event.time_ns,
+                    since_ns: event.time_ns,
+                    created_ns: std::num::NonZeroU64::new(event.time_ns),
+                    site,
+                    state: State::Active,
+                    exact: true,
+                };
+                if self.insert(event.goid, fresh).is_some() {
+                    self.anomalies.created_twice += 1;
+                }
+            }
+            What::Parked { wait_reason } => {
+                self.events.parked += 1;
+                self.enter(event, State::Parked(wait_reason));
+            }
+            What::Readied { .. } => {
+                self.events.readied += 1;
+                self.enter(event, State::Active);
+            }
+            What::Exited => {
+                self.events.exited += 1;
+                if let Some(exited) = &mut self.exited_during_census {
+                    exited.insert(event.goid);
+                }
+                match self.goroutines.remove(&event.goid) {
+                    Some(goroutine) => self.sites[goroutine.site as usize].exited += 1,
+                    None => self.anomalies.unknown_goroutine += 1,
+                }
+            }
+        }
+    }
+
+    /// Moves the event's goroutine into `state`.
+    fn enter(&mut self, event: &Event, state: State) {
+        if let Some(goroutine) = self.goroutines.get_mut(&event.goid) {
+            *goroutine = Goroutine {
+                updated_ns: event.time_ns,
+                since_ns: event.time_ns,
+                state,
+                exact: true,
+                ..*goroutine
+            };
+            return;
+        }
+        self.anomalies.unknown_goroutine += 1;
+        let stranger = Goroutine {
+            updated_ns: event.time_ns,
+            since_ns: event.time_ns,
+            created_ns: None,
+            site: UNKNOWN_SITE,
+            state,
+            exact: true,
+        };
+        self.insert(event.goid, stranger);
+    }
+
+    /// Inserts or replaces within the limit; returns what was there.
+    fn insert(&mut self, goid: u64, goroutine: Goroutine) -> Option<Goroutine> {
+        if self.goroutines.len() >= self.max_goroutines && !self.goroutines.contains_key(&goid) {
+            self.anomalies.registry_full += 1;
+            return None;
+        }
+        self.goroutines.insert(goid, goroutine)
+    }
+
+    fn intern_site(&mut self, creation_pc: u64, start_pc: u64) -> SiteId {
+        if let Some(id) = self.site_ids.get(&(creation_pc, start_pc)) {
+            return *id;
+        }
+        if self.sites.len() >= MAX_SITES {
+            return UNKNOWN_SITE;
+        }
+        let id = self.sites.len() as SiteId;
+        self.sites.push(Site { creation_pc, start_pc, ..Site::default() });
+        self.site_ids.insert((creation_pc, start_pc), id);
+        id
+    }
+}

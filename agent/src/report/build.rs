@@ -1,0 +1,214 @@
+//! From a session to its report.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+
+use super::{
+    Goroutines, Group, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span,
+};
+use crate::detect::{self, Suspect};
+use crate::golang::{Frame, is_system_goroutine};
+use crate::memory::census::Status;
+use crate::registry::State;
+use crate::session::{GroupKey, Session};
+
+/// Members of one group.
+#[derive(Default)]
+struct Members {
+    /// Since when each has been parked, and its goid.
+    parked: Vec<(u64, u64)>,
+    waiting: u64,
+    start_pc: u64,
+    /// Members whose parking was not seen: their age is a lower bound.
+    lower_bounds: u64,
+}
+
+impl Report {
+    /// The report of what `session` has seen so far, with goroutines parked longer than `threshold_ns`.
+    pub fn of(session: &Session, threshold_ns: u64) -> Self {
+        let goroutines = count_goroutines(session);
+        let mut groups = groups(session, threshold_ns);
+        groups.sort_by(|a, b| {
+            b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first()))
+        });
+        let parked_over_threshold = groups.iter().map(|group| group.count).sum();
+        Self {
+            schema: SCHEMA,
+            target: session.header().target.clone(),
+            observed: observed(session, threshold_ns),
+            goroutines: Goroutines { parked_over_threshold, ..goroutines },
+            groups,
+        }
+    }
+}
+
+fn observed(session: &Session, threshold_ns: u64) -> Observed {
+    let header = session.header();
+    let registry = session.registry();
+    let kernel = session.probes();
+    let ring_full = kernel.iter().map(|probe| probe.counters.ring_full).sum();
+    let losses = session.losses();
+    let anomalies = registry.anomalies();
+    Observed {
+        seconds: seconds(session.now_ns().saturating_sub(header.started_ns)),
+        mode: if header.probes.is_empty() { Mode::Census } else { Mode::Trace },
+        threshold_seconds: seconds(threshold_ns),
+        ended: session.end().map(|end| end.reason),
+        events: registry.events(),
+        lost: Lost {
+            ring_full,
+            read_fault: kernel.iter().map(|probe| probe.counters.read_fault).sum(),
+            decode_error: losses.decode_error,
+            unknown_goroutine: anomalies.unknown_goroutine,
+            registry_full: anomalies.registry_full,
+            census_read_fault: losses.census_read_fault,
+            stack_moved: losses.stack_moved,
+            groups_dropped: session.groups_dropped(),
+        },
+        anomalies,
+        ring: Ring { size_bytes: header.ring_bytes, fill_max_bytes: session.ring_fill_max(), lost: ring_full },
+        probes: header
+            .probes
+            .iter()
+            .map(|probe| Probe {
+                function: probe.function.clone(),
+                address: format!("{:#x}", probe.address),
+                site_class: probe.site_class,
+                hits: kernel.iter().find(|reading| reading.index == probe.index).map_or(0, |r| r.counters.hits),
+            })
+            .collect(),
+    }
+}
+
+fn count_goroutines(session: &Session) -> Goroutines {
+    let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut live, mut system) = (0, 0);
+    if let Some(taken) = session.latest() {
+        for (goroutine, _) in taken.goroutines() {
+            live += 1;
+            system += u64::from(is_system(session, goroutine.start_pc));
+            *by_state.entry(goroutine.status.word().to_owned()).or_default() += 1;
+        }
+    }
+    let events = session.registry().events();
+    Goroutines {
+        live,
+        system,
+        created: events.created,
+        exited: events.exited,
+        parked_over_threshold: 0,
+        by_state,
+    }
+}
+
+fn is_system(session: &Session, start_pc: u64) -> bool {
+    session.symbols().at(start_pc).last().is_some_and(|frame| is_system_goroutine(&frame.function))
+}
+
+/// Groups of those that have been parked beyond the threshold: by the census, and by no event since.
+fn groups(session: &Session, threshold_ns: u64) -> Vec<Group> {
+    let Some(taken) = session.latest() else { return Vec::new() };
+    let now_ns = session.now_ns();
+    let mut members: HashMap<GroupKey, Members> = HashMap::new();
+    for (goroutine, stack) in taken.goroutines() {
+        let Some(stack) = stack else { continue };
+        if !matches!(goroutine.status, Status::Waiting | Status::Leaked) || is_system(session, goroutine.start_pc) {
+            continue;
+        }
+        let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+        let group = members.entry(key).or_default();
+        group.waiting += 1;
+        group.start_pc = goroutine.start_pc;
+        let Some(known) = session.registry().get(goroutine.goid) else { continue };
+        if known.state != State::Parked(goroutine.wait_reason) || now_ns.saturating_sub(known.since_ns) < threshold_ns
+        {
+            continue;
+        }
+        group.lower_bounds += u64::from(!known.exact);
+        group.parked.push((known.since_ns, goroutine.goid));
+    }
+    members.retain(|_, group| !group.parked.is_empty());
+    let site_counts = site_counts(session);
+    members.into_iter().map(|(key, group)| build_group(session, &key, group, &site_counts, now_ns)).collect()
+}
+
+/// Created and exited by events, for each creation site.
+fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
+    let mut counts: HashMap<u64, (u64, u64)> = HashMap::new();
+    for site in session.registry().sites() {
+        let (created, exited) = counts.entry(site.creation_pc).or_default();
+        *created += site.created;
+        *exited += site.exited;
+    }
+    counts
+}
+
+fn build_group(
+    session: &Session,
+    key: &GroupKey,
+    mut members: Members,
+    site_counts: &HashMap<u64, (u64, u64)>,
+    now_ns: u64,
+) -> Group {
+    members.parked.sort_unstable();
+    let count = members.parked.len() as u64;
+    let (created, exited) = site_counts.get(&key.creation_pc).copied().unwrap_or_default();
+    let none = crate::session::Series::default();
+    let waiting = session.group_series(key).unwrap_or(&none);
+    let suspect = Suspect {
+        over_threshold: count,
+        waiting,
+        live: session.live_series(key.creation_pc).unwrap_or(&none),
+        created,
+        exited,
+    };
+    let (verdict, mut evidence) = detect::judge(&suspect);
+    if members.lower_bounds > 0 {
+        evidence.push(format!(
+            "{} of {count} were parked before they were first seen: their time is a lower bound.",
+            members.lower_bounds
+        ));
+    }
+    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
+    Group {
+        verdict,
+        count,
+        waiting: members.waiting,
+        growth_per_second: waiting.growth_per_second(),
+        wait_reason: wait_reason(session, key.wait_reason),
+        created_by: session.symbols().return_address(key.creation_pc).first().map(Place::of),
+        start_function: session
+            .symbols()
+            .at(members.start_pc)
+            .last()
+            .map_or_else(|| format!("unknown ({:#x})", members.start_pc), |frame| frame.function.clone()),
+        blocked_at: stack.iter().find(|frame| !frame.is_plumbing()).map(Place::of),
+        stack,
+        parked_seconds: Span { min: age(members.parked.last()), max: age(members.parked.first()) },
+        goids: members.parked.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
+        evidence,
+    }
+}
+
+fn wait_reason(session: &Session, number: u8) -> String {
+    session
+        .header()
+        .wait_reasons
+        .get(usize::from(number))
+        .filter(|text| !text.is_empty())
+        .cloned()
+        .unwrap_or_else(|| format!("unknown wait reason {number}"))
+}
+
+impl Place {
+    fn of(frame: &Frame) -> Self {
+        Self { function: frame.function.clone(), file: frame.file.clone(), line: frame.line }
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    // Rounded to the millisecond: more digits are noise to a reader.
+    (ns as f64 / 1e6).round() / 1e3
+}

@@ -1,0 +1,181 @@
+//! What parkwarden tells its user of one target: the document of `watch --format json`, and its text form.
+//!
+//! [`Report::of`] is a pure function of a session, so a replayed session gives the same document.
+
+mod build;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::Verdict;
+use crate::golang::sites::SiteClass;
+use crate::registry::{Anomalies, EventCounts};
+use crate::session::{EndReason, TargetInfo};
+
+pub use text::render;
+
+/// Version of the document's shape; it changes when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// Goids listed for each group; the count tells how many there are.
+pub const MAX_GOIDS: usize = 100;
+
+/// The document. Addresses are hexadecimal strings, durations seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// What was watched.
+    pub target: TargetInfo,
+    /// How it was watched.
+    pub observed: Observed,
+    /// The goroutines at the last census.
+    pub goroutines: Goroutines,
+    /// Goroutines parked beyond the threshold, by creation site, blocking stack and wait reason; largest first.
+    pub groups: Vec<Group>,
+}
+
+/// How the target was watched, and what was lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// How long.
+    pub seconds: f64,
+    /// `trace`: every event of the probes is streamed.
+    pub mode: Mode,
+    /// Parked longer than this counts as long.
+    pub threshold_seconds: f64,
+    /// Why the watch ended, once it has.
+    pub ended: Option<EndReason>,
+    /// Events that reached the agent.
+    pub events: EventCounts,
+    /// Losses by cause.
+    pub lost: Lost,
+    /// Disagreements between events and censuses, repaired.
+    pub anomalies: Anomalies,
+    /// The ring buffer.
+    pub ring: Ring,
+    /// The attached probes.
+    pub probes: Vec<Probe>,
+}
+
+/// Where the goroutines' states come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Every event of the four probes, and censuses.
+    Trace,
+    /// Censuses only.
+    Census,
+}
+
+/// Losses by cause. All zero means that nothing was missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Events the ring buffer had no room for.
+    pub ring_full: u64,
+    /// Events whose goroutine could not be read in the kernel.
+    pub read_fault: u64,
+    /// Records that could not be decoded.
+    pub decode_error: u64,
+    /// Events of goroutines nothing was known of.
+    pub unknown_goroutine: u64,
+    /// Events dropped because the registry was full.
+    pub registry_full: u64,
+    /// Goroutines a census could not read.
+    pub census_read_fault: u64,
+    /// Goroutines that moved while their stack was read, in the last census.
+    pub stack_moved: u64,
+    /// Groups not followed because there were too many.
+    pub groups_dropped: u64,
+}
+
+/// The ring buffer between the kernel and the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ring {
+    /// Its size.
+    pub size_bytes: u64,
+    /// The most it held when it was drained.
+    pub fill_max_bytes: u64,
+    /// Events it had no room for.
+    pub lost: u64,
+}
+
+/// One attached probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Runtime function it is in.
+    pub function: String,
+    /// Where, in the process.
+    pub address: String,
+    /// What a hit costs the kernel.
+    pub site_class: SiteClass,
+    /// How often it was hit.
+    pub hits: u64,
+}
+
+/// Goroutine counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goroutines {
+    /// Alive, those of the runtime included.
+    pub live: u64,
+    /// Of these, the runtime's own.
+    pub system: u64,
+    /// Created while watched.
+    pub created: u64,
+    /// Exited while watched.
+    pub exited: u64,
+    /// User goroutines parked beyond the threshold.
+    pub parked_over_threshold: u64,
+    /// Alive, by status.
+    pub by_state: std::collections::BTreeMap<String, u64>,
+}
+
+/// A place in source code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Full function name.
+    pub function: String,
+    /// Source file.
+    pub file: String,
+    /// Line, 0 when unknown.
+    pub line: u32,
+}
+
+/// Shortest and longest of something, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// Shortest.
+    pub min: f64,
+    /// Longest.
+    pub max: f64,
+}
+
+/// Goroutines that one `go` statement made and that wait at the same place for the same reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// What they are.
+    pub verdict: Verdict,
+    /// How many are parked beyond the threshold.
+    pub count: u64,
+    /// How many wait here in all.
+    pub waiting: u64,
+    /// Slope of `waiting` over the watch.
+    pub growth_per_second: f64,
+    /// The runtime's words for why they wait.
+    pub wait_reason: String,
+    /// The `go` statement.
+    pub created_by: Option<Place>,
+    /// The function it started.
+    pub start_function: String,
+    /// First frame outside runtime, sync and internal packages.
+    pub blocked_at: Option<Place>,
+    /// Innermost first.
+    pub stack: Vec<crate::golang::Frame>,
+    /// How long they have been parked. A goroutine that was parked before the watch began counts from the first
+    /// proof of it, so its time is a lower bound.
+    pub parked_seconds: Span,
+    /// Their ids, the longest parked first, at most [`MAX_GOIDS`].
+    pub goids: Vec<u64>,
+    /// Sentences with numbers.
+    pub evidence: Vec<String>,
+}

@@ -1,0 +1,176 @@
+//! The report as text for a terminal.
+
+use std::fmt::Write as _;
+
+use super::{Group, Lost, Place, Report};
+use crate::detect::Verdict;
+
+/// Groups shown in full; the others are summed in one line.
+const MAX_GROUPS_SHOWN: usize = 20;
+
+/// Frames of a blocking stack shown.
+const MAX_FRAMES_SHOWN: usize = 12;
+
+/// The report for a person, with lines of at most about 120 columns where names allow.
+pub fn render(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_report(&mut out, report);
+    out
+}
+
+fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
+    let target = &report.target;
+    let observed = &report.observed;
+    writeln!(
+        out,
+        "parkwarden: pid {} {} ({}, {}{}{})",
+        target.pid,
+        printable(&target.exe),
+        target.go_version,
+        serde_word(&target.arch),
+        if target.stripped { ", stripped" } else { "" },
+        if target.pie { ", PIE" } else { "" },
+    )?;
+    let events = &observed.events;
+    writeln!(
+        out,
+        "  watched {:.1} s: {} created, {} exited, {} parked, {} readied; lost {}",
+        observed.seconds,
+        events.created,
+        events.exited,
+        events.parked,
+        events.readied,
+        losses(&observed.lost),
+    )?;
+    writeln!(
+        out,
+        "  ring {} KiB, fullest {:.1} %, {} lost",
+        observed.ring.size_bytes / 1024,
+        100.0 * observed.ring.fill_max_bytes as f64 / observed.ring.size_bytes.max(1) as f64,
+        observed.ring.lost,
+    )?;
+    for probe in &observed.probes {
+        writeln!(
+            out,
+            "  probe {:<22} {:>14}  {:<11} {:>10} hits",
+            probe.function,
+            probe.address,
+            serde_word(&probe.site_class),
+            probe.hits
+        )?;
+    }
+    let goroutines = &report.goroutines;
+    let states: Vec<_> = goroutines.by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    writeln!(
+        out,
+        "  goroutines {} live ({}), {} of them the runtime's; {} parked over {:.1} s",
+        goroutines.live,
+        states.join(", "),
+        goroutines.system,
+        goroutines.parked_over_threshold,
+        observed.threshold_seconds,
+    )?;
+    if report.groups.is_empty() {
+        return writeln!(out, "\nNo goroutine has been parked longer than {:.1} s.", observed.threshold_seconds);
+    }
+    let mut groups: Vec<&Group> = report.groups.iter().collect();
+    groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
+    for group in groups.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
+    if let Some(rest @ [_, ..]) = groups.get(MAX_GROUPS_SHOWN..) {
+        let count: u64 = rest.iter().map(|group| group.count).sum();
+        writeln!(out, "\n… and {} more groups with {count} goroutines (all of them: --format json).", rest.len())?;
+    }
+    write_summary(out, report)
+}
+
+fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
+    writeln!(
+        out,
+        "\n{:<6} {} goroutines [{}], parked {:.1} to {:.1} s, {:+.1}/s",
+        group.verdict.word().to_uppercase(),
+        group.count,
+        printable(&group.wait_reason),
+        group.parked_seconds.min,
+        group.parked_seconds.max,
+        group.growth_per_second,
+    )?;
+    writeln!(out, "  created by  {}", place(group.created_by.as_ref()))?;
+    writeln!(out, "  runs        {}", printable(&group.start_function))?;
+    writeln!(out, "  blocked at  {}", place(group.blocked_at.as_ref()))?;
+    for sentence in &group.evidence {
+        writeln!(out, "  evidence    {sentence}")?;
+    }
+    if group.verdict > Verdict::Idle {
+        for (index, frame) in group.stack.iter().take(MAX_FRAMES_SHOWN).enumerate() {
+            let label = if index == 0 { "stack" } else { "" };
+            writeln!(
+                out,
+                "  {label:<11} {}{} {}:{}",
+                printable(&frame.function),
+                if frame.inlined { " (inlined)" } else { "" },
+                printable(&frame.file),
+                frame.line
+            )?;
+        }
+        if group.stack.len() > MAX_FRAMES_SHOWN {
+            writeln!(out, "              … {} more frames", group.stack.len() - MAX_FRAMES_SHOWN)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
+    let leaks: Vec<&Group> = report.groups.iter().filter(|group| group.verdict > Verdict::Idle).collect();
+    if leaks.is_empty() {
+        return writeln!(out, "\nNo group behaves like a leak.");
+    }
+    let count: u64 = leaks.iter().map(|group| group.count).sum();
+    writeln!(
+        out,
+        "\n{count} goroutines in {} group{} behave like a leak; the largest is made by {}",
+        leaks.len(),
+        if leaks.len() == 1 { "" } else { "s" },
+        place(leaks[0].created_by.as_ref())
+    )
+}
+
+fn losses(lost: &Lost) -> String {
+    let causes: Vec<String> = [
+        ("ring full", lost.ring_full),
+        ("read fault", lost.read_fault),
+        ("decode error", lost.decode_error),
+        ("unknown goroutine", lost.unknown_goroutine),
+        ("registry full", lost.registry_full),
+        ("census read fault", lost.census_read_fault),
+        ("stack moved", lost.stack_moved),
+        ("groups dropped", lost.groups_dropped),
+    ]
+    .iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(cause, count)| format!("{count} ({cause})"))
+    .collect();
+    if causes.is_empty() { "nothing".to_owned() } else { causes.join(", ") }
+}
+
+fn place(place: Option<&Place>) -> String {
+    match place {
+        Some(place) => format!("{} {}:{}", printable(&place.function), printable(&place.file), place.line),
+        None => "unknown".to_owned(),
+    }
+}
+
+/// The word a value has in the JSON document.
+fn serde_word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// Names come from the target's binary: nothing in them may steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

@@ -1,0 +1,150 @@
+//! What a session is fed: the same values live, saved and replayed.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::golang::Arch;
+use crate::golang::Frame;
+use crate::golang::binary::SymbolSource;
+use crate::golang::layout::LayoutSource;
+use crate::golang::sites::SiteClass;
+use crate::memory::StackId;
+use crate::memory::census::{self, Census};
+
+/// The watched program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Process id in parkwarden's PID namespace.
+    pub pid: u32,
+    /// Path of the executable as the kernel names it.
+    pub exe: String,
+    /// For example `go1.27.3`.
+    pub go_version: String,
+    /// Instruction set.
+    pub arch: Arch,
+    /// Without a symbol table.
+    pub stripped: bool,
+    /// Position-independent.
+    pub pie: bool,
+    /// Where field offsets came from.
+    pub layout_source: LayoutSource,
+    /// Where addresses came from.
+    pub symbol_source: SymbolSource,
+}
+
+/// One attached probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeInfo {
+    /// Index in the counters and records.
+    pub index: u16,
+    /// The runtime function it is in.
+    pub function: String,
+    /// Its address as the process sees it.
+    pub address: u64,
+    /// What a hit costs the kernel.
+    pub site_class: SiteClass,
+}
+
+/// A probe's counters, summed over CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReading {
+    /// See [`ProbeInfo::index`].
+    pub index: u16,
+    /// Hits and losses.
+    #[serde(with = "Counters")]
+    pub counters: parkwarden_common::counters::ProbeCounters,
+}
+
+/// The shape of the kernel's counters for serde, which the shared crate does not know.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "parkwarden_common::counters::ProbeCounters")]
+struct Counters {
+    hits: u64,
+    ring_full: u64,
+    read_fault: u64,
+}
+
+/// How a session begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The watched program.
+    pub target: TargetInfo,
+    /// The attached probes; none when only censuses are taken.
+    pub probes: Vec<ProbeInfo>,
+    /// The runtime's wait reasons by number.
+    pub wait_reasons: Vec<String>,
+    /// When the probes were attached, `CLOCK_MONOTONIC` nanoseconds.
+    pub started_ns: u64,
+    /// The same moment, nanoseconds since the Unix epoch.
+    pub started_unix_ns: u64,
+    /// Size of the ring buffer.
+    pub ring_bytes: u64,
+    /// The `--threshold` it was watched with, nanoseconds.
+    pub threshold_ns: u64,
+}
+
+/// A census with the stacks of those that wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CensusTaken {
+    /// The goroutines.
+    pub census: Census,
+    /// One for each goroutine of the census; `None` where it does not wait or its stack could not be read.
+    pub stacks: Vec<Option<StackId>>,
+    /// Goroutines that moved while their stack was read, so that they have none.
+    pub stack_moved: u64,
+}
+
+impl CensusTaken {
+    /// Goroutines with their stacks.
+    pub fn goroutines(&self) -> impl Iterator<Item = (&census::Goroutine, Option<StackId>)> {
+        self.census.goroutines.iter().zip(self.stacks.iter().copied().chain(std::iter::repeat(None)))
+    }
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The time asked for has passed.
+    Elapsed,
+    /// The user ended it.
+    Interrupted,
+    /// The target exited.
+    TargetExited,
+}
+
+/// The end of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// Why.
+    pub reason: EndReason,
+}
+
+/// One step of a session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// Always the first, and only the first.
+    Begin(Header),
+    /// Records as the kernel wrote them, one after the other.
+    Events {
+        /// See [`parkwarden_common::record`].
+        records: Vec<u8>,
+        /// Bytes the ring buffer held when it was drained, record headers included.
+        ring_fill: u64,
+    },
+    /// The probes' counters.
+    Probes(Vec<ProbeReading>),
+    /// The target's goroutines are about to be read.
+    CensusBegins,
+    /// Names of addresses.
+    Symbols(Vec<(u64, Arc<[Frame]>)>),
+    /// New stacks; the first has the id after the last one known.
+    Stacks(Vec<Vec<u64>>),
+    /// The goroutines, read. All events that happened before have been fed.
+    Census(CensusTaken),
+    /// Always the last.
+    End(End),
+}

@@ -1,0 +1,261 @@
+//! One watch of one target: everything that was seen of it, as a sequence of [`Input`]s, and what follows from them.
+//!
+//! A live watch produces the inputs and may save them; a replay reads them from a file. Both feed the same session,
+//! so both give the same report. Pure: no clock, no I/O.
+
+mod input;
+mod series;
+mod symbols;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parkwarden_common::record::{Event, Kind};
+
+pub use input::{CensusTaken, End, EndReason, Header, Input, ProbeInfo, ProbeReading, TargetInfo};
+pub use series::Series;
+pub use symbols::Symbols;
+
+use crate::golang::Frame;
+use crate::memory::StackId;
+use crate::registry::Registry;
+
+/// What makes two parked goroutines the same case: the `go` statement, the stack they block in, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKey {
+    /// Return address of the call to `runtime.newproc`.
+    pub creation_pc: u64,
+    /// The blocking stack.
+    pub stack: StackId,
+    /// The runtime's wait reason number.
+    pub wait_reason: u8,
+}
+
+/// Groups a session follows at most; further ones are counted in [`Session::groups_dropped`].
+pub const MAX_GROUPS: usize = 10_000;
+
+/// Losses on parkwarden's side of the ring buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Records that could not be decoded.
+    pub decode_error: u64,
+    /// Goroutines whose `g` could not be read, over all censuses.
+    pub census_read_fault: u64,
+    /// Goroutines that kept moving while their stack was read, in the last census.
+    pub stack_moved: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    header: Header,
+    registry: Registry,
+    symbols: Symbols,
+    stacks: Vec<Arc<[u64]>>,
+    probes: Vec<ProbeReading>,
+    losses: Losses,
+    lost_at_last_census: u64,
+    latest: Option<CensusTaken>,
+    groups: HashMap<GroupKey, Series>,
+    groups_dropped: u64,
+    live: HashMap<u64, Series>,
+    ring_fill_max: u64,
+    now_ns: u64,
+    end: Option<End>,
+}
+
+impl Session {
+    /// A session that begins.
+    pub fn new(header: Header) -> Self {
+        let now_ns = header.started_ns;
+        Self {
+            header,
+            registry: Registry::default(),
+            symbols: Symbols::default(),
+            stacks: Vec::new(),
+            probes: Vec::new(),
+            losses: Losses::default(),
+            lost_at_last_census: 0,
+            latest: None,
+            groups: HashMap::new(),
+            groups_dropped: 0,
+            live: HashMap::new(),
+            ring_fill_max: 0,
+            now_ns,
+            end: None,
+        }
+    }
+
+    /// Takes the next input.
+    pub fn feed(&mut self, input: &Input) {
+        match input {
+            Input::Begin(_) => {}
+            Input::Events { records, ring_fill } => {
+                self.ring_fill_max = self.ring_fill_max.max(*ring_fill);
+                self.feed_records(records);
+            }
+            Input::Probes(readings) => self.probes.clone_from(readings),
+            Input::CensusBegins => self.registry.census_begins(),
+            Input::Symbols(resolved) => self.symbols.extend(resolved),
+            Input::Stacks(stacks) => self.stacks.extend(stacks.iter().map(|pcs| Arc::from(pcs.as_slice()))),
+            Input::Census(taken) => self.feed_census(taken),
+            Input::End(end) => {
+                self.now_ns = self.now_ns.max(end.time_ns);
+                self.end = Some(end.clone());
+            }
+        }
+    }
+
+    /// Applies records that stand one after the other.
+    fn feed_records(&mut self, mut records: &[u8]) {
+        while !records.is_empty() {
+            let Some((event, rest)) = split_record(records) else {
+                // Without a valid record there is no next record's start either.
+                self.losses.decode_error += 1;
+                return;
+            };
+            self.now_ns = self.now_ns.max(event.time_ns);
+            self.registry.apply(&event);
+            records = rest;
+        }
+    }
+
+    fn feed_census(&mut self, taken: &CensusTaken) {
+        let lost = self.lost_events();
+        self.registry.reconcile(&taken.census, lost > self.lost_at_last_census);
+        self.lost_at_last_census = lost;
+        self.losses.census_read_fault += taken.census.unreadable;
+        self.losses.stack_moved = taken.stack_moved;
+        let time_ns = taken.census.finished_ns;
+        self.now_ns = self.now_ns.max(time_ns);
+
+        let mut groups: HashMap<GroupKey, u64> = HashMap::new();
+        let mut live: HashMap<u64, u64> = HashMap::new();
+        for (goroutine, stack) in taken.goroutines() {
+            *live.entry(goroutine.creation_pc).or_default() += 1;
+            if let Some(stack) = stack
+                && goroutine.status.is_waiting()
+            {
+                let key =
+                    GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+                *groups.entry(key).or_default() += 1;
+            }
+        }
+        let before_ns = self.latest.as_ref().map(|taken| taken.census.finished_ns);
+        self.groups_dropped += note(&mut self.groups, groups, before_ns, time_ns);
+        note(&mut self.live, live, before_ns, time_ns);
+        self.latest = Some(taken.clone());
+    }
+
+    /// Events the kernel side lost so far, whatever the cause.
+    pub fn lost_events(&self) -> u64 {
+        self.probes.iter().map(|probe| probe.counters.ring_full + probe.counters.read_fault).sum::<u64>()
+            + self.losses.decode_error
+    }
+
+    /// What is being watched, and how.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The goroutines.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Names of addresses.
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// A stack's addresses, innermost first; empty for an id never seen.
+    pub fn stack(&self, id: StackId) -> &[u64] {
+        self.stacks.get(id.0 as usize).map_or(&[], |pcs| pcs)
+    }
+
+    /// A stack's frames, innermost first.
+    pub fn stack_frames(&self, id: StackId) -> impl Iterator<Item = &Frame> {
+        self.stack(id).iter().flat_map(|pc| self.symbols.return_address(*pc))
+    }
+
+    /// The last reading of each probe's counters.
+    pub fn probes(&self) -> &[ProbeReading] {
+        &self.probes
+    }
+
+    /// What was lost in userspace.
+    pub fn losses(&self) -> Losses {
+        self.losses
+    }
+
+    /// The last census.
+    pub fn latest(&self) -> Option<&CensusTaken> {
+        self.latest.as_ref()
+    }
+
+    /// How many goroutines waited in a group, over time.
+    pub fn group_series(&self, key: &GroupKey) -> Option<&Series> {
+        self.groups.get(key)
+    }
+
+    /// How many goroutines of a creation site lived, over time.
+    pub fn live_series(&self, creation_pc: u64) -> Option<&Series> {
+        self.live.get(&creation_pc)
+    }
+
+    /// Groups not followed because there were more than [`MAX_GROUPS`].
+    pub fn groups_dropped(&self) -> u64 {
+        self.groups_dropped
+    }
+
+    /// The most bytes found in the ring buffer when it was drained.
+    pub fn ring_fill_max(&self) -> u64 {
+        self.ring_fill_max
+    }
+
+    /// The time of the last input, `CLOCK_MONOTONIC` nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// How it ended, if it has.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+}
+
+/// Adds a point to every series; one that is not in `counts` any more gets a zero. Returns how many found no room.
+fn note<K: std::hash::Hash + Eq + Copy>(
+    series: &mut HashMap<K, Series>,
+    counts: HashMap<K, u64>,
+    before_ns: Option<u64>,
+    time_ns: u64,
+) -> u64 {
+    for (key, series) in series.iter_mut() {
+        if !counts.contains_key(key) {
+            series.push(time_ns, 0);
+        }
+    }
+    // A series that has been empty for all the points it holds tells nothing any more.
+    if series.len() >= MAX_GROUPS {
+        series.retain(|_, series| !series.is_all_zero());
+    }
+    let mut dropped = 0;
+    for (key, count) in counts {
+        if let Some(known) = series.get_mut(&key) {
+            known.push(time_ns, count);
+        } else if series.len() < MAX_GROUPS {
+            series.insert(key, Series::begun_at(before_ns, time_ns, count));
+        } else {
+            dropped += 1;
+        }
+    }
+    dropped
+}
+
+/// The first record of `bytes` and what follows it.
+pub fn split_record(bytes: &[u8]) -> Option<(Event, &[u8])> {
+    let kind = Kind::try_from(*bytes.get(std::mem::offset_of!(parkwarden_common::record::Header, kind))?).ok()?;
+    let (record, rest) = bytes.split_at_checked(kind.record_size())?;
+    Some((Event::decode(record).ok()?, rest))
+}

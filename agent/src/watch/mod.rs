@@ -1,0 +1,97 @@
+//! Watching one live process: attach, look at its goroutines at every interval, detach.
+//!
+//! This is wiring: what to do with what is seen is the session's business, how to see it is `probe`'s, `memory`'s and
+//! `golang`'s. The target is never stopped.
+
+mod error;
+mod observer;
+pub mod replay;
+mod sink;
+
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub use error::WatchError;
+
+use crate::config::WatchConfig;
+use crate::session::{EndReason, Session};
+use observer::Observer;
+
+/// How a watch ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was seen.
+    pub session: Session,
+    /// Why the target could not be watched to the end; what was seen until then is in the session.
+    pub cut_short: Option<WatchError>,
+}
+
+/// Time between two transfers of events from the ring's reader to the session.
+const TAKE_EVERY: Duration = Duration::from_millis(100);
+
+/// Watches process `pid`, and calls `look` after every census.
+pub fn run(pid: u32, config: &WatchConfig, look: impl FnMut(&Session)) -> Result<Outcome, WatchError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(WatchError::Runtime)?
+        .block_on(watch(pid, config, look))
+}
+
+async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -> Result<Outcome, WatchError> {
+    // Before anything touches the target, so that a signal never finds it half attached.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
+    let mut observer = Observer::start(pid, config)?;
+    let exit_fd = observer.exit_fd().map_err(WatchError::Runtime)?;
+    let exited = AsyncFd::register_with_interest(exit_fd, Interest::READABLE).map_err(WatchError::Runtime)?;
+
+    let mut take = tokio::time::interval(TAKE_EVERY);
+    take.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(config.interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = Instant::now().checked_add(config.duration).filter(|_| !config.duration.is_zero());
+    let elapsed = async {
+        match end {
+            Some(end) => tokio::time::sleep_until(end).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(elapsed);
+
+    let reason = loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => break EndReason::Interrupted,
+            _ = terminate.recv() => break EndReason::Interrupted,
+            _ = exited.readable() => break EndReason::TargetExited,
+            () = &mut elapsed => break EndReason::Elapsed,
+            _ = looks.tick() => {
+                if let Err(error) = observer.census() {
+                    return cut_short(observer, error);
+                }
+                look(observer.session());
+            }
+            _ = take.tick() => observer.take_events()?,
+        }
+    };
+    if reason == EndReason::TargetExited {
+        return cut_short(observer, WatchError::Exited { pid });
+    }
+    if let Err(error) = observer.census() {
+        return cut_short(observer, error);
+    }
+    Ok(Outcome { session: observer.finish(reason)?, cut_short: None })
+}
+
+/// The target's end is no failure of the watch: what was seen until then is still worth reporting.
+fn cut_short(observer: Observer, error: WatchError) -> Result<Outcome, WatchError> {
+    if !matches!(error, WatchError::Exited { .. }) {
+        return Err(error);
+    }
+    Ok(Outcome { session: observer.finish(EndReason::TargetExited)?, cut_short: Some(error) })
+}
