@@ -5,3 +5,4 @@
 
 pub mod golang;
 pub mod memory;
+pub mod symbolize;

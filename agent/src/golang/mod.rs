@@ -8,12 +8,17 @@
 
 pub mod binary;
 pub mod buildinfo;
+mod bytes;
 pub mod dwarf;
 pub mod elf;
+mod elf_data;
+pub mod goroutine;
 pub mod layout;
 pub mod pclntab;
 pub mod sites;
+pub mod symbols;
 pub mod version;
+pub mod wait_reasons;
 
 use std::io;
 
@@ -43,6 +48,16 @@ impl Source for [u8] {
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         buf.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+impl<S: Source + ?Sized> Source for &S {
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_exact_at(offset, buf)
     }
 }
 

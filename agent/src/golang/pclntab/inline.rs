@@ -1,0 +1,76 @@
+//! Stacks of inlined calls at a program counter (`runtime.inlineUnwinder`).
+
+use crate::golang::Frame;
+use crate::golang::bytes::i32_at;
+
+use super::values::PCDATA_INL_TREE_INDEX;
+use super::{BAD_NAME, Func, PcLnTab};
+
+/// `FUNCDATA_InlTree`.
+const FUNCDATA_INL_TREE: u8 = 3;
+
+/// Deepest inlining followed. The compiler's budget keeps real ones far below.
+const MAX_DEPTH: usize = 256;
+
+/// Where `runtime.inlinedCall` keeps its fields.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    size: usize,
+    name: usize,
+    parent_pc: usize,
+}
+
+/// `{parent int16, funcID, _ uint8, file, line, func_, parentPc int32}`
+pub(super) const GO_118: Shape = Shape { size: 20, name: 12, parent_pc: 16 };
+/// `{funcID uint8, _ [3]byte, nameOff, parentPc, startLine int32}`
+pub(super) const GO_120: Shape = Shape { size: 16, name: 4, parent_pc: 8 };
+
+impl PcLnTab {
+    /// The calls that `pc` stands in, innermost first: functions inlined there, then the function that contains
+    /// it. Empty when no function does.
+    pub fn frames(&self, pc: u64) -> Vec<Frame> {
+        match self.func(pc) {
+            Some(func) => self.frames_in(&func, pc),
+            None => Vec::new(),
+        }
+    }
+
+    /// As [`PcLnTab::frames`], for a `pc` in `func`.
+    pub fn frames_in(&self, func: &Func<'_>, pc: u64) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let mut pc = pc;
+        while frames.len() < MAX_DEPTH {
+            let inlined = self.inlined_call(func, pc);
+            let (file, line) = self.file_line(func, pc).unwrap_or(("", 0));
+            frames.push(Frame {
+                function: inlined.map_or(func.name, |(name, _)| name).to_owned(),
+                file: file.to_owned(),
+                line,
+                inlined: inlined.is_some(),
+            });
+            match inlined.and_then(|(_, parent)| parent) {
+                Some(parent) => pc = parent,
+                None => break,
+            }
+        }
+        // A chain that the tables do not end still ends in the function that contains it.
+        if let Some(last) = frames.last_mut().filter(|last| last.inlined) {
+            last.function = func.name.to_owned();
+            last.inlined = false;
+        }
+        frames
+    }
+
+    /// Name of the function inlined at `pc`, and a program counter at its call site if the tables name one.
+    fn inlined_call(&self, func: &Func<'_>, pc: u64) -> Option<(&str, Option<u64>)> {
+        let index = usize::try_from(self.pcdata(func, PCDATA_INL_TREE_INDEX, pc)?).ok()?;
+        let tree = self.funcdata(func, FUNCDATA_INL_TREE)?;
+        let shape = self.header.format.inlined_call();
+        let call = tree.get(index.checked_mul(shape.size)?..)?.get(..shape.size)?;
+        let name = usize::try_from(i32_at(call, shape.name)?).ok()?;
+        let name = self.header.funcname.checked_add(name).and_then(|at| self.text(at)).unwrap_or(BAD_NAME);
+        let parent = u64::try_from(i32_at(call, shape.parent_pc)?).ok();
+        let parent = parent.and_then(|parent| func.entry.checked_add(parent)).filter(|parent| *parent < func.end);
+        Some((name, parent))
+    }
+}
