@@ -1,0 +1,337 @@
+//! `parkwarden doctor`: can goroutines be watched on this host, and if not, what has to change?
+//!
+//! What can be tried is tried: a program is loaded, a ring buffer made, an uprobe put on parkwarden itself. The settings
+//! are read beside that to name the remedy, so an answer never rests on a version number alone.
+//!
+//! Deliberately absent: anything about a target (`watch` says why one cannot be watched), and changing the host.
+
+mod host;
+
+use std::fmt::Write as _;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+pub use host::LiveHost;
+
+/// Version of [`Report`]'s JSON.
+pub const SCHEMA: u32 = 1;
+
+/// What the checks ask of a host.
+pub trait Host {
+    /// A small file of procfs or sysfs.
+    fn read(&self, path: &str) -> io::Result<String>;
+    /// Whether there is such a file.
+    fn exists(&self, path: &str) -> bool;
+    /// Loads a BPF program that does nothing.
+    fn load_program(&self) -> io::Result<()>;
+    /// Makes a BPF ring buffer.
+    fn create_ring_buffer(&self) -> io::Result<()>;
+    /// Opens an uprobe on parkwarden's own executable.
+    fn open_uprobe(&self) -> io::Result<()>;
+    /// Attaches the program to such an uprobe, with a cookie.
+    fn attach_with_cookie(&self) -> io::Result<()>;
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// Watching works, with a limit that the detail names.
+    Warning,
+    /// Watching cannot work.
+    Missing,
+}
+
+impl Status {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Which.
+    pub name: String,
+    /// How it ended.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it; nothing when it is as it should be.
+    pub remedy: Option<String>,
+}
+
+/// All checks and what they come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Whether `watch` can work: nothing is missing.
+    pub watch_possible: bool,
+    /// In the order in which one would fix them.
+    pub checks: Vec<Check>,
+}
+
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+const NOT_RIGHTS: &str = "the capabilities are there, so something else forbids it: in a container, a seccomp profile \
+                          without bpf and perf_event_open, or a user namespace; else a security module";
+
+/// Looks at everything that watching needs.
+pub fn run(host: &dyn Host) -> Report {
+    let capabilities = Capabilities::of(host);
+    let denied = if capabilities.may_probe() { NOT_RIGHTS } else { RIGHTS };
+    let checks = vec![
+        kernel(host),
+        capabilities_check(&capabilities),
+        bpf(host, denied),
+        ring_buffer(host, denied),
+        uprobes(host, denied),
+        attach_cookies(host, denied),
+        ptrace_scope(host, &capabilities),
+        lockdown(host),
+        perf_event_paranoid(host, &capabilities),
+        kptr_restrict(host),
+        btf(host),
+    ];
+    let watch_possible = checks.iter().all(|check| check.status != Status::Missing);
+    Report { schema: SCHEMA, watch_possible, checks }
+}
+
+/// The report as a table.
+pub fn render(report: &Report) -> String {
+    let width = report.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    for Check { name, status, detail, remedy } in &report.checks {
+        let _ = writeln!(text, "{name:width$}  {:7}  {detail}", status.as_str());
+        if let Some(remedy) = remedy {
+            let _ = writeln!(text, "{:width$}  {:7}  -> {remedy}", "", "");
+        }
+    }
+    text.push_str(if report.watch_possible {
+        "\n`parkwarden watch` can work on this host.\n"
+    } else {
+        "\n`parkwarden watch` cannot work on this host as it is.\n"
+    });
+    text
+}
+
+fn check(name: &str, status: Status, detail: impl Into<String>, remedy: Option<&str>) -> Check {
+    Check { name: name.to_owned(), status, detail: detail.into(), remedy: remedy.map(str::to_owned) }
+}
+
+fn ok(name: &str, detail: impl Into<String>) -> Check {
+    check(name, Status::Ok, detail, None)
+}
+
+/// The capabilities that count, as the process has them now.
+struct Capabilities {
+    known: bool,
+    sys_admin: bool,
+    bpf: bool,
+    perfmon: bool,
+    sys_ptrace: bool,
+}
+
+impl Capabilities {
+    /// From `/proc/self/status`; the numbers are those of include/uapi/linux/capability.h.
+    fn of(host: &dyn Host) -> Self {
+        let status = host.read("/proc/self/status").unwrap_or_default();
+        let effective = status
+            .lines()
+            .find_map(|line| line.strip_prefix("CapEff:"))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let has = |bit: u32| effective.unwrap_or(0) >> bit & 1 == 1;
+        Self { known: effective.is_some(), sys_ptrace: has(19), sys_admin: has(21), perfmon: has(38), bpf: has(39) }
+    }
+
+    const fn may_probe(&self) -> bool {
+        self.sys_admin || (self.bpf && self.perfmon)
+    }
+}
+
+fn kernel(host: &dyn Host) -> Check {
+    let release = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        let detail = format!("Linux {release}: not a version number that is understood");
+        return check("kernel", Status::Warning, detail, Some("see whether the other checks pass"));
+    };
+    if (major, minor) >= (5, 15) {
+        ok("kernel", format!("Linux {release}"))
+    } else {
+        let detail = format!("Linux {release}, older than 5.15");
+        let remedy = "use Linux 5.15 or newer: probes are configured by attach cookies, which it introduced";
+        // A vendor may have brought cookies to an older kernel; the attach check decides.
+        check("kernel", Status::Warning, detail, Some(remedy))
+    }
+}
+
+fn capabilities_check(capabilities: &Capabilities) -> Check {
+    if !capabilities.known {
+        let detail = "/proc/self/status does not show the capabilities";
+        return check("capabilities", Status::Warning, detail, Some("mount /proc"));
+    }
+    let list = [
+        ("CAP_BPF", capabilities.bpf),
+        ("CAP_PERFMON", capabilities.perfmon),
+        ("CAP_SYS_PTRACE", capabilities.sys_ptrace),
+        ("CAP_SYS_ADMIN", capabilities.sys_admin),
+    ];
+    let names = |wanted: bool| list.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name).collect::<Vec<_>>();
+    let detail = match (names(true).join(" "), names(false).join(" ")) {
+        (has, lacks) if lacks.is_empty() => has,
+        (has, lacks) if has.is_empty() => format!("without {lacks}"),
+        (has, lacks) => format!("{has}; without {lacks}"),
+    };
+    if !capabilities.may_probe() {
+        check("capabilities", Status::Missing, detail, Some(RIGHTS))
+    } else if !capabilities.sys_ptrace {
+        let remedy = "add CAP_SYS_PTRACE: without it only processes of this user can be read";
+        check("capabilities", Status::Warning, detail, Some(remedy))
+    } else {
+        ok("capabilities", detail)
+    }
+}
+
+/// The remedy for a system call that failed, where the error number tells it.
+fn remedy_of<'a>(error: &io::Error, denied: &'a str, unsupported: &'a str) -> &'a str {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => denied,
+        _ => unsupported,
+    }
+}
+
+fn bpf(host: &dyn Host, denied: &str) -> Check {
+    let unprivileged = match host.read("/proc/sys/kernel/unprivileged_bpf_disabled") {
+        Ok(value) => format!("unprivileged_bpf_disabled is {}", value.trim()),
+        Err(_) => "no unprivileged_bpf_disabled".to_owned(),
+    };
+    match host.load_program() {
+        Ok(()) => ok("bpf", format!("a program loads ({unprivileged})")),
+        Err(error) => {
+            let remedy = remedy_of(&error, denied, "use a kernel built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS");
+            check("bpf", Status::Missing, format!("loading a program: {error} ({unprivileged})"), Some(remedy))
+        }
+    }
+}
+
+fn ring_buffer(host: &dyn Host, denied: &str) -> Check {
+    match host.create_ring_buffer() {
+        Ok(()) => ok("ring buffer", "can be created"),
+        Err(error) => {
+            let remedy = remedy_of(&error, denied, "use Linux 5.8 or newer, which introduced the BPF ring buffer");
+            check("ring buffer", Status::Missing, format!("creating one: {error}"), Some(remedy))
+        }
+    }
+}
+
+fn uprobes(host: &dyn Host, denied: &str) -> Check {
+    let path = crate::probe::check::UPROBE_TYPE;
+    if let Err(error) = host.read(path) {
+        let remedy = "mount sysfs on /sys, and use a kernel built with CONFIG_UPROBE_EVENTS";
+        return check("uprobes", Status::Missing, format!("{path}: {error}"), Some(remedy));
+    }
+    match host.open_uprobe() {
+        Ok(()) => ok("uprobes", "one opens on parkwarden's own executable"),
+        Err(error) => {
+            let remedy = remedy_of(&error, denied, "use a kernel built with CONFIG_UPROBE_EVENTS");
+            check("uprobes", Status::Missing, format!("opening one on parkwarden itself: {error}"), Some(remedy))
+        }
+    }
+}
+
+fn attach_cookies(host: &dyn Host, denied: &str) -> Check {
+    match host.attach_with_cookie() {
+        Ok(()) => ok("attach cookies", "a program attaches with one"),
+        Err(error) => {
+            let remedy = remedy_of(&error, denied, "use Linux 5.15 or newer, which introduced attach cookies");
+            check("attach cookies", Status::Missing, format!("attaching with one: {error}"), Some(remedy))
+        }
+    }
+}
+
+fn ptrace_scope(host: &dyn Host, capabilities: &Capabilities) -> Check {
+    let name = "ptrace scope";
+    let value = match host.read("/proc/sys/kernel/yama/ptrace_scope") {
+        Ok(value) => value.trim().to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return ok(name, "no Yama, so not restricted"),
+        Err(error) => return check(name, Status::Warning, format!("unknown: {error}"), Some("mount /proc/sys")),
+    };
+    let detail = format!("yama.ptrace_scope is {value}");
+    match value.as_str() {
+        "0" => ok(name, detail),
+        "1" | "2" if capabilities.sys_ptrace => ok(name, format!("{detail}; CAP_SYS_PTRACE passes it")),
+        "1" | "2" => {
+            let remedy = "run as root or add CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0";
+            check(name, Status::Missing, detail, Some(remedy))
+        }
+        _ => {
+            let remedy = "boot with kernel.yama.ptrace_scope at 2 or less: at 3 nobody may read another process's \
+                          memory, and it cannot be lowered again";
+            check(name, Status::Missing, detail, Some(remedy))
+        }
+    }
+}
+
+fn lockdown(host: &dyn Host) -> Check {
+    let Ok(modes) = host.read("/sys/kernel/security/lockdown") else {
+        return ok("lockdown", "not visible: no lockdown, or securityfs is not mounted");
+    };
+    // All modes are listed, the one in force in brackets.
+    let mode = modes.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("unknown", |(mode, _)| mode);
+    match mode {
+        "none" | "integrity" => ok("lockdown", mode),
+        _ => {
+            let remedy = "if loading or attaching fails, boot with lockdown=integrity or none";
+            check("lockdown", Status::Warning, mode, Some(remedy))
+        }
+    }
+}
+
+fn perf_event_paranoid(host: &dyn Host, capabilities: &Capabilities) -> Check {
+    let name = "perf_event_paranoid";
+    let detail = match host.read("/proc/sys/kernel/perf_event_paranoid") {
+        Ok(value) => value.trim().to_owned(),
+        Err(error) => {
+            let remedy = "use a kernel built with CONFIG_PERF_EVENTS, with /proc/sys mounted";
+            return check(name, Status::Warning, format!("unknown: {error}"), Some(remedy));
+        }
+    };
+    if capabilities.perfmon || capabilities.sys_admin {
+        ok(name, format!("{detail}; does not bind this process"))
+    } else {
+        // An uprobe needs the capability whatever this is set to.
+        let remedy = "add CAP_PERFMON: an uprobe needs it at any value of this setting";
+        check(name, Status::Warning, detail, Some(remedy))
+    }
+}
+
+fn kptr_restrict(host: &dyn Host) -> Check {
+    let value = match host.read("/proc/sys/kernel/kptr_restrict") {
+        Ok(value) => value.trim().to_owned(),
+        Err(error) => format!("unknown: {error}"),
+    };
+    ok("kptr_restrict", format!("{value}; no kernel addresses are needed"))
+}
+
+fn btf(host: &dyn Host) -> Check {
+    let path = "/sys/kernel/btf/vmlinux";
+    if host.exists(path) {
+        ok("btf", path)
+    } else {
+        let remedy = "none needed: parkwarden reads no kernel structures; CONFIG_DEBUG_INFO_BTF would provide it";
+        check("btf", Status::Warning, format!("no {path}"), Some(remedy))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// A host on which everything works, to be spoilt one thing at a time.
+struct FakeHost {
+    files: BTreeMap<&'static str, &'static str>,
+    load_program: Option<i32>,
+    create_ring_buffer: Option<i32>,
+    open_uprobe: Option<i32>,
+    attach_with_cookie: Option<i32>,
+}
+
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+const STATUS: &str = "/proc/self/status";
+const YAMA: &str = "/proc/sys/kernel/yama/ptrace_scope";
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+const PARANOID: &str = "/proc/sys/kernel/perf_event_paranoid";
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+const NO_CAPABILITIES: &str = "CapEff:\t0000000000000000\n";
+/// CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE.
+const ENOUGH: &str = "Name:\tparkwarden\nCapEff:\t000000c000080000\nCapBnd:\t000001ffffffffff\n";
+
+impl FakeHost {
+    fn good() -> Self {
+        Self {
+            files: BTreeMap::from([
+                (RELEASE, "6.18.44-generic\n"),
+                (STATUS, ENOUGH),
+                (YAMA, "1\n"),
+                (LOCKDOWN, "[none] integrity confidentiality\n"),
+                (PARANOID, "2\n"),
+                (BTF, ""),
+                ("/proc/sys/kernel/kptr_restrict", "1\n"),
+                ("/proc/sys/kernel/unprivileged_bpf_disabled", "2\n"),
+                ("/sys/bus/event_source/devices/uprobe/type", "9\n"),
+            ]),
+            load_program: None,
+            create_ring_buffer: None,
+            open_uprobe: None,
+            attach_with_cookie: None,
+        }
+    }
+
+    fn with(path: &'static str, content: &'static str) -> Self {
+        let mut host = Self::good();
+        host.files.insert(path, content);
+        host
+    }
+
+    fn without(path: &str) -> Self {
+        let mut host = Self::good();
+        host.files.remove(path);
+        host
+    }
+}
+
+fn answer(errno: Option<i32>) -> io::Result<()> {
+    errno.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+}
+
+impl Host for FakeHost {
+    fn read(&self, path: &str) -> io::Result<String> {
+        self.files.get(path).map(|&text| text.to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+    fn exists(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+    fn load_program(&self) -> io::Result<()> {
+        answer(self.load_program)
+    }
+    fn create_ring_buffer(&self) -> io::Result<()> {
+        answer(self.create_ring_buffer)
+    }
+    fn open_uprobe(&self) -> io::Result<()> {
+        answer(self.open_uprobe)
+    }
+    fn attach_with_cookie(&self) -> io::Result<()> {
+        answer(self.attach_with_cookie)
+    }
+}
+
+/// Asserts that exactly one check is not ok, with that status and with words of its detail and remedy.
+fn only(host: &FakeHost, name: &str, status: Status, detail: &str, remedy: &str) {
+    let report = run(host);
+    let bad: Vec<&Check> = report.checks.iter().filter(|check| check.status != Status::Ok).collect();
+    let [check] = bad[..] else { panic!("expected {name} alone not to be ok: {bad:#?}") };
+    assert_eq!((check.name.as_str(), check.status), (name, status));
+    assert!(check.detail.contains(detail), "{}", check.detail);
+    assert!(check.remedy.as_deref().is_some_and(|text| text.contains(remedy)), "{:?}", check.remedy);
+    assert_eq!(report.watch_possible, status != Status::Missing);
+}
+
+#[test]
+fn a_good_host() {
+    let report = run(&FakeHost::good());
+    assert!(report.watch_possible);
+    for check in &report.checks {
+        assert_eq!((check.status, &check.remedy), (Status::Ok, &None), "{check:?}");
+    }
+}
+
+#[test]
+fn kernel_version() {
+    for release in ["5.14.0", "4.18.0-553.el8", "5.4"] {
+        only(&FakeHost::with(RELEASE, release), "kernel", Status::Warning, release, "5.15");
+    }
+    for release in ["5.15.0-91-generic", "6.1", "7.0.0-rc1", "10.2.1"] {
+        assert_eq!(run(&FakeHost::with(RELEASE, release)).checks[0].status, Status::Ok, "{release}");
+    }
+    for release in ["", "linux", "6", "99999999999.1"] {
+        only(&FakeHost::with(RELEASE, release), "kernel", Status::Warning, "not a version", "other checks");
+    }
+}
+
+#[test]
+fn capabilities_decide_what_may_be_probed_and_read() {
+    // CAP_SYS_ADMIN and CAP_SYS_PTRACE stand in for the newer ones.
+    assert!(run(&FakeHost::with(STATUS, "CapEff:\t0000000000280000\n")).watch_possible);
+    // CAP_BPF without CAP_PERFMON, CAP_SYS_PTRACE present.
+    let host = FakeHost::with(STATUS, "CapEff:\t0000008000080000\n");
+    let report = run(&host);
+    assert!(!report.watch_possible);
+    assert_eq!(report.checks[1].detail, "CAP_BPF CAP_SYS_PTRACE; without CAP_PERFMON CAP_SYS_ADMIN");
+    // Enough to probe, but other users' processes cannot be read; Yama would say no to this user's too.
+    let mut host = FakeHost::with(STATUS, "CapEff:\t000000c000000000\n");
+    host.files.insert(YAMA, "0\n");
+    only(&host, "capabilities", Status::Warning, "without CAP_SYS_PTRACE", "CAP_SYS_PTRACE");
+    let host = FakeHost { files: BTreeMap::from([(STATUS, "Name:\tx\n")]), ..FakeHost::good() };
+    assert_eq!(run(&host).checks[1].status, Status::Warning);
+}
+
+#[test]
+fn system_calls_that_are_denied_ask_for_what_is_not_there() {
+    for errno in [libc::EPERM, libc::EACCES] {
+        let error = Some(errno);
+        let reason = io::Error::from_raw_os_error(errno).to_string();
+        let missing = |host: FakeHost, name| only(&host, name, Status::Missing, &reason, "seccomp");
+        missing(FakeHost { load_program: error, ..FakeHost::good() }, "bpf");
+        missing(FakeHost { create_ring_buffer: error, ..FakeHost::good() }, "ring buffer");
+        missing(FakeHost { open_uprobe: error, ..FakeHost::good() }, "uprobes");
+        missing(FakeHost { attach_with_cookie: error, ..FakeHost::good() }, "attach cookies");
+        let host = FakeHost { load_program: error, ..FakeHost::with(STATUS, NO_CAPABILITIES) };
+        let checks = run(&host).checks;
+        let bpf = checks.iter().find(|check| check.name == "bpf").expect("the check");
+        assert_eq!(bpf.remedy.as_deref(), Some(RIGHTS));
+    }
+}
+
+#[test]
+fn system_calls_that_the_kernel_does_not_know_ask_for_another_kernel() {
+    let missing = |host: FakeHost, name, remedy| only(&host, name, Status::Missing, "os error", remedy);
+    let no_call = Some(libc::ENOSYS);
+    let invalid = Some(libc::EINVAL);
+    missing(FakeHost { load_program: no_call, ..FakeHost::good() }, "bpf", "CONFIG_BPF_SYSCALL");
+    missing(FakeHost { create_ring_buffer: invalid, ..FakeHost::good() }, "ring buffer", "5.8");
+    missing(FakeHost { open_uprobe: no_call, ..FakeHost::good() }, "uprobes", "CONFIG_UPROBE_EVENTS");
+    missing(FakeHost { attach_with_cookie: invalid, ..FakeHost::good() }, "attach cookies", "5.15");
+    let host = FakeHost::without("/sys/bus/event_source/devices/uprobe/type");
+    only(&host, "uprobes", Status::Missing, "/sys/bus/event_source", "sysfs");
+}
+
+#[test]
+fn ptrace_scope_forbids_reading_memory() {
+    assert!(run(&FakeHost::without(YAMA)).watch_possible, "kernels without Yama have no such file");
+    assert!(run(&FakeHost::with(YAMA, "2\n")).watch_possible);
+    only(&FakeHost::with(YAMA, "3\n"), "ptrace scope", Status::Missing, "3", "cannot be lowered");
+    let mut host = FakeHost::with(YAMA, "1\n");
+    host.files.insert(STATUS, "CapEff:\t000000c000000000\n");
+    let report = run(&host);
+    assert!(!report.watch_possible);
+    let check = report.checks.iter().find(|check| check.name == "ptrace scope").expect("the check");
+    assert_eq!(check.status, Status::Missing);
+}
+
+#[test]
+fn settings_that_only_limit() {
+    let host = FakeHost::with(LOCKDOWN, "none integrity [confidentiality]\n");
+    only(&host, "lockdown", Status::Warning, "confidentiality", "lockdown=integrity");
+    assert!(run(&FakeHost::with(LOCKDOWN, "none [integrity] confidentiality\n")).checks.iter().all(is_ok));
+    assert!(run(&FakeHost::without(LOCKDOWN)).checks.iter().all(is_ok));
+    only(&FakeHost::without(BTF), "btf", Status::Warning, BTF, "none needed");
+    only(&FakeHost::without(PARANOID), "perf_event_paranoid", Status::Warning, "unknown", "CONFIG_PERF_EVENTS");
+    let report = run(&FakeHost::with(STATUS, NO_CAPABILITIES));
+    let check = report.checks.iter().find(|check| check.name == "perf_event_paranoid").expect("the check");
+    assert_eq!((check.status, check.detail.as_str()), (Status::Warning, "2"));
+}
+
+fn is_ok(check: &Check) -> bool {
+    check.status == Status::Ok
+}
+
+#[test]
+fn the_table_is_aligned_and_says_what_to_do() {
+    let report = Report {
+        schema: SCHEMA,
+        watch_possible: false,
+        checks: vec![ok("kernel", "Linux 6.18"), check("ring buffer", Status::Missing, "creating one: no", Some("do"))],
+    };
+    let expected = "\
+kernel       ok       Linux 6.18
+ring buffer  missing  creating one: no
+                      -> do
+
+`parkwarden watch` cannot work on this host as it is.
+";
+    assert_eq!(render(&report), expected);
+}
+
+#[test]
+fn json_names_every_status_in_lower_case() {
+    let report = run(&FakeHost::without(BTF));
+    let json = serde_json::to_value(&report).expect("plain data");
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["watch_possible"], true);
+    assert_eq!(json["checks"][0]["status"], "ok");
+    assert_eq!(json["checks"][10]["status"], "warning");
+    assert_eq!(json["checks"][0]["remedy"], serde_json::Value::Null);
+    assert_eq!(serde_json::from_value::<Report>(json).expect("its own JSON"), report);
+}
+
+/// Runs wherever the tests run: with the rights to probe everything must pass, without them the reason must be given.
+#[test]
+fn the_live_host_answers() {
+    let report = run(&LiveHost);
+    let by_name = |name: &str| report.checks.iter().find(|check| check.name == name).expect("the check");
+    let may_probe = Capabilities::of(&LiveHost).may_probe() && by_name("kernel").status == Status::Ok;
+    for name in ["bpf", "ring buffer", "uprobes", "attach cookies"] {
+        let check = by_name(name);
+        assert_eq!(check.status == Status::Ok, check.remedy.is_none(), "{check:?}");
+        if may_probe {
+            assert_eq!(check.status, Status::Ok, "{check:?}");
+        }
+    }
+}
