@@ -11,6 +11,7 @@
 //! offsets and load addresses.
 
 mod amd64;
+mod arm64;
 mod flow;
 
 use parkwarden_common::record::Kind;
@@ -177,7 +178,7 @@ enum Place {
 pub fn plan(arch: Arch, kernel: Kernel, functions: &dyn Functions) -> Result<Vec<Site>, PlanError> {
     match arch {
         Arch::Amd64 => amd64::WANTED.iter().map(|wanted| site(wanted, functions, |c| amd64::read(c, kernel))).collect(),
-        Arch::Arm64 => Err(PlanError::NoSite { function: "runtime.gopark" }),
+        Arch::Arm64 => arm64::WANTED.iter().map(|wanted| site(wanted, functions, arm64::read)).collect(),
     }
 }
 

@@ -289,6 +289,44 @@ fn functions_that_are_not_there_or_not_believable_are_refused() {
     );
 }
 
+/// A Go prologue for arm64 at 0x2000 with `body` behind it, as code of `runtime.gopark`.
+fn parked_arm64(body: &[u32]) -> Result<(u64, SiteClass), PlanError> {
+    let grow = 3 + body.len() as i64;
+    let distance = |to: i64, from: i64, bits: u32| ((to - from) as u32) & ((1 << bits) - 1);
+    let mut words = vec![0xf940_0b90, 0xeb30_63ff, 0x5400_0009 | distance(grow, 2, 19) << 5];
+    words.extend(body);
+    // mov x3, x30; bl morestack; b entry
+    words.push(0xaa1e_03e3);
+    words.push(0x9400_0000 | distance((MORESTACK as i64 - 0x2000) / 4, grow + 1, 26));
+    words.push(0x1400_0000 | distance(0, grow + 2, 26));
+    let bytes = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut image = Image::plain();
+    for (name, entry) in [("runtime.ready", 0x3000), ("runtime.goexit1", 0x4000)] {
+        image.put(name, entry, bytes(&[0xf81e_0ffe, 0xd65f_03c0]));
+    }
+    image.put("runtime.newproc.func1", 0x1000, bytes(&[0x9400_0000 | ((RUNQPUT - 0x1000) / 4) as u32, 0xd65f_03c0]));
+    image.put("runtime.gopark", 0x2000, bytes(&words));
+    let sites = plan(Arch::Arm64, NEW, &image)?;
+    Ok((sites[1].address, sites[1].class))
+}
+
+#[test]
+fn arm64_sites() {
+    let (store_lr, branch, ret) = (0xf81e_0ffe, 0x3400_0047, 0xd65f_03c0);
+    // cbz w7 over the ret: passed once whether taken or not.
+    assert_eq!(parked_arm64(&[store_lr, branch, 0xaa1f_03e0, ret]), Ok((0x2010, SiteClass::Emulated)));
+    // mov x2, x0: the reason is gone before the branch.
+    assert_eq!(parked_arm64(&[store_lr, 0xaa00_03e2, branch, store_lr, ret]), Ok((0x200c, SiteClass::SingleStep)));
+    // ldr x28, [sp]: the g is gone at once, and what comes before is passed again when the stack grows.
+    assert_eq!(parked_arm64(&[0xd503_201f, 0xf940_03fc, ret]), Ok((0x2010, SiteClass::SingleStep)));
+    assert_eq!(parked_arm64(&[0xd503_201f, ret]), NO_PARKED);
+    // br x16
+    assert_eq!(
+        parked_arm64(&[store_lr, 0xd61f_0200]),
+        Err(PlanError::Opaque { function: "runtime.gopark", problem: Opaque::IndirectJump(0x2010) })
+    );
+}
+
 proptest! {
     /// Whatever the bytes: no panic, no endless loop, and a site lies in its function.
     #[test]
