@@ -3,6 +3,18 @@
 //!
 //! ARCHITECTURE.md follows one command through these modules.
 
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod detect;
+pub mod discover;
+pub mod doctor;
+pub mod exit;
 pub mod golang;
 pub mod memory;
+pub mod probe;
+pub mod registry;
+pub mod report;
+pub mod session;
 pub mod symbolize;
+pub mod watch;

@@ -1,3 +1,134 @@
 //! The `parkwarden` command.
 
-fn main() {}
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use parkwarden::cli::{Cli, Command, DoctorArgs, Format, WatchArgs};
+use parkwarden::detect::Verdict;
+use parkwarden::exit::Exit;
+use parkwarden::report::{self, Report};
+use parkwarden::watch::{self, WatchError};
+use parkwarden::{doctor, watch::replay};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let level = match cli.verbose {
+        0 => "warn",
+        1 => "parkwarden=info,warn",
+        _ => "parkwarden=debug,info",
+    };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("PARKWARDEN_LOG", level)).init();
+    let done = match &cli.command {
+        Command::Watch(args) => watch(args, cli.verbose >= 2),
+        Command::Doctor(args) => doctor(args),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            eprintln!("parkwarden: {}", chain(&error));
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn watch(args: &WatchArgs, bpf_log: bool) -> anyhow::Result<Exit> {
+    let config = args.config(bpf_log);
+    let threshold_ns = u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX);
+    if let Some(path) = &args.replay {
+        let report = Report::of(&replay::replay(path)?, threshold_ns);
+        print_report(&report, args.format)?;
+        return Ok(verdict(&report, args.fail_on_leak));
+    }
+    // clap sees to it that there is a pid or a replay.
+    let pid = args.pid.unwrap_or_default();
+    let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let outcome = watch::run(pid, &config, |session| {
+        if live {
+            let _ = refresh(&Report::of(session, threshold_ns));
+        }
+    })?;
+    let report = Report::of(&outcome.session, threshold_ns);
+    if live {
+        clear()?;
+    }
+    print_report(&report, args.format)?;
+    match outcome.cut_short {
+        Some(why) => Err(why.into()),
+        None => Ok(verdict(&report, args.fail_on_leak)),
+    }
+}
+
+fn verdict(report: &Report, fail_on_leak: bool) -> Exit {
+    let leak = report.groups.iter().any(|group| group.verdict > Verdict::Idle);
+    if leak && fail_on_leak { Exit::Leak } else { Exit::Done }
+}
+
+fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let report = doctor::run(&doctor::LiveHost);
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Text => write!(out, "{}", doctor::render(&report))?,
+        Format::Json => print_json(&mut out, &report)?,
+    }
+    Ok(if report.watch_possible { Exit::Done } else { Exit::Failed })
+}
+
+fn print_report(report: &Report, format: Format) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Text => write!(out, "{}", report::render(report))?,
+        Format::Json => print_json(&mut out, report)?,
+    }
+    Ok(())
+}
+
+fn print_json(out: &mut impl io::Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+fn refresh(report: &Report) -> io::Result<()> {
+    clear()?;
+    let mut out = io::stdout().lock();
+    write!(out, "{}\n(Ctrl-C ends the watch with a summary.)\n", report::render(report))?;
+    out.flush()
+}
+
+/// Clears the terminal (ECMA-48: cursor to the first cell, erase the display).
+fn clear() -> io::Result<()> {
+    write!(io::stdout().lock(), "\x1b[H\x1b[2J")
+}
+
+/// The error and what caused it, in one line.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<WatchError>() {
+        Some(error) if error.is_about_the_target() => Exit::Unwatchable,
+        _ => Exit::Failed,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+            || cause
+                .downcast_ref::<serde_json::Error>()
+                .is_some_and(|e| e.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
+    })
+}

@@ -3,8 +3,8 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::ProbeContext;
@@ -96,11 +96,8 @@ impl Hit {
     fn new(ctx: &ProbeContext) -> Self {
         // SAFETY: the context is the one the kernel called this program with.
         let cookie = Cookie::decode(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
-        let hit = Self {
-            registers: Registers::of(ctx),
-            cookie,
-            counters: COUNTERS.get_ptr_mut(u32::from(cookie.probe)),
-        };
+        let hit =
+            Self { registers: Registers::of(ctx), cookie, counters: COUNTERS.get_ptr_mut(u32::from(cookie.probe)) };
         hit.count(|counters| &raw mut counters.hits);
         hit
     }

@@ -120,6 +120,8 @@ pub struct Elf {
     pub arch: Arch,
     /// `ET_DYN`: loaded at a slide.
     pub pie: bool,
+    /// Link-time address of the first instruction.
+    pub entry: u64,
     /// Section headers, by index. Empty when the file was stripped of them.
     pub sections: Vec<Section>,
     /// `PT_LOAD` segments in file order.
@@ -153,7 +155,7 @@ impl Elf {
         };
         let (segments, dynamic) = program_headers(source, word(32), half(54), half(56))?;
         let sections = section_headers(source, word(40), half(58), half(60), half(62))?;
-        Ok(Self { arch, pie, sections, segments, dynamic })
+        Ok(Self { arch, pie, entry: word(24), sections, segments, dynamic })
     }
 
     /// The section of that name.

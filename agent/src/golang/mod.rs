@@ -4,7 +4,7 @@
 //! and offset is the binary author's word, so it is checked before it is used, and nothing is allocated by it.
 //!
 //! All addresses are the binary's own (link time). Where the process runs them is the caller's business: a
-//! position-independent binary is loaded at a slide that `discover` reads from `/proc/PID/maps`.
+//! position-independent binary is loaded at a slide that `discover` reads from the process.
 
 pub mod binary;
 pub mod buildinfo;
@@ -14,6 +14,7 @@ pub mod elf;
 mod elf_data;
 pub mod goroutine;
 pub mod layout;
+pub mod names;
 pub mod pclntab;
 pub mod sites;
 pub mod symbols;

@@ -164,8 +164,17 @@ impl CensusReader {
     pub fn new(layout: GLayout, allgs: u64) -> Self {
         let g = &layout;
         let words = [
-            g.stack_lo, g.stack_hi, g.sched_sp, g.sched_pc, g.sched_bp, g.goid, g.waitsince, g.gopc, g.startpc,
-            g.atomicstatus, g.waitreason,
+            g.stack_lo,
+            g.stack_hi,
+            g.sched_sp,
+            g.sched_pc,
+            g.sched_bp,
+            g.goid,
+            g.waitsince,
+            g.gopc,
+            g.startpc,
+            g.atomicstatus,
+            g.waitreason,
         ];
         let ends = words.iter().chain(&g.parent_goid).map(|offset| offset.saturating_add(8));
         let from = words.iter().chain(&g.parent_goid).copied().min().unwrap_or(0);

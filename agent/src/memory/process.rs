@@ -59,8 +59,7 @@ impl ProcessMemory {
                 len: request.buf.len(),
             })
             .collect();
-        let mut local: Vec<IoSliceMut<'_>> =
-            requests.iter_mut().map(|request| IoSliceMut::new(request.buf)).collect();
+        let mut local: Vec<IoSliceMut<'_>> = requests.iter_mut().map(|request| IoSliceMut::new(request.buf)).collect();
         let mut read = match process_vm_readv(self.pid, &mut local, &remote) {
             Ok(read) => read,
             Err(errno) => match fault(errno, Fault::Unmapped { address: 0, len: 0 }) {

@@ -72,8 +72,7 @@ impl Prober {
         let path = PathBuf::from(format!("/proc/self/fd/{}", exe.as_raw_fd()));
         let mut attachment = Attachment { probes: Vec::with_capacity(sites.len()) };
         for (site, offset) in sites {
-            let probe =
-                self.free_probes.pop().ok_or(AttachError::NoSlot(parkwarden_common::cookie::MAX_PROBES))?;
+            let probe = self.free_probes.pop().ok_or(AttachError::NoSlot(parkwarden_common::cookie::MAX_PROBES))?;
             self.counters.reset(probe).map_err(LoadError::refused)?;
             let cookie = cookie(probe, layout)?;
             let program = program(&mut self.ebpf, site.kind)?;
@@ -110,8 +109,7 @@ fn attach_one(
     cookie: u64,
     pid: NonZeroU32,
 ) -> Result<UProbeLink, Box<dyn std::error::Error + Send + Sync>> {
-    let point =
-        UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
+    let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
     let id = program.attach(point, path, UProbeScope::OneProcess(pid))?;
     Ok(program.take_link(id)?)
 }

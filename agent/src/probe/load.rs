@@ -1,10 +1,10 @@
 //! Loading the BPF object.
 
 use aya::maps::{MapError, PerCpuArray, RingBuf};
-use parkwarden_common::counters::ProbeCounters;
 use aya::programs::UProbe;
 use aya::{Ebpf, EbpfLoader};
 use parkwarden_common::cookie::MAX_PROBES;
+use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::record::Kind;
 
 use super::stream::{Counters, EventStream};
@@ -75,11 +75,8 @@ impl Prober {
         for kind in Kind::ALL {
             program(&mut ebpf, kind)?.load().map_err(LoadError::refused)?;
         }
-        let logger = if options.log {
-            Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?)
-        } else {
-            None
-        };
+        let logger =
+            if options.log { Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?) } else { None };
         let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Incomplete("map EVENTS"))?;
         let counters = ebpf.take_map("COUNTERS").ok_or(LoadError::Incomplete("map COUNTERS"))?;
         let ring = RingBuf::try_from(ring).map_err(LoadError::refused)?;

@@ -4,9 +4,10 @@
 //! this process, however it dies, because the kernel closes the links with it.
 
 mod attach;
+pub mod check;
 mod load;
 mod stream;
 
-pub use attach::{Attachment, AttachError};
+pub use attach::{AttachError, Attachment};
 pub use load::{LoadError, Options, Prober};
 pub use stream::EventStream;

@@ -52,8 +52,7 @@ impl Registry {
         }
         if !census.truncated && census.unreadable == 0 {
             let before = self.goroutines.len();
-            self.goroutines
-                .retain(|goid, goroutine| goroutine.updated_ns >= census.started_ns || seen.contains(goid));
+            self.goroutines.retain(|goid, goroutine| goroutine.updated_ns >= census.started_ns || seen.contains(goid));
             change.vanished = (before - self.goroutines.len()) as u64;
         }
         self.anomalies.vanished += change.vanished;
@@ -102,8 +101,7 @@ fn correct(known: Goroutine, read: &census::Goroutine, census_ns: u64, lost: boo
                 Goroutine { since_ns, exact: false, ..known }
             } else {
                 // The collector's note may reach further back than our first sight of it.
-                let since_ns =
-                    if known.exact { known.since_ns } else { known.since_ns.min(by_census.since_ns) };
+                let since_ns = if known.exact { known.since_ns } else { known.since_ns.min(by_census.since_ns) };
                 Goroutine { since_ns, ..known }
             }
         }

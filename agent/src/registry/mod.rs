@@ -211,13 +211,8 @@ impl Registry {
     /// Moves the event's goroutine into `state`.
     fn enter(&mut self, event: &Event, state: State) {
         if let Some(goroutine) = self.goroutines.get_mut(&event.goid) {
-            *goroutine = Goroutine {
-                updated_ns: event.time_ns,
-                since_ns: event.time_ns,
-                state,
-                exact: true,
-                ..*goroutine
-            };
+            *goroutine =
+                Goroutine { updated_ns: event.time_ns, since_ns: event.time_ns, state, exact: true, ..*goroutine };
             return;
         }
         self.anomalies.unknown_goroutine += 1;

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use super::{
-    Goroutines, Group, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span,
-};
+use super::{Goroutines, Group, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
 use crate::detect::{self, Suspect};
-use crate::golang::{Frame, is_system_goroutine};
+use crate::golang::Frame;
+use crate::golang::goroutine::is_system_goroutine;
 use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
@@ -29,9 +28,7 @@ impl Report {
     pub fn of(session: &Session, threshold_ns: u64) -> Self {
         let goroutines = count_goroutines(session);
         let mut groups = groups(session, threshold_ns);
-        groups.sort_by(|a, b| {
-            b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first()))
-        });
+        groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
         let parked_over_threshold = groups.iter().map(|group| group.count).sum();
         Self {
             schema: SCHEMA,
@@ -64,6 +61,8 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
             registry_full: anomalies.registry_full,
             census_read_fault: losses.census_read_fault,
             stack_moved: losses.stack_moved,
+            stack_cut: losses.stack_cut,
+            stack_unknown: losses.stack_unknown,
             groups_dropped: session.groups_dropped(),
         },
         anomalies,
@@ -92,14 +91,7 @@ fn count_goroutines(session: &Session) -> Goroutines {
         }
     }
     let events = session.registry().events();
-    Goroutines {
-        live,
-        system,
-        created: events.created,
-        exited: events.exited,
-        parked_over_threshold: 0,
-        by_state,
-    }
+    Goroutines { live, system, created: events.created, exited: events.exited, parked_over_threshold: 0, by_state }
 }
 
 fn is_system(session: &Session, start_pc: u64) -> bool {
@@ -121,8 +113,7 @@ fn groups(session: &Session, threshold_ns: u64) -> Vec<Group> {
         group.waiting += 1;
         group.start_pc = goroutine.start_pc;
         let Some(known) = session.registry().get(goroutine.goid) else { continue };
-        if known.state != State::Parked(goroutine.wait_reason) || now_ns.saturating_sub(known.since_ns) < threshold_ns
-        {
+        if known.state != State::Parked(goroutine.wait_reason) || now_ns.saturating_sub(known.since_ns) < threshold_ns {
             continue;
         }
         group.lower_bounds += u64::from(!known.exact);

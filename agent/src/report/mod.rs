@@ -85,6 +85,10 @@ pub struct Lost {
     pub census_read_fault: u64,
     /// Goroutines that moved while their stack was read, in the last census.
     pub stack_moved: u64,
+    /// Stacks whose outer part is missing, in the last census.
+    pub stack_cut: u64,
+    /// Goroutines of whose stack nothing could be read, in the last census.
+    pub stack_unknown: u64,
     /// Groups not followed because there were too many.
     pub groups_dropped: u64,
 }

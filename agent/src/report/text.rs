@@ -146,6 +146,8 @@ fn losses(lost: &Lost) -> String {
         ("registry full", lost.registry_full),
         ("census read fault", lost.census_read_fault),
         ("stack moved", lost.stack_moved),
+        ("stack cut", lost.stack_cut),
+        ("stack unknown", lost.stack_unknown),
         ("groups dropped", lost.groups_dropped),
     ]
     .iter()

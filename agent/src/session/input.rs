@@ -93,6 +93,10 @@ pub struct CensusTaken {
     pub stacks: Vec<Option<StackId>>,
     /// Goroutines that moved while their stack was read, so that they have none.
     pub stack_moved: u64,
+    /// Stacks whose outer part is missing.
+    pub stack_cut: u64,
+    /// Goroutines of whose stack nothing could be read.
+    pub stack_unknown: u64,
 }
 
 impl CensusTaken {

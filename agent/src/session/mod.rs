@@ -14,7 +14,7 @@ use parkwarden_common::record::{Event, Kind};
 
 pub use input::{CensusTaken, End, EndReason, Header, Input, ProbeInfo, ProbeReading, TargetInfo};
 pub use series::Series;
-pub use symbols::Symbols;
+pub use symbols::{Symbols, call_of};
 
 use crate::golang::Frame;
 use crate::memory::StackId;
@@ -41,8 +41,12 @@ pub struct Losses {
     pub decode_error: u64,
     /// Goroutines whose `g` could not be read, over all censuses.
     pub census_read_fault: u64,
-    /// Goroutines that kept moving while their stack was read, in the last census.
+    /// Goroutines that moved while their stack was read, in the last census.
     pub stack_moved: u64,
+    /// Stacks whose outer part is missing, in the last census.
+    pub stack_cut: u64,
+    /// Goroutines of whose stack nothing could be read, in the last census.
+    pub stack_unknown: u64,
 }
 
 /// See the module.
@@ -126,6 +130,8 @@ impl Session {
         self.lost_at_last_census = lost;
         self.losses.census_read_fault += taken.census.unreadable;
         self.losses.stack_moved = taken.stack_moved;
+        self.losses.stack_cut = taken.stack_cut;
+        self.losses.stack_unknown = taken.stack_unknown;
         let time_ns = taken.census.finished_ns;
         self.now_ns = self.now_ns.max(time_ns);
 
@@ -136,8 +142,7 @@ impl Session {
             if let Some(stack) = stack
                 && goroutine.status.is_waiting()
             {
-                let key =
-                    GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+                let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
                 *groups.entry(key).or_default() += 1;
             }
         }

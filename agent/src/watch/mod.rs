@@ -10,8 +10,6 @@ mod sink;
 
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -30,7 +28,7 @@ pub struct Outcome {
     pub cut_short: Option<WatchError>,
 }
 
-/// Time between two transfers of events from the ring's reader to the session.
+/// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
 const TAKE_EVERY: Duration = Duration::from_millis(100);
 
 /// Watches process `pid`, and calls `look` after every census.
@@ -47,8 +45,6 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
     let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
     let mut observer = Observer::start(pid, config)?;
-    let exit_fd = observer.exit_fd().map_err(WatchError::Runtime)?;
-    let exited = AsyncFd::register_with_interest(exit_fd, Interest::READABLE).map_err(WatchError::Runtime)?;
 
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -68,7 +64,6 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
             biased;
             _ = interrupt.recv() => break EndReason::Interrupted,
             _ = terminate.recv() => break EndReason::Interrupted,
-            _ = exited.readable() => break EndReason::TargetExited,
             () = &mut elapsed => break EndReason::Elapsed,
             _ = looks.tick() => {
                 if let Err(error) = observer.census() {
@@ -76,7 +71,12 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
                 }
                 look(observer.session());
             }
-            _ = take.tick() => observer.take_events()?,
+            _ = take.tick() => {
+                observer.take_events()?;
+                if observer.target_has_exited() {
+                    break EndReason::TargetExited;
+                }
+            }
         }
     };
     if reason == EndReason::TargetExited {

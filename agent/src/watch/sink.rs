@@ -60,4 +60,9 @@ impl Sink {
     pub fn session(&self) -> &Session {
         &self.session
     }
+
+    /// The session, when there is no more to come.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
 }

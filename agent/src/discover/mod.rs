@@ -1,0 +1,3 @@
+//! Processes of this host: opening one so that it stays the one that was meant.
+
+pub mod process;

@@ -1,0 +1,195 @@
+//! One process, opened: its identity, its executable, and where that is loaded.
+//!
+//! A pid alone can come to mean another process at any time. [`Process`] holds a pidfd, which cannot, and the
+//! executable as an open file, which stays readable when its path is deleted, replaced or in another mount namespace.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::golang::Source;
+use crate::golang::elf::Elf;
+
+/// Why a process cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No such process.
+    #[error("there is no process with pid {0}: check the pid, and that it is of this PID namespace")]
+    NoSuchProcess(u32),
+    /// It has ended, and its parent has not noticed yet.
+    #[error("pid {0} has exited already (it is a zombie): nothing is left of it to watch")]
+    Zombie(u32),
+    /// It is part of the kernel.
+    #[error("pid {0} is a kernel thread, not a Go program")]
+    KernelThread(u32),
+    /// It is this process.
+    #[error("pid {0} is parkwarden itself, which is not a Go program: name the pid of the program to watch")]
+    Myself(u32),
+    /// The kernel does not let this user look at it.
+    #[error("no permission to look at pid {0}: run as root, or with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON")]
+    Denied(u32),
+    /// Something else went wrong.
+    #[error("pid {pid} cannot be opened: {what}")]
+    Io {
+        /// Which process.
+        pid: u32,
+        /// What was being done.
+        what: &'static str,
+        /// How it failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+    exe: File,
+    exe_path: PathBuf,
+}
+
+impl Process {
+    /// Opens process `pid`.
+    pub fn open(pid: u32) -> Result<Self, OpenError> {
+        if pid == std::process::id() {
+            return Err(OpenError::Myself(pid));
+        }
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(OpenError::NoSuchProcess(pid))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
+            // EINVAL: a thread that is not its process's first, so the number names no process.
+            rustix::io::Errno::SRCH | rustix::io::Errno::INVAL => OpenError::NoSuchProcess(pid),
+            other => OpenError::Io { pid, what: "no pidfd", source: other.into() },
+        })?;
+        let link = format!("/proc/{pid}/exe");
+        let exe = File::open(&link).map_err(|error| no_executable(pid, error))?;
+        let exe_path = fs::read_link(&link).map_err(|error| no_executable(pid, error))?;
+        let process = Self { pid, pidfd, exe, exe_path };
+        // Everything above was of the process that the pidfd holds only if that still lives.
+        if process.has_exited() { Err(OpenError::NoSuchProcess(pid)) } else { Ok(process) }
+    }
+
+    /// Its pid in parkwarden's PID namespace.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its executable.
+    pub fn exe(&self) -> &File {
+        &self.exe
+    }
+
+    /// The executable's path as the kernel tells it: in the process's own mount namespace, ` (deleted)` at its end if
+    /// it is.
+    pub fn exe_path(&self) -> &std::path::Path {
+        &self.exe_path
+    }
+
+    /// Whether the process has exited.
+    pub fn has_exited(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // An error here cannot tell; the next read of the process's memory will.
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// How far above its link-time addresses the executable is loaded.
+    pub fn slide(&self, elf: &Elf) -> Result<u64, OpenError> {
+        if !elf.pie {
+            return Ok(0);
+        }
+        let failed = |source| OpenError::Io { pid: self.pid, what: "where its code is loaded is not known", source };
+        let auxv = fs::read(format!("/proc/{}/auxv", self.pid)).map_err(failed)?;
+        let entry = aux_value(&auxv, AT_ENTRY).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        entry
+            .checked_sub(elf.entry)
+            .filter(|slide| slide % 4096 == 0)
+            .ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))
+    }
+}
+
+/// Entry point of the program, as loaded (`include/uapi/linux/auxvec.h`).
+const AT_ENTRY: u64 = 9;
+
+/// A value of the auxiliary vector: pairs of words.
+fn aux_value(auxv: &[u8], key: u64) -> Option<u64> {
+    let words = auxv.as_chunks::<8>().0;
+    words.as_chunks::<2>().0.iter().find(|[k, _]| u64::from_le_bytes(*k) == key).map(|[_, v]| u64::from_le_bytes(*v))
+}
+
+/// Why `/proc/PID/exe` cannot be opened.
+fn no_executable(pid: u32, error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenError::Denied(pid),
+        // A kernel thread and a zombie have no executable; the state in /proc/PID/stat, behind the command's name in
+        // parentheses, tells them apart.
+        io::ErrorKind::NotFound => match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Err(_) => OpenError::NoSuchProcess(pid),
+            Ok(stat) if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])) => {
+                OpenError::Zombie(pid)
+            }
+            Ok(_) => OpenError::KernelThread(pid),
+        },
+        _ => OpenError::Io { pid, what: "its executable", source: error },
+    }
+}
+
+impl Source for File {
+    fn len(&self) -> u64 {
+        self.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, buf, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parkwarden_does_not_watch_itself() {
+        assert!(matches!(Process::open(std::process::id()), Err(OpenError::Myself(_))));
+    }
+
+    #[test]
+    fn pids_that_cannot_be_are_no_process() {
+        for pid in [0, u32::MAX, i32::MAX as u32] {
+            assert!(matches!(Process::open(pid), Err(OpenError::NoSuchProcess(_))), "{pid}");
+        }
+    }
+
+    #[test]
+    fn a_zombie_is_told_apart() {
+        let mut child = std::process::Command::new("true").spawn().expect("true runs");
+        // Readable when it has exited; it stays a zombie until it is waited for.
+        let raw = Pid::from_raw(child.id().cast_signed()).expect("a pid");
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).expect("alive or a zombie");
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).expect("poll");
+        assert!(matches!(Process::open(child.id()), Err(OpenError::Zombie(_))));
+        child.wait().expect("it has ended");
+        assert!(matches!(Process::open(child.id()), Err(OpenError::NoSuchProcess(_))));
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_seen() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat");
+        let process = Process::open(child.id()).expect("it lives");
+        assert!(!process.has_exited());
+        drop(child.stdin.take());
+        child.wait().expect("it ends");
+        assert!(process.has_exited());
+    }
+
+    #[test]
+    fn the_auxiliary_vector_is_read() {
+        let own = fs::read("/proc/self/auxv").expect("readable");
+        assert!(aux_value(&own, AT_ENTRY).is_some_and(|entry| entry > 0));
+        assert_eq!(aux_value(&own[..7], AT_ENTRY), None);
+    }
+}
