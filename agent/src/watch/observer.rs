@@ -17,7 +17,7 @@ use crate::discover::process::Process;
 use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
 use crate::golang::pclntab::PcLnTab;
-use crate::golang::sites::{self, FunctionRange, Functions, Site};
+use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::{FrameShape, StackTables, Unwinder, Unwound};
@@ -56,7 +56,7 @@ impl Observer {
             GoBinary::parse(process.exe()).map_err(|source| WatchError::Binary { pid, exe: exe.clone(), source })?;
         let slide = process.slide(&binary.elf)?;
         let kernel = kernel();
-        let sites = sites::plan(binary.arch, kernel, &BinaryFunctions { binary: &binary, process: &process })
+        let sites = sites::plan(binary.arch, kernel, &BinaryFunctions::new(&binary, process.exe()))
             .map_err(|source| WatchError::Plan { pid, exe: exe.clone(), source })?;
         log::info!("pid {pid} is {}, loaded at a slide of {slide:#x}", binary.version);
         for site in &sites {
@@ -241,24 +241,6 @@ impl StackTables for LoadedTables {
         let outermost = func.is_stack_bottom();
         let sp_delta = if outermost { 0 } else { u64::from(self.pclntab.sp_delta(&func, pc)?) };
         Some(FrameShape { sp_delta, outermost })
-    }
-}
-
-/// The functions of a binary for the site planner.
-struct BinaryFunctions<'a> {
-    binary: &'a GoBinary,
-    process: &'a Process,
-}
-
-impl Functions for BinaryFunctions<'_> {
-    fn find(&self, name: &str) -> Option<FunctionRange> {
-        let func = self.binary.function(name)?;
-        Some(FunctionRange { name: func.name.to_owned(), entry: func.entry, end: func.end })
-    }
-
-    fn code(&self, range: &FunctionRange) -> Option<Vec<u8>> {
-        let func = self.binary.pclntab.func(range.entry)?;
-        self.binary.code(self.process.exe(), &func).ok()
     }
 }
 

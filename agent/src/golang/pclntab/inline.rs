@@ -12,6 +12,9 @@ const FUNCDATA_INL_TREE: u8 = 3;
 /// Deepest inlining followed. The compiler's budget keeps real ones far below.
 const MAX_DEPTH: usize = 256;
 
+/// Most table entries looked at in search of inlined copies. The runtime has some ten thousand.
+const MAX_SEARCH: usize = 1 << 20;
+
 /// Where `runtime.inlinedCall` keeps its fields.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -61,9 +64,36 @@ impl PcLnTab {
         frames
     }
 
+    /// For each of `names` a function of package runtime, other than itself, that contains an inlined copy of it.
+    /// Unexported functions of that package are inlined nowhere else. `None` when the tables are too long to tell.
+    pub fn inlined_into(&self, names: &[&str]) -> Option<Vec<Option<&str>>> {
+        let mut found: Vec<Option<&str>> = vec![None; names.len()];
+        let mut budget = MAX_SEARCH;
+        for func in self.functions().filter(|func| func.name.starts_with("runtime.")) {
+            let highest = self.highest_pcdata(&func, PCDATA_INL_TREE_INDEX, &mut budget);
+            let calls = highest.and_then(|highest| usize::try_from(highest).ok()).map_or(0, |highest| highest + 1);
+            // Where the tree ends in what was loaded, there is nothing more to find.
+            for (name, _) in (0..calls.min(budget)).map_while(|index| self.inlining(&func, index)) {
+                budget -= 1;
+                let wanted = names.iter().position(|wanted| *wanted == name && name != func.name);
+                if let Some(slot) = wanted.and_then(|index| found.get_mut(index)) {
+                    slot.get_or_insert(func.name);
+                }
+            }
+            if budget == 0 {
+                return None;
+            }
+        }
+        Some(found)
+    }
+
     /// Name of the function inlined at `pc`, and a program counter at its call site if the tables name one.
     fn inlined_call(&self, func: &Func<'_>, pc: u64) -> Option<(&str, Option<u64>)> {
-        let index = usize::try_from(self.pcdata(func, PCDATA_INL_TREE_INDEX, pc)?).ok()?;
+        self.inlining(func, usize::try_from(self.pcdata(func, PCDATA_INL_TREE_INDEX, pc)?).ok()?)
+    }
+
+    /// Entry `index` of the inlining tree of `func`: what was inlined, and a program counter at its call site.
+    fn inlining(&self, func: &Func<'_>, index: usize) -> Option<(&str, Option<u64>)> {
         let tree = self.funcdata(func, FUNCDATA_INL_TREE)?;
         let shape = self.header.format.inlined_call();
         let call = tree.get(index.checked_mul(shape.size)?..)?.get(..shape.size)?;

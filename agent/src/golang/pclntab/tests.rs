@@ -94,6 +94,7 @@ fn exercise(data: Vec<u8>) {
     }
     table.functions_named(&["main.a", ""]);
     table.last_funcdata();
+    table.inlined_into(&["main.a", ""]);
 }
 
 proptest! {

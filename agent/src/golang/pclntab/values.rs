@@ -47,24 +47,33 @@ impl PcLnTab {
         self.text(self.header.filetab.checked_add(offset as usize)?)
     }
 
-    /// `runtime.pcvalue`: pairs of varints (value delta in zigzag, program counter delta) until `pc` is passed.
+    /// The highest value of `pcdata` table `table` of `func`, looking at no more than `budget` steps, which it lowers.
+    pub(super) fn highest_pcdata(&self, func: &Func<'_>, table: u32, budget: &mut usize) -> Option<i32> {
+        let steps = self.steps(func, self.pcdata_table(func, table)?).take(*budget);
+        steps.inspect(|_| *budget -= 1).map(|(value, _)| value).max()
+    }
+
     fn value(&self, func: &Func<'_>, table: u32, pc: u64) -> Option<i32> {
-        let mut at = self.header.pctab.checked_add(table as usize)?;
+        self.steps(func, table).find(|(_, end)| pc < *end).map(|(value, _)| value)
+    }
+
+    /// `runtime.pcvalue`: pairs of varints (value delta in zigzag, program counter delta). Gives each value with the
+    /// program counter it ends at.
+    fn steps(&self, func: &Func<'_>, table: u32) -> impl Iterator<Item = (i32, u64)> {
+        let mut at = self.header.pctab.checked_add(table as usize);
         let mut value = -1i32;
         let mut reached = func.entry;
-        for step in 0..MAX_STEPS {
-            let delta = u32::try_from(uvarint(&self.data, &mut at)?).ok()?;
+        (0..MAX_STEPS).map_while(move |step| {
+            let at = at.as_mut()?;
+            let delta = u32::try_from(uvarint(&self.data, at)?).ok()?;
             if delta == 0 && step > 0 {
                 return None;
             }
             let delta = ((delta >> 1) as i32) ^ -((delta & 1) as i32);
             value = value.wrapping_add(delta);
-            let advance = uvarint(&self.data, &mut at)?.checked_mul(u64::from(self.header.quantum))?;
+            let advance = uvarint(&self.data, at)?.checked_mul(u64::from(self.header.quantum))?;
             reached = reached.checked_add(advance)?;
-            if pc < reached {
-                return Some(value);
-            }
-        }
-        None
+            Some((value, reached))
+        })
     }
 }

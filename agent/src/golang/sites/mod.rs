@@ -12,6 +12,7 @@
 
 mod amd64;
 mod arm64;
+mod binary;
 mod flow;
 
 use parkwarden_common::record::Kind;
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Arch;
 use flow::{Code, Registers};
+
+pub use binary::BinaryFunctions;
 
 /// Functions longer than this are not looked at. The longest that is asked for has about 1 KiB.
 const MAX_FUNCTION: u64 = 16 << 10;
@@ -73,6 +76,10 @@ pub trait Functions {
 
     /// The machine code of a function, all of it.
     fn code(&self, range: &FunctionRange) -> Option<Vec<u8>>;
+
+    /// A function that the compiler inlined that one into, going by the inlining trees, if there is any. Profile-guided
+    /// builds do this to functions that no other build inlines; a probe on what is left would miss those calls.
+    fn inlined_into(&self, name: &str) -> Option<String>;
 }
 
 /// One place to attach a probe.
@@ -136,6 +143,17 @@ pub enum PlanError {
         /// How often it does.
         found: usize,
     },
+    /// Some of its calls are no calls.
+    #[error(
+        "{function} is inlined into {into}, as profile-guided builds do: a probe would miss what happens there. \
+         Build with -pgo=off to watch by events"
+    )]
+    Inlined {
+        /// Function.
+        function: &'static str,
+        /// One that contains a copy of it.
+        into: String,
+    },
     /// No instruction is passed exactly once per call with the needed registers intact.
     #[error("{function} has no instruction that is certain to see each call once with its arguments in registers")]
     NoSite {
@@ -195,6 +213,9 @@ fn site(
 ) -> Result<Site, PlanError> {
     let Wanted { kind, asked, function, ref place } = *wanted;
     let range = functions.find(function).ok_or(PlanError::Missing { asked, function })?;
+    if let Some(into) = functions.inlined_into(function) {
+        return Err(PlanError::Inlined { function, into });
+    }
     let size = range.end.checked_sub(range.entry).filter(|&size| size > 0).ok_or(PlanError::Unreadable { function })?;
     if size > MAX_FUNCTION {
         return Err(PlanError::TooLarge { function, size });
@@ -221,15 +242,27 @@ fn site(
     Ok(Site { kind, function: range.name, asked, address, class, instruction })
 }
 
-/// Entries of the assembly functions that grow the stack. The ELF symbol table names them with their ABI, the
-/// pclntab without.
+/// Entries of the assembly functions that grow the stack.
 fn morestack(functions: &dyn Functions) -> Vec<u64> {
-    ["runtime.morestack", "runtime.morestack_noctxt", "runtime.morestackc"]
-        .iter()
-        .flat_map(|name| [functions.find(name), functions.find(&format!("{name}.abi0"))])
-        .flatten()
-        .map(|range| range.entry)
-        .collect()
+    morestack_names().filter_map(|name| functions.find(&name)).map(|range| range.entry).collect()
+}
+
+/// Under which names they go: some tables name assembly functions with their ABI.
+fn morestack_names() -> impl Iterator<Item = String> {
+    let names = ["runtime.morestack", "runtime.morestack_noctxt", "runtime.morestackc"];
+    names.into_iter().flat_map(|name| [name.to_owned(), format!("{name}.abi0")])
+}
+
+/// Every function that planning may look for.
+fn names() -> Vec<String> {
+    let wanted = amd64::WANTED.iter().chain(&arm64::WANTED).flat_map(|wanted| match wanted.place {
+        Place::Entry(_) => vec![wanted.function],
+        Place::Call { callee, .. } => vec![wanted.function, callee],
+    });
+    let mut names: Vec<String> = wanted.map(str::to_owned).chain(morestack_names()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]

@@ -12,12 +12,16 @@ const RUNQPUT: u64 = 0x9100;
 const THROW: u64 = 0x9200;
 
 /// Functions as bytes by name, each at its own address.
-struct Image(BTreeMap<String, (u64, Vec<u8>)>);
+#[derive(Default)]
+struct Image {
+    functions: BTreeMap<String, (u64, Vec<u8>)>,
+    inlined: BTreeMap<&'static str, &'static str>,
+}
 
 impl Image {
     /// A runtime whose functions all are the plainest that have a site.
     fn plain() -> Self {
-        let mut image = Self(BTreeMap::new());
+        let mut image = Self::default();
         image.put("runtime.morestack_noctxt.abi0", MORESTACK, vec![0xc3]);
         image.put("runtime.runqput", RUNQPUT, vec![0xc3]);
         image.put("runtime.newproc.func1", 0x1000, Asm::new(0x1000).call(RUNQPUT).ret().done());
@@ -28,7 +32,7 @@ impl Image {
     }
 
     fn put(&mut self, name: &str, entry: u64, bytes: Vec<u8>) {
-        self.0.insert(name.to_owned(), (entry, bytes));
+        self.functions.insert(name.to_owned(), (entry, bytes));
     }
 
     fn with(name: &str, asm: Asm) -> Self {
@@ -40,12 +44,16 @@ impl Image {
 
 impl Functions for Image {
     fn find(&self, name: &str) -> Option<FunctionRange> {
-        let (entry, bytes) = self.0.get(name)?;
+        let (entry, bytes) = self.functions.get(name)?;
         Some(FunctionRange { name: name.to_owned(), entry: *entry, end: entry.checked_add(bytes.len() as u64)? })
     }
 
     fn code(&self, range: &FunctionRange) -> Option<Vec<u8>> {
-        self.0.get(&range.name).map(|(_, bytes)| bytes.clone())
+        self.functions.get(&range.name).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn inlined_into(&self, name: &str) -> Option<String> {
+        self.inlined.get(name).map(|&into| into.to_owned())
     }
 }
 
@@ -162,7 +170,7 @@ fn a_growing_stack_is_not_counted_twice() {
 fn without_a_morestack_to_recognise_the_start_over_is_a_loop() {
     let mut image =
         Image::with("runtime.gopark", Asm::new(0x2000).stack_check().push_rbp().mov_rbp_rsp().ret().growth());
-    image.0.remove("runtime.morestack_noctxt.abi0");
+    image.functions.remove("runtime.morestack_noctxt.abi0");
     assert_eq!(planned(&image, NEW, Kind::Parked), NO_PARKED);
 }
 
@@ -273,9 +281,17 @@ fn code_that_cannot_be_followed_is_refused() {
 }
 
 #[test]
+fn a_function_that_is_also_inlined_is_refused() {
+    let mut image = Image::plain();
+    image.inlined.insert("runtime.gopark", "runtime.chanrecv");
+    let into = "runtime.chanrecv".to_owned();
+    assert_eq!(planned(&image, NEW, Kind::Parked), Err(PlanError::Inlined { function: "runtime.gopark", into }));
+}
+
+#[test]
 fn functions_that_are_not_there_or_not_believable_are_refused() {
     let mut image = Image::plain();
-    image.0.remove("runtime.ready");
+    image.functions.remove("runtime.ready");
     assert_eq!(
         planned(&image, NEW, Kind::Readied),
         Err(PlanError::Missing { asked: "goready", function: "runtime.ready" })
