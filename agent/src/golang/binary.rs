@@ -44,7 +44,7 @@ pub enum Refusal {
     #[error("not a Go program: it has no Go build information")]
     NotGo,
     /// Another machine's.
-    #[error("{0}")]
+    #[error("{0}: parkwarden watches 64-bit Go programs for x86-64 and AArch64")]
     UnsupportedArch(String),
     /// Too old, or without a version number.
     #[error("built with {version}: parkwarden supports Go 1.18 and later; rebuild it with a newer Go")]

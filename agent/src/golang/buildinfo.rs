@@ -23,6 +23,8 @@ const MAX_VERSION: u64 = 4096;
 const MAX_MODULES: u64 = 4 << 20;
 /// Without a section the blob is searched in this much of each writable segment, twice what `debug/buildinfo` reads.
 const SEARCH: u64 = 2 << 20;
+/// More writable segments than any linker makes.
+const MAX_SEARCHED: usize = 16;
 /// `cmd/go` puts the module information between two such sentinels.
 const SENTINEL: usize = 16;
 
@@ -128,7 +130,7 @@ fn locate(source: &dyn Source, elf: &Elf) -> Result<(u64, u64), BuildInfoError> 
             return Ok((section.offset, end));
         }
     }
-    for segment in elf.segments.iter().filter(|segment| segment.write) {
+    for segment in elf.segments.iter().filter(|segment| segment.write).take(MAX_SEARCHED) {
         let len = segment.filesz.min(SEARCH).min(source.len().saturating_sub(segment.offset));
         let mut data = vec![0; len as usize];
         if source.read_exact_at(segment.offset, &mut data).is_err() {

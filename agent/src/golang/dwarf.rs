@@ -27,9 +27,8 @@ const MAX_INFO: u64 = 1 << 30;
 const MAX_UNITS: usize = 1 << 20;
 /// Largest `.debug_abbrev`; Go's own part has a few hundred bytes.
 const MAX_ABBREV: u64 = 64 << 20;
-/// Largest single abbreviation table, and how many different ones are read: one for each C file.
+/// Most of one abbreviation table. Each C file of the program has its own.
 const MAX_ABBREV_TABLE: usize = 64 * 1024;
-const MAX_ABBREV_TABLES: usize = 8192;
 /// Enough of a unit to hold its header, and its name among the first attributes of its first entry.
 const PEEK: usize = 1024;
 /// Most attributes looked at, as a bound on time: units of real programs have some ten million.
@@ -76,7 +75,7 @@ pub fn structs(source: &dyn Source, elf: &Elf, wanted: &Wanted<'_>) -> Result<St
     let info = section(".debug_info", ".zdebug_info").ok_or(DwarfError::NoDebugInfo)?;
     let abbrev = section(".debug_abbrev", ".zdebug_abbrev").ok_or(DwarfError::NoDebugInfo)?;
     let abbrev = elf.section_data(source, abbrev, MAX_ABBREV)?;
-    let mut reader = Reader { wanted, found: Structs::new(), abbrev: &abbrev, cached: None, tables: 0, work: 0 };
+    let mut reader = Reader { wanted, found: Structs::new(), abbrev: &abbrev, cached: None, work: 0 };
     reader.walk(source, info)?;
     if reader.found.is_empty() { Err(DwarfError::NoTypes) } else { Ok(reader.found) }
 }
@@ -87,7 +86,6 @@ struct Reader<'a> {
     abbrev: &'a [u8],
     /// The table at the last offset: Go's units share one.
     cached: Option<(usize, Abbreviations)>,
-    tables: usize,
     work: u64,
 }
 
@@ -138,9 +136,11 @@ impl<'a> Reader<'a> {
         // A unit of a kind that gimli does not know, or one cut off by the peek, is not Go's.
         let Some(header) = unit_header(&start) else { return Ok(false) };
         let Some(abbreviations) = self.abbreviations(&header)? else { return Ok(false) };
+        let mut work = 1;
         let name = (|| {
             let mut entries = header.entries_raw(&abbreviations, None).ok()?;
             let abbreviation = entries.read_abbreviation().ok()??;
+            work += abbreviation.attributes().len() as u64;
             for spec in abbreviation.attributes() {
                 let attribute = entries.read_attribute(*spec).ok()?;
                 if attribute.name() == dw::DW_AT_name {
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
             None
         })();
         self.cached = Some((header.debug_abbrev_offset().0, abbreviations));
-        self.spend(1, offset)?;
+        self.spend(work, offset)?;
         Ok(name == Some(true))
     }
 
@@ -162,12 +162,10 @@ impl<'a> Reader<'a> {
         {
             return Ok(Some(abbreviations));
         }
-        self.tables += 1;
-        if self.tables > MAX_ABBREV_TABLES {
-            return Err(DwarfError::Limit("the number of abbreviation tables"));
-        }
         let Some(window) = self.abbrev.get(offset..) else { return Ok(None) };
         let window = &window[..window.len().min(MAX_ABBREV_TABLE)];
+        // Two bytes make an attribute.
+        self.spend(window.len() as u64 / 2, offset as u64)?;
         Ok(DebugAbbrev::new(window, LittleEndian).abbreviations(DebugAbbrevOffset(0)).ok())
     }
 
@@ -304,8 +302,8 @@ impl<'a> Reader<'a> {
         if self.work > MAX_WORK { Err(Failure::Limit) } else { Ok(()) }
     }
 
-    fn spend(&mut self, units: u64, offset: u64) -> Result<(), DwarfError> {
-        self.work += units;
+    fn spend(&mut self, work: u64, offset: u64) -> Result<(), DwarfError> {
+        self.work += work;
         if self.work > MAX_WORK { Err(Failure::Limit.into_error(offset)) } else { Ok(()) }
     }
 }

@@ -21,6 +21,11 @@ pub mod symbols;
 pub mod version;
 pub mod wait_reasons;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 /// Where the bytes of a binary come from: a file, or a slice in tests and fuzzing.

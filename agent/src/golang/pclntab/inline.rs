@@ -3,7 +3,7 @@
 use crate::golang::Frame;
 use crate::golang::bytes::i32_at;
 
-use super::values::PCDATA_INL_TREE_INDEX;
+use super::values::{MAX_STEPS, PCDATA_INL_TREE_INDEX};
 use super::{BAD_NAME, Func, PcLnTab};
 
 /// `FUNCDATA_InlTree`.
@@ -42,9 +42,10 @@ impl PcLnTab {
     pub fn frames_in(&self, func: &Func<'_>, pc: u64) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut pc = pc;
+        let mut budget = MAX_STEPS;
         while frames.len() < MAX_DEPTH {
-            let inlined = self.inlined_call(func, pc);
-            let (file, line) = self.file_line(func, pc).unwrap_or(("", 0));
+            let inlined = self.inlined_call(func, pc, &mut budget);
+            let (file, line) = self.file_line_within(func, pc, &mut budget).unwrap_or(("", 0));
             frames.push(Frame {
                 function: inlined.map_or(func.name, |(name, _)| name).to_owned(),
                 file: file.to_owned(),
@@ -88,8 +89,8 @@ impl PcLnTab {
     }
 
     /// Name of the function inlined at `pc`, and a program counter at its call site if the tables name one.
-    fn inlined_call(&self, func: &Func<'_>, pc: u64) -> Option<(&str, Option<u64>)> {
-        self.inlining(func, usize::try_from(self.pcdata(func, PCDATA_INL_TREE_INDEX, pc)?).ok()?)
+    fn inlined_call(&self, func: &Func<'_>, pc: u64, budget: &mut usize) -> Option<(&str, Option<u64>)> {
+        self.inlining(func, usize::try_from(self.pcdata_within(func, PCDATA_INL_TREE_INDEX, pc, budget)?).ok()?)
     }
 
     /// Entry `index` of the inlining tree of `func`: what was inlined, and a program counter at its call site.

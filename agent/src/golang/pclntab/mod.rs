@@ -12,7 +12,7 @@ pub mod locate;
 mod values;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use super::bytes::{c_str, i32_at, u32_at};
 use super::version::GoVersion;

@@ -7,7 +7,7 @@ fn version() -> GoVersion {
 }
 
 /// A table of two functions, `main.a` at 0x1000 and `main.b` at 0x1010, the second with a line table.
-fn small() -> Vec<u8> {
+pub(in crate::golang) fn small() -> Vec<u8> {
     let mut data = vec![0u8; 0x200];
     let mut put = |at: usize, bytes: &[u8]| data[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &0xffff_fff1u32.to_le_bytes());
@@ -44,20 +44,12 @@ fn finds_functions_by_address_and_name() {
     let name = |pc| table.func(pc).map(|func| func.name);
     assert_eq!([name(0xfff), name(0x1000), name(0x100f)], [None, Some("main.a"), Some("main.a")]);
     assert_eq!([name(0x1010), name(0x101f), name(0x1020)], [Some("main.b"), Some("main.b"), None]);
-    assert_eq!(table.functions_named(&["main.b", "main", "main.a"]).map_entries(), [Some(0x1010), None, Some(0x1000)]);
+    let named = table.functions_named(&["main.b", "main", "main.a"]);
+    let entries: Vec<_> = named.iter().map(|func| func.map(|func| func.entry)).collect();
+    assert_eq!(entries, [Some(0x1010), None, Some(0x1000)]);
     let a = table.func(0x1000).unwrap();
     // Number 7 is `goexit` up to Go 1.21 and `gcBgMarkWorker` after.
     assert_eq!((a.id, a.is_stack_bottom()), (FuncId::GcBgMarkWorker, true));
-}
-
-trait Entries {
-    fn map_entries(&self) -> Vec<Option<u64>>;
-}
-
-impl Entries for Vec<Option<Func<'_>>> {
-    fn map_entries(&self) -> Vec<Option<u64>> {
-        self.iter().map(|func| func.map(|func| func.entry)).collect()
-    }
 }
 
 #[test]
@@ -111,4 +103,19 @@ proptest! {
         }
         exercise(data);
     }
+}
+
+#[test]
+fn tables_that_never_advance_end() {
+    let mut data = small();
+    // Two million steps that change the value but not the program counter, as the line table of `main.b`.
+    let table = data.len() as u32 - 0xa0;
+    data.resize(data.len() + (4 << 20), 0);
+    for step in data[0x200..].chunks_exact_mut(2) {
+        step.copy_from_slice(&[2, 0]);
+    }
+    data[0x120 + 24..0x120 + 28].copy_from_slice(&table.to_le_bytes());
+    let table = PcLnTab::new(data, 0x1000, &version()).unwrap();
+    let frames = table.frames(0x1014);
+    assert_eq!((frames[0].function.as_str(), frames[0].line), ("main.b", 0));
 }
