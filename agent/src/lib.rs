@@ -17,4 +17,5 @@ pub mod registry;
 pub mod report;
 pub mod session;
 pub mod symbolize;
+pub mod target;
 pub mod watch;

@@ -114,6 +114,26 @@ pub struct Goroutine {
     pub pc: u64,
     /// `g.sched.bp`
     pub bp: u64,
+    /// `g.syscallsp`: the stack pointer at the system call it is in, else 0.
+    pub syscall_sp: u64,
+    /// `g.syscallpc`
+    pub syscall_pc: u64,
+}
+
+impl Goroutine {
+    /// Whether it left its stack in a state that can be walked.
+    pub fn has_stack(&self) -> bool {
+        match self.status {
+            Status::Waiting | Status::Leaked | Status::Runnable | Status::Preempted => true,
+            Status::Syscall => self.syscall_sp != 0,
+            _ => false,
+        }
+    }
+
+    /// Program counter and stack pointer from which its stack is walked.
+    pub fn resume(&self) -> (u64, u64) {
+        if self.status == Status::Syscall { (self.syscall_pc, self.syscall_sp) } else { (self.pc, self.sp) }
+    }
 }
 
 /// All goroutines at one moment.
@@ -175,6 +195,8 @@ impl CensusReader {
             g.startpc,
             g.atomicstatus,
             g.waitreason,
+            g.syscallsp,
+            g.syscallpc,
         ];
         let ends = words.iter().chain(&g.parent_goid).map(|offset| offset.saturating_add(8));
         let from = words.iter().chain(&g.parent_goid).copied().min().unwrap_or(0);
@@ -280,6 +302,8 @@ impl CensusReader {
             sp: word(layout.sched_sp)?,
             pc: word(layout.sched_pc)?,
             bp: word(layout.sched_bp)?,
+            syscall_sp: word(layout.syscallsp)?,
+            syscall_pc: word(layout.syscallpc)?,
         })
     }
 }

@@ -103,7 +103,7 @@ impl Unwinder {
                 pcs.clear();
                 let cut = match top {
                     Some(top) => self.walk(memory, tables, goroutine, top, &mut pcs),
-                    None => Some(Cut::Unreadable(goroutine.sp)),
+                    None => Some(Cut::Unreadable(goroutine.resume().1)),
                 };
                 unwound.cut += u64::from(cut.is_some() && !pcs.is_empty());
                 read.push(if pcs.is_empty() { None } else { table.intern(&pcs) });
@@ -129,8 +129,8 @@ impl Unwinder {
         top: Vec<u8>,
         pcs: &mut Vec<u64>,
     ) -> Option<Cut> {
-        let mut window = Window { base: goroutine.sp, hi: goroutine.stack_hi, bytes: top };
-        let (mut pc, mut sp) = (goroutine.pc, goroutine.sp);
+        let (mut pc, mut sp) = goroutine.resume();
+        let mut window = Window { base: sp, hi: goroutine.stack_hi, bytes: top };
         loop {
             let Some(shape) = self.shape(tables, pc) else { return Some(Cut::UnknownCode(pc)) };
             if shape.outermost {
@@ -167,8 +167,8 @@ impl Unwinder {
 
 /// Whether nothing the stack depends on changed.
 fn stands_still(before: &Goroutine, after: &Goroutine) -> bool {
-    (before.goid, before.status, before.wait_reason, before.sp, before.pc, before.stack_hi)
-        == (after.goid, after.status, after.wait_reason, after.sp, after.pc, after.stack_hi)
+    (before.goid, before.status, before.wait_reason, before.resume(), before.stack_hi)
+        == (after.goid, after.status, after.wait_reason, after.resume(), after.stack_hi)
 }
 
 /// The innermost part of each stack; `None` where its bounds make no sense or it cannot be read.
@@ -176,8 +176,9 @@ fn read_tops(memory: &dyn Memory, goroutines: &[Goroutine]) -> Result<Vec<Option
     let mut tops: Vec<Vec<u8>> = goroutines
         .iter()
         .map(|g| {
-            let believable = g.stack_lo <= g.sp && g.sp < g.stack_hi;
-            let len = if believable { (g.stack_hi - g.sp).min(FIRST_READ) } else { 0 };
+            let (_, sp) = g.resume();
+            let believable = g.stack_lo <= sp && sp < g.stack_hi;
+            let len = if believable { (g.stack_hi - sp).min(FIRST_READ) } else { 0 };
             vec![0; len as usize]
         })
         .collect();
@@ -185,7 +186,7 @@ fn read_tops(memory: &dyn Memory, goroutines: &[Goroutine]) -> Result<Vec<Option
         .iter_mut()
         .zip(goroutines)
         .filter(|(top, _)| !top.is_empty())
-        .map(|(buf, g)| Request { address: g.sp, buf, ok: false })
+        .map(|(buf, g)| Request { address: g.resume().1, buf, ok: false })
         .collect();
     memory.read_many(&mut requests)?;
     let mut served = requests.iter().map(|request| request.ok).collect::<Vec<_>>().into_iter();

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::census::Status;
 use super::super::census::tests::LAYOUT;
 use super::super::image::Image;
 use super::*;
@@ -21,7 +22,16 @@ impl StackTables for Tables {
 }
 
 fn goroutine(sp: u64, pc: u64) -> Goroutine {
-    Goroutine { address: G, goid: 5, sp, pc, stack_lo: LO, stack_hi: HI, ..Goroutine::default() }
+    Goroutine {
+        address: G,
+        goid: 5,
+        status: Status::Waiting,
+        sp,
+        pc,
+        stack_lo: LO,
+        stack_hi: HI,
+        ..Goroutine::default()
+    }
 }
 
 /// The `g` of [`goroutine`] in memory, so that it stands still.
@@ -36,6 +46,7 @@ fn with_g(image: &mut Image, g: &Goroutine) {
     ] {
         bytes[offset as usize..offset as usize + 8].copy_from_slice(&word.to_le_bytes());
     }
+    bytes[LAYOUT.atomicstatus as usize] = 4;
     image.insert(G, bytes);
 }
 

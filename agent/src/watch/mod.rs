@@ -17,6 +17,7 @@ pub use error::WatchError;
 
 use crate::config::WatchConfig;
 use crate::session::{EndReason, Session};
+use crate::target::TargetError;
 use observer::Observer;
 
 /// How a watch ended.
@@ -80,7 +81,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
         }
     };
     if reason == EndReason::TargetExited {
-        return cut_short(observer, WatchError::Exited { pid });
+        return cut_short(observer, TargetError::Exited { pid }.into());
     }
     if let Err(error) = observer.census() {
         return cut_short(observer, error);
@@ -90,7 +91,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
 
 /// The target's end is no failure of the watch: what was seen until then is still worth reporting.
 fn cut_short(observer: Observer, error: WatchError) -> Result<Outcome, WatchError> {
-    if !matches!(error, WatchError::Exited { .. }) {
+    if !matches!(error, WatchError::Target(TargetError::Exited { .. })) {
         return Err(error);
     }
     Ok(Outcome { session: observer.finish(EndReason::TargetExited)?, cut_short: Some(error) })

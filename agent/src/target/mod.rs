@@ -1,0 +1,199 @@
+//! A live Go process that can be looked at: its binary understood, its memory readable, its goroutines where the binary
+//! says. `watch`, `snapshot` and `ps` all begin here.
+//!
+//! Deliberately absent: probes. Looking at a target costs it nothing and needs no BPF.
+
+mod error;
+mod tables;
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+pub use error::TargetError;
+pub use tables::LoadedTables;
+
+use crate::discover::process::Process;
+use crate::golang::Frame;
+use crate::golang::binary::GoBinary;
+use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
+use crate::memory::process::ProcessMemory;
+use crate::memory::unwind::{Unwinder, Unwound};
+use crate::memory::{Fault, StackTable};
+use crate::session::{CensusTaken, Input, TargetInfo, call_of};
+use crate::symbolize::Symbolizer;
+
+/// Addresses named for one target at most; a real program shows some thousands.
+const MAX_NAMED: usize = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Target {
+    process: Process,
+    binary: GoBinary,
+    slide: u64,
+    memory: ProcessMemory,
+    census: CensusReader,
+    unwinder: Unwinder,
+    tables: LoadedTables,
+    symbolizer: Symbolizer,
+    stacks: StackTable,
+    /// Stacks that [`Target::news`] has told of.
+    told_stacks: usize,
+    named: HashSet<u64>,
+}
+
+impl Target {
+    /// Opens process `pid`, understands its binary, and takes a first look: a target that does not look as its binary
+    /// says is refused.
+    pub fn open(pid: u32) -> Result<Self, TargetError> {
+        let process = Process::open(pid)?;
+        let binary = GoBinary::parse(process.exe()).map_err(|source| TargetError::Binary {
+            pid,
+            exe: process.exe_path().display().to_string(),
+            source: Box::new(source),
+        })?;
+        let slide = process.slide(&binary.elf)?;
+        let allgs = binary.allgs.ok_or_else(|| TargetError::Layout {
+            pid,
+            reason: "its list of goroutines, runtime.allgs, was not found in the binary".to_owned(),
+        })?;
+        let tables = LoadedTables::new(Arc::clone(&binary.pclntab), slide);
+        let target = Self {
+            memory: ProcessMemory::new(pid),
+            census: CensusReader::new(binary.layout.g, allgs.wrapping_add(slide)),
+            unwinder: Unwinder::new(binary.arch),
+            symbolizer: Symbolizer::new(Arc::clone(&binary.pclntab), slide),
+            tables,
+            stacks: StackTable::default(),
+            told_stacks: 0,
+            named: HashSet::new(),
+            process,
+            binary,
+            slide,
+        };
+        target.check(&target.count()?)?;
+        log::info!("pid {pid} is {}, loaded at a slide of {slide:#x}", target.binary.version);
+        Ok(target)
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its binary.
+    pub fn binary(&self) -> &GoBinary {
+        &self.binary
+    }
+
+    /// How far above its link-time addresses the binary is loaded.
+    pub fn slide(&self) -> u64 {
+        self.slide
+    }
+
+    /// What reports say of it.
+    pub fn info(&self) -> TargetInfo {
+        TargetInfo {
+            pid: self.process.pid(),
+            exe: self.process.exe_path().display().to_string(),
+            go_version: self.binary.version.to_string(),
+            arch: self.binary.arch,
+            stripped: self.binary.stripped,
+            pie: self.binary.pie,
+            layout_source: self.binary.layout_source,
+            symbol_source: self.binary.symbol_source,
+        }
+    }
+
+    /// A census without stacks.
+    pub fn count(&self) -> Result<Census, TargetError> {
+        self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error))
+    }
+
+    /// A census with the stacks of all goroutines that do not run.
+    pub fn look(&mut self) -> Result<CensusTaken, TargetError> {
+        let census = self.count()?;
+        let standing: Vec<Goroutine> =
+            census.goroutines.iter().filter(|goroutine| goroutine.has_stack()).copied().collect();
+        let Unwound { stacks, moved, cut, unknown } = self
+            .unwinder
+            .unwind(&self.memory, &self.tables, &self.census, &standing, &mut self.stacks)
+            .map_err(|fault| self.memory_failed(fault))?;
+        let mut unwound = stacks.into_iter();
+        let stacks = census
+            .goroutines
+            .iter()
+            .map(|goroutine| if goroutine.has_stack() { unwound.next().flatten() } else { None })
+            .collect();
+        Ok(CensusTaken { census, stacks, stack_moved: moved, stack_cut: cut, stack_unknown: unknown })
+    }
+
+    /// What `taken` refers to and has not been told of before: names of addresses, and stacks.
+    pub fn news(&mut self, taken: &CensusTaken) -> [Input; 2] {
+        let mut names: Vec<(u64, Arc<[Frame]>)> = Vec::new();
+        let mut name = |address: u64| {
+            if self.named.len() < MAX_NAMED && self.named.insert(address) {
+                names.push((address, self.symbolizer.frames(address)));
+            }
+        };
+        let stacks: Vec<Vec<u64>> = self.stacks.since(self.told_stacks).iter().map(|pcs| pcs.to_vec()).collect();
+        stacks.iter().flatten().for_each(|pc| name(call_of(*pc)));
+        for goroutine in &taken.census.goroutines {
+            name(call_of(goroutine.creation_pc));
+            name(goroutine.start_pc);
+        }
+        self.told_stacks = self.stacks.len();
+        [Input::Symbols(names), Input::Stacks(stacks)]
+    }
+
+    /// Whether a look agrees with what every Go program is: goroutine 1 runs `runtime.main`, and every goroutine
+    /// starts in a function of the program.
+    fn check(&self, look: &Census) -> Result<(), TargetError> {
+        let contradiction = |reason: String| {
+            Err(TargetError::Layout {
+                pid: self.process.pid(),
+                reason: format!(
+                    "its memory contradicts the layout its binary describes: {reason}; parkwarden attaches nowhere it \
+                     is not certain"
+                ),
+            })
+        };
+        let Some(main) = look.goroutines.iter().find(|goroutine| goroutine.goid == 1) else {
+            return contradiction("there is no goroutine 1 (if it has just started, try again)".to_owned());
+        };
+        match self.tables.function(main.start_pc) {
+            Some("runtime.main") => {}
+            Some(other) => return contradiction(format!("goroutine 1 starts in {other}")),
+            None => return contradiction(format!("goroutine 1 starts at {:#x}, which is no function", main.start_pc)),
+        }
+        match look.goroutines.iter().find(|g| g.start_pc != 0 && self.tables.function(g.start_pc).is_none()) {
+            Some(g) => contradiction(format!("goroutine {} starts at {:#x}, which is no function", g.goid, g.start_pc)),
+            None => Ok(()),
+        }
+    }
+
+    fn census_failed(&self, error: CensusError) -> TargetError {
+        match error {
+            CensusError::Fault(fault @ (Fault::Gone | Fault::Denied)) => self.memory_failed(fault),
+            _ if self.process.has_exited() => self.memory_failed(Fault::Gone),
+            source => TargetError::Census { pid: self.process.pid(), source },
+        }
+    }
+
+    fn memory_failed(&self, fault: Fault) -> TargetError {
+        let pid = self.process.pid();
+        if fault == Fault::Gone || self.process.has_exited() {
+            TargetError::Exited { pid }
+        } else {
+            TargetError::Memory { pid, source: fault }
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the events and of Go's `nanotime`.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // Neither part is negative on this clock.
+    now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned())
+}

@@ -1,0 +1,35 @@
+//! The pclntab's stack tables at the addresses where a process runs.
+
+use std::sync::Arc;
+
+use crate::golang::pclntab::PcLnTab;
+use crate::memory::unwind::{FrameShape, StackTables};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct LoadedTables {
+    pclntab: Arc<PcLnTab>,
+    slide: u64,
+}
+
+impl LoadedTables {
+    /// The tables of a program loaded `slide` above its link-time addresses.
+    pub fn new(pclntab: Arc<PcLnTab>, slide: u64) -> Self {
+        Self { pclntab, slide }
+    }
+
+    /// Name of the function at `pc`.
+    pub fn function(&self, pc: u64) -> Option<&str> {
+        Some(self.pclntab.func(pc.wrapping_sub(self.slide))?.name)
+    }
+}
+
+impl StackTables for LoadedTables {
+    fn shape(&self, pc: u64) -> Option<FrameShape> {
+        let pc = pc.wrapping_sub(self.slide);
+        let func = self.pclntab.func(pc)?;
+        let outermost = func.is_stack_bottom();
+        let sp_delta = if outermost { 0 } else { u64::from(self.pclntab.sp_delta(&func, pc)?) };
+        Some(FrameShape { sp_delta, outermost })
+    }
+}
