@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::WatchConfig;
+use crate::config::{BpfLog, WatchConfig};
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -15,7 +15,8 @@ use crate::config::WatchConfig;
 #[derive(Debug, Parser)]
 #[command(name = "parkwarden", version, max_term_width = 100)]
 pub struct Cli {
-    /// Log more to stderr: -v what parkwarden does, -vv also what its BPF programs say.
+    /// Log more to stderr: -v what parkwarden does, -vv also each event its BPF programs lose, -vvv each hit of a probe
+    /// (which slows the target down).
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
 
@@ -99,7 +100,7 @@ pub enum Format {
 
 impl WatchArgs {
     /// The settings these arguments ask for.
-    pub fn config(&self, bpf_log: bool) -> WatchConfig {
+    pub fn config(&self, bpf_log: BpfLog) -> WatchConfig {
         WatchConfig {
             threshold: self.threshold.into(),
             duration: self.duration.into(),
@@ -108,6 +109,17 @@ impl WatchArgs {
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,
+        }
+    }
+}
+
+impl Cli {
+    /// How much the BPF programs are to log.
+    pub const fn bpf_log(&self) -> BpfLog {
+        match self.verbose {
+            0 | 1 => BpfLog::Off,
+            2 => BpfLog::Losses,
+            _ => BpfLog::Hits,
         }
     }
 }
@@ -129,7 +141,7 @@ mod tests {
     fn defaults_are_those_of_the_config() {
         let cli = Cli::try_parse_from(["parkwarden", "watch", "--pid", "7"]).expect("valid");
         let Command::Watch(args) = cli.command else { panic!("watch expected") };
-        assert_eq!(args.config(false), WatchConfig::default());
+        assert_eq!(args.config(BpfLog::Off), WatchConfig::default());
     }
 
     #[test]

@@ -3,6 +3,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// How much the BPF programs say. What is off costs a hit nothing: the kernel's verifier removes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BpfLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Each event they could not deliver.
+    Losses,
+    /// Each hit. Slows the target down.
+    Hits,
+}
+
 /// How `watch` watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchConfig {
@@ -16,8 +28,8 @@ pub struct WatchConfig {
     pub ring_bytes: u32,
     /// Where to save the session.
     pub save: Option<PathBuf>,
-    /// Whether the BPF programs log.
-    pub bpf_log: bool,
+    /// How much the BPF programs log.
+    pub bpf_log: BpfLog,
 }
 
 impl Default for WatchConfig {
@@ -28,7 +40,7 @@ impl Default for WatchConfig {
             interval: Duration::from_secs(5),
             ring_bytes: 8 << 20,
             save: None,
-            bpf_log: false,
+            bpf_log: BpfLog::Off,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use parkwarden::cli::{Cli, Command, DoctorArgs, Format, WatchArgs};
+use parkwarden::config::BpfLog;
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::report::{self, Report};
@@ -17,11 +18,12 @@ fn main() -> ExitCode {
     let level = match cli.verbose {
         0 => "warn",
         1 => "parkwarden=info,warn",
-        _ => "parkwarden=debug,info",
+        2 => "parkwarden=debug,info",
+        _ => "parkwarden=trace,debug",
     };
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("PARKWARDEN_LOG", level)).init();
     let done = match &cli.command {
-        Command::Watch(args) => watch(args, cli.verbose >= 2),
+        Command::Watch(args) => watch(args, cli.bpf_log()),
         Command::Doctor(args) => doctor(args),
     };
     match done {
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn watch(args: &WatchArgs, bpf_log: bool) -> anyhow::Result<Exit> {
+fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     let config = args.config(bpf_log);
     let threshold_ns = u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX);
     if let Some(path) = &args.replay {
@@ -45,6 +47,11 @@ fn watch(args: &WatchArgs, bpf_log: bool) -> anyhow::Result<Exit> {
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
+    if !live {
+        let how_long =
+            if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
+        eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
+    }
     let outcome = watch::run(pid, &config, |session| {
         if live {
             let _ = refresh(&Report::of(session, threshold_ns));

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use aya_ebpf::programs::ProbeContext;
-use aya_log_ebpf::debug;
+use aya_log_ebpf::{debug, trace};
 use parkwarden_common::cookie::{Cookie, MAX_PROBES};
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::record::{Created, Header, Kind, Readied};
@@ -47,7 +47,7 @@ pub fn created(ctx: ProbeContext) -> u32 {
         }
     };
     let header = hit.header(Kind::Created, goid, 0);
-    hit.submit(Created { header, parent_goid, creation_pc, start_pc })
+    hit.submit(&ctx, Created { header, parent_goid, creation_pc, start_pc })
 }
 
 /// At a point of `runtime.gopark` where its arguments are still in their registers.
@@ -58,7 +58,7 @@ pub fn parked(ctx: ProbeContext) -> u32 {
     let Some(goid) = hit.field(g, hit.cookie.goid) else {
         return hit.read_fault(&ctx, g);
     };
-    hit.submit(hit.header(Kind::Parked, goid, hit.registers.park_reason()))
+    hit.submit(&ctx, hit.header(Kind::Parked, goid, hit.registers.park_reason()))
 }
 
 /// At a point of `runtime.ready` where its arguments are still in their registers.
@@ -70,7 +70,7 @@ pub fn readied(ctx: ProbeContext) -> u32 {
         return hit.read_fault(&ctx, g);
     };
     let header = hit.header(Kind::Readied, goid, 0);
-    hit.submit(Readied { header, waker_goid: hit.running_goid() })
+    hit.submit(&ctx, Readied { header, waker_goid: hit.running_goid() })
 }
 
 /// At a point of `runtime.goexit1`, which runs on the goroutine that ends.
@@ -81,7 +81,7 @@ pub fn exited(ctx: ProbeContext) -> u32 {
     let Some(goid) = hit.field(g, hit.cookie.goid) else {
         return hit.read_fault(&ctx, g);
     };
-    hit.submit(hit.header(Kind::Exited, goid, 0))
+    hit.submit(&ctx, hit.header(Kind::Exited, goid, 0))
 }
 
 /// One hit of a probe, counted.
@@ -99,6 +99,7 @@ impl Hit {
         let hit =
             Self { registers: Registers::of(ctx), cookie, counters: COUNTERS.get_ptr_mut(u32::from(cookie.probe)) };
         hit.count(|counters| &raw mut counters.hits);
+        trace!(ctx, "probe {} hit", cookie.probe);
         hit
     }
 
@@ -146,13 +147,16 @@ impl Hit {
     }
 
     #[inline(always)]
-    fn submit<T: 'static>(&self, record: T) -> u32 {
+    fn submit<T: 'static>(&self, ctx: &ProbeContext, record: T) -> u32 {
         match EVENTS.reserve::<T>(0) {
             Some(mut entry) => {
                 entry.write(record);
                 entry.submit(u64::from(BPF_RB_NO_WAKEUP));
             }
-            None => self.count(|counters| &raw mut counters.ring_full),
+            None => {
+                self.count(|counters| &raw mut counters.ring_full);
+                debug!(ctx, "probe {}: the event ring is full", self.cookie.probe);
+            }
         }
         0
     }

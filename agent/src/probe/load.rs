@@ -7,6 +7,8 @@ use parkwarden_common::cookie::MAX_PROBES;
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::record::Kind;
 
+use crate::config::BpfLog;
+
 use super::stream::{Counters, EventStream};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
@@ -37,14 +39,14 @@ impl LoadError {
 pub struct Options {
     /// Size of the ring buffer, rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
-    /// Whether the programs log, for `-vv`.
-    pub log: bool,
+    /// How much the programs log.
+    pub log: BpfLog,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // 8 MiB hold 200 000 records: 100 ms of two million events a second.
-        Self { ring_bytes: 8 << 20, log: false }
+        Self { ring_bytes: 8 << 20, log: BpfLog::Off }
     }
 }
 
@@ -66,7 +68,11 @@ impl Prober {
     /// Loads maps and programs into the kernel, with the stream that all of them write to. Nothing is attached yet.
     pub fn load(options: Options) -> Result<(Self, EventStream), LoadError> {
         let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
-        let log_level: u8 = if options.log { u8::MAX } else { 0 };
+        let log_level = match options.log {
+            BpfLog::Off => 0,
+            BpfLog::Losses => log::Level::Debug as u8,
+            BpfLog::Hits => log::Level::Trace as u8,
+        };
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("EVENTS", ring_bytes)
             .override_global("AYA_LOG_LEVEL", &log_level, false)
@@ -75,8 +81,11 @@ impl Prober {
         for kind in Kind::ALL {
             program(&mut ebpf, kind)?.load().map_err(LoadError::refused)?;
         }
-        let logger =
-            if options.log { Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?) } else { None };
+        let logger = if options.log != BpfLog::Off {
+            Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?)
+        } else {
+            None
+        };
         let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Incomplete("map EVENTS"))?;
         let counters = ebpf.take_map("COUNTERS").ok_or(LoadError::Incomplete("map COUNTERS"))?;
         let ring = RingBuf::try_from(ring).map_err(LoadError::refused)?;
