@@ -10,7 +10,7 @@ use parkwarden::config::BpfLog;
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::report::{self, Report};
-use parkwarden::watch::{self, WatchError};
+use parkwarden::watch::{self, Progress, WatchError};
 use parkwarden::{doctor, watch::replay};
 
 fn main() -> ExitCode {
@@ -47,15 +47,17 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
-    if !live {
-        let how_long =
-            if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
-        eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
-    }
-    let outcome = watch::run(pid, &config, |session| {
-        if live {
+    let outcome = watch::run(pid, &config, |progress| match progress {
+        Progress::Attached if !live => {
+            let how_long =
+                if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
+            eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
+        }
+        Progress::Looked(session) if live => {
+            // A terminal that cannot be written to does not end the watch; printing the report will tell.
             let _ = refresh(&Report::of(session, threshold_ns));
         }
+        Progress::Attached | Progress::Looked(_) => {}
     })?;
     let report = Report::of(&outcome.session, threshold_ns);
     if live {

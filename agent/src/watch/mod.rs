@@ -20,6 +20,15 @@ use crate::session::{EndReason, Session};
 use crate::target::TargetError;
 use observer::Observer;
 
+/// What a watch is doing, for whoever shows it.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The probes are attached: from here on nothing is missed.
+    Attached,
+    /// All goroutines have been read.
+    Looked(&'a Session),
+}
+
 /// How a watch ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -32,20 +41,21 @@ pub struct Outcome {
 /// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
 const TAKE_EVERY: Duration = Duration::from_millis(100);
 
-/// Watches process `pid`, and calls `look` after every census.
-pub fn run(pid: u32, config: &WatchConfig, look: impl FnMut(&Session)) -> Result<Outcome, WatchError> {
+/// Watches process `pid`, and tells `progress` of it.
+pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(WatchError::Runtime)?
-        .block_on(watch(pid, config, look))
+        .block_on(watch(pid, config, progress))
 }
 
-async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -> Result<Outcome, WatchError> {
+async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
     // Before anything touches the target, so that a signal never finds it half attached.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
     let mut observer = Observer::start(pid, config)?;
+    progress(Progress::Attached);
 
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,7 +80,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut look: impl FnMut(&Session)) -
                 if let Err(error) = observer.census() {
                     return cut_short(observer, error);
                 }
-                look(observer.session());
+                progress(Progress::Looked(observer.session()));
             }
             _ = take.tick() => {
                 observer.take_events()?;
