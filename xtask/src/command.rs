@@ -19,8 +19,11 @@ pub fn say(message: impl std::fmt::Display) {
 /// When it cannot be started or does not succeed.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let name = describe(command);
-    let status =
-        command.stdout(std::io::stderr()).stdin(Stdio::null()).status().with_context(|| format!("starting `{name}`"))?;
+    let status = command
+        .stdout(std::io::stderr())
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("starting `{name}`"))?;
     if !status.success() {
         bail!("`{name}` failed: {status}");
     }

@@ -1,0 +1,12 @@
+//! How integration tests get their targets: Go programs built with a given toolchain in a given way ([`fixture()`]), run
+//! as processes that say what state they are in ([`target`]).
+//!
+//! Functions of this crate panic with a message when they fail, as tests do. Nothing here skips: a toolchain that is
+//! missing is installed, and what cannot be installed fails the test.
+
+pub mod fixture;
+pub mod leaks;
+pub mod target;
+
+pub use fixture::{BuildFlags, fixture};
+pub use target::Target;

@@ -1,0 +1,49 @@
+//! The Go targets themselves: what other tests compare parkwarden's answers with must be right first.
+
+use std::collections::BTreeSet;
+
+use parkwarden_tests::leaks::{CLASSES, Statement};
+use parkwarden_tests::{BuildFlags, Target, fixture};
+use xtask::toolchain;
+
+#[test]
+fn leaks_says_where_each_of_its_goroutines_is_on_every_go_version() {
+    for version in toolchain::VERSIONS {
+        let program = fixture("leaks", version, BuildFlags::Default);
+        let (target, said) = Target::ready::<_, Statement>(&program, ["-n", "3", "-syscalls", "2"]);
+        for class in CLASSES {
+            let groups: Vec<_> = said.of_class(class).collect();
+            let [group] = groups[..] else { panic!("Go {version}: class {class} is in {} groups", groups.len()) };
+            assert_eq!(group.count, if class == "syscall" { 2 } else { 3 }, "Go {version}: {group:?}");
+            assert!(group.created_by.is_some() && group.blocked_at.is_some(), "Go {version}: {group:?}");
+            assert_eq!(group.wait_reason, wait_reason(class, version), "Go {version}: {group:?}");
+        }
+        let goids: BTreeSet<_> = said.classes.iter().flat_map(|group| &group.goids).collect();
+        assert_eq!(goids.len(), said.num_goroutine, "Go {version}: a goroutine is listed twice or not at all");
+        assert_eq!(said.classes.iter().map(|group| group.count).sum::<usize>(), said.num_goroutine, "Go {version}");
+        assert!(target.exit().success(), "Go {version}");
+    }
+}
+
+/// The runtime's own words for how the goroutines of a class wait.
+fn wait_reason(class: &str, version: &str) -> &'static str {
+    match class {
+        "chan-send" | "chan-send-full" => "chan send",
+        "chan-receive" | "ticker" | "time-after" | "http-handler" => "chan receive",
+        "nil-chan-send" => "chan send (nil chan)",
+        "nil-chan-receive" => "chan receive (nil chan)",
+        "select" => "select",
+        "select-empty" => "select (no cases)",
+        "mutex" => "sync.Mutex.Lock",
+        "rwmutex-rlock" => "sync.RWMutex.RLock",
+        "rwmutex-lock" => "sync.RWMutex.Lock",
+        "cond" => "sync.Cond.Wait",
+        // sync.WaitGroup has a wait reason of its own since 1.24.
+        "waitgroup" if version < "1.24" => "semacquire",
+        "waitgroup" => "sync.WaitGroup.Wait",
+        "sleep" => "sleep",
+        "net-read" => "IO wait",
+        "syscall" => "syscall",
+        _ => panic!("no such class: {class}"),
+    }
+}
