@@ -4,6 +4,7 @@
 //! Functions of this crate panic with a message when they fail, as tests do. Nothing here skips: a toolchain that is
 //! missing is installed, and what cannot be installed fails the test.
 
+pub mod agent;
 pub mod fixture;
 pub mod leaks;
 pub mod target;

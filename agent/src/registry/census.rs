@@ -50,6 +50,7 @@ impl Registry {
                 }
             }
         }
+        self.everybody_known = true;
         if !census.truncated && census.unreadable == 0 {
             let before = self.goroutines.len();
             self.goroutines.retain(|goid, goroutine| goroutine.updated_ns >= census.started_ns || seen.contains(goid));

@@ -74,7 +74,7 @@ pub struct EventCounts {
 /// Disagreements between events and what was known; each is a loss that reconciliation repaired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomalies {
-    /// Events of goroutines that neither an event nor a census had shown before.
+    /// Events of goroutines that neither an event nor the first census had shown before.
     pub unknown_goroutine: u64,
     /// A goid was created again without having exited.
     pub created_twice: u64,
@@ -96,6 +96,8 @@ pub struct Registry {
     anomalies: Anomalies,
     /// Goids that exited since a census began: it may still show them.
     exited_during_census: Option<hashbrown::HashSet<u64>>,
+    /// Whether a census has shown everybody who was there before: until then strangers are no surprise.
+    everybody_known: bool,
     max_goroutines: usize,
 }
 
@@ -124,6 +126,7 @@ impl Registry {
             events: EventCounts::default(),
             anomalies: Anomalies::default(),
             exited_during_census: None,
+            everybody_known: false,
             max_goroutines,
         }
     }
@@ -202,7 +205,7 @@ impl Registry {
                 }
                 match self.goroutines.remove(&event.goid) {
                     Some(goroutine) => self.sites[goroutine.site as usize].exited += 1,
-                    None => self.anomalies.unknown_goroutine += 1,
+                    None => self.anomalies.unknown_goroutine += u64::from(self.everybody_known),
                 }
             }
         }
@@ -215,7 +218,7 @@ impl Registry {
                 Goroutine { updated_ns: event.time_ns, since_ns: event.time_ns, state, exact: true, ..*goroutine };
             return;
         }
-        self.anomalies.unknown_goroutine += 1;
+        self.anomalies.unknown_goroutine += u64::from(self.everybody_known);
         let stranger = Goroutine {
             updated_ns: event.time_ns,
             since_ns: event.time_ns,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use super::{Goroutines, Group, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
+use super::{Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
 use crate::detect::{self, Suspect};
 use crate::golang::Frame;
 use crate::golang::goroutine::is_system_goroutine;
@@ -60,12 +60,16 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
             unknown_goroutine: anomalies.unknown_goroutine,
             registry_full: anomalies.registry_full,
             census_read_fault: losses.census_read_fault,
-            stack_moved: losses.stack_moved,
             stack_cut: losses.stack_cut,
             stack_unknown: losses.stack_unknown,
             groups_dropped: session.groups_dropped(),
         },
         anomalies,
+        census: session.latest().map_or_else(LastCensus::default, |taken| LastCensus {
+            seconds: seconds(taken.census.finished_ns.saturating_sub(taken.census.started_ns)),
+            dead: taken.census.dead,
+            moved: taken.stack_moved,
+        }),
         ring: Ring { size_bytes: header.ring_bytes, fill_max_bytes: session.ring_fill_max(), lost: ring_full },
         probes: header
             .probes

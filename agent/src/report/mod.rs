@@ -52,6 +52,8 @@ pub struct Observed {
     pub lost: Lost,
     /// Disagreements between events and censuses, repaired.
     pub anomalies: Anomalies,
+    /// The last look at all goroutines.
+    pub census: LastCensus,
     /// The ring buffer.
     pub ring: Ring,
     /// The attached probes.
@@ -83,14 +85,23 @@ pub struct Lost {
     pub registry_full: u64,
     /// Goroutines a census could not read.
     pub census_read_fault: u64,
-    /// Goroutines that moved while their stack was read, in the last census.
-    pub stack_moved: u64,
     /// Stacks whose outer part is missing, in the last census.
     pub stack_cut: u64,
     /// Goroutines of whose stack nothing could be read, in the last census.
     pub stack_unknown: u64,
     /// Groups not followed because there were too many.
     pub groups_dropped: u64,
+}
+
+/// The last look at all goroutines, through the process's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastCensus {
+    /// How long it took; the target was not stopped.
+    pub seconds: f64,
+    /// Dead goroutines, whose `g` waits to be used again.
+    pub dead: u64,
+    /// Goroutines that moved on while their stack was read: they are not parked.
+    pub moved: u64,
 }
 
 /// The ring buffer between the kernel and the agent.

@@ -145,7 +145,6 @@ fn losses(lost: &Lost) -> String {
         ("unknown goroutine", lost.unknown_goroutine),
         ("registry full", lost.registry_full),
         ("census read fault", lost.census_read_fault),
-        ("stack moved", lost.stack_moved),
         ("stack cut", lost.stack_cut),
         ("stack unknown", lost.stack_unknown),
         ("groups dropped", lost.groups_dropped),

@@ -41,8 +41,6 @@ pub struct Losses {
     pub decode_error: u64,
     /// Goroutines whose `g` could not be read, over all censuses.
     pub census_read_fault: u64,
-    /// Goroutines that moved while their stack was read, in the last census.
-    pub stack_moved: u64,
     /// Stacks whose outer part is missing, in the last census.
     pub stack_cut: u64,
     /// Goroutines of whose stack nothing could be read, in the last census.
@@ -129,7 +127,6 @@ impl Session {
         self.registry.reconcile(&taken.census, lost > self.lost_at_last_census);
         self.lost_at_last_census = lost;
         self.losses.census_read_fault += taken.census.unreadable;
-        self.losses.stack_moved = taken.stack_moved;
         self.losses.stack_cut = taken.stack_cut;
         self.losses.stack_unknown = taken.stack_unknown;
         let time_ns = taken.census.finished_ns;

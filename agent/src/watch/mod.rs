@@ -23,7 +23,7 @@ use observer::Observer;
 /// What a watch is doing, for whoever shows it.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// The probes are attached: from here on nothing is missed.
+    /// The probes are attached and all goroutines known: from here on nothing is missed.
     Attached,
     /// All goroutines have been read.
     Looked(&'a Session),
@@ -55,11 +55,16 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
     let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
     let mut observer = Observer::start(pid, config)?;
+    // The first look is the baseline that growth is measured against.
+    if let Err(error) = observer.census() {
+        return cut_short(observer, error);
+    }
     progress(Progress::Attached);
+    progress(Progress::Looked(observer.session()));
 
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looks = tokio::time::interval(config.interval);
+    let mut looks = tokio::time::interval_at(Instant::now() + config.interval, config.interval);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = Instant::now().checked_add(config.duration).filter(|_| !config.duration.is_zero());
     let elapsed = async {

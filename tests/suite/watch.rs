@@ -1,0 +1,382 @@
+//! `parkwarden watch` on live Go programs: what it reports is what the programs say of themselves.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Seek as _};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use parkwarden::report::{Group, Report};
+use parkwarden_tests::agent::{Watch, run};
+use parkwarden_tests::leaks::{self, CLASSES, Statement};
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde::Deserialize;
+use xtask::toolchain;
+
+#[derive(Debug, Deserialize)]
+struct Ready {
+    #[expect(dead_code, reason = "its presence is what matters")]
+    ready: bool,
+    url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Churned {
+    created: u64,
+    exited: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stats {
+    #[serde(alias = "requests")]
+    iterations: u64,
+}
+
+const NEWEST: &str = "1.27.3";
+
+/// Goroutines of each class; more than a report lists ids of would hide some.
+const EACH: &str = "3";
+
+/// The report's group for a group of the program's own statement.
+fn group_of<'r>(report: &'r Report, said: &leaks::Group) -> Option<&'r Group> {
+    let place = |place: &Option<leaks::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    let ours = |place: &Option<parkwarden::report::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    report.groups.iter().find(|group| {
+        ours(&group.created_by) == place(&said.created_by)
+            && ours(&group.blocked_at) == place(&said.blocked_at)
+            && group.wait_reason == said.wait_reason
+    })
+}
+
+/// Every leak the program made is reported with the right goroutines, places and reason, and no other of its
+/// goroutines is in those groups.
+fn assert_as_said(report: &Report, said: &Statement, what: &str) {
+    for class in CLASSES {
+        for expected in said.of_class(class) {
+            if class == "syscall" {
+                assert!(group_of(report, expected).is_none(), "{what}: a system call is not a park");
+                continue;
+            }
+            let group = group_of(report, expected)
+                .unwrap_or_else(|| panic!("{what}: {class} is not reported: {expected:#?}\n{:#?}", report.groups));
+            assert_eq!(group.count, expected.count as u64, "{what}: count of {class}");
+            let goids: BTreeSet<u64> = group.goids.iter().copied().collect();
+            assert_eq!(goids, expected.goids.iter().copied().collect(), "{what}: goroutines of {class}");
+        }
+    }
+    assert_eq!(
+        report.goroutines.live - report.goroutines.system,
+        said.num_goroutine as u64,
+        "{what}: runtime.NumGoroutine"
+    );
+}
+
+fn assert_no_loss(report: &Report) {
+    assert_eq!(report.observed.lost, parkwarden::report::Lost::default());
+    let events = report.observed.events;
+    let hits: Vec<u64> = report.observed.probes.iter().map(|probe| probe.hits).collect();
+    assert_eq!(hits, [events.created, events.parked, events.readied, events.exited]);
+}
+
+#[test]
+fn leaks_made_while_watched_are_reported_as_the_program_says() {
+    for version in toolchain::VERSIONS {
+        let program = fixture("leaks", version, BuildFlags::Default);
+        let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+        let watch = Watch::start(target.pid(), &["--threshold", "0s"]);
+        let said: Statement = target.ask("go");
+        let ended = watch.interrupt();
+        assert_eq!(ended.code, Some(0), "{version}: {:?}", ended.errors);
+        let report = ended.report();
+        assert_as_said(&report, &said, version);
+        assert_no_loss(&report);
+        assert_eq!(report.target.go_version, format!("go{version}"));
+        for group in CLASSES.iter().flat_map(|class| said.of_class(class)).filter_map(|said| group_of(&report, said)) {
+            assert!(!group.evidence.iter().any(|sentence| sentence.contains("lower bound")), "{version}: {group:#?}");
+        }
+    }
+}
+
+#[test]
+fn leaks_made_before_the_attach_are_reported_as_the_program_says() {
+    for version in toolchain::VERSIONS {
+        let program = fixture("leaks", version, BuildFlags::Default);
+        let (target, said): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+        let report = Watch::start(target.pid(), &["--threshold", "0s"]).interrupt().report();
+        assert_as_said(&report, &said, version);
+    }
+}
+
+#[test]
+fn a_replay_gives_the_same_report() {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("UTF-8");
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    let watch = Watch::start(target.pid(), &["--threshold", "0s", "--save", path]);
+    let said: Statement = target.ask("go");
+    let live = watch.interrupt();
+    let replayed = run(["watch", "--replay", path, "--threshold", "0s", "--format", "json"]);
+    assert_eq!(replayed.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&replayed.stdout), live.output);
+    assert_as_said(&live.report(), &said, "replay");
+}
+
+#[test]
+fn created_and_exited_are_counted_exactly() {
+    const GOROUTINES: u64 = 100_000;
+    for version in toolchain::VERSIONS {
+        let program = fixture("churn", version, BuildFlags::Default);
+        let (mut target, Ready { .. }) = Target::ready(&program, [GOROUTINES.to_string()]);
+        let watch = Watch::start(target.pid(), &[]);
+        let said: Churned = target.ask("go");
+        let report = watch.interrupt().report();
+        assert_eq!((said.created, said.exited), (GOROUTINES, GOROUTINES));
+        assert_no_loss(&report);
+        // The runtime starts goroutines of its own now and then (garbage collection workers): those are told apart.
+        let system = report.goroutines.system;
+        let extra = report.observed.events.created - said.created;
+        assert!(extra <= system, "{version}: {extra} more created than the program's, {system} system goroutines");
+        assert_eq!(report.observed.events.exited, said.exited, "{version}");
+    }
+}
+
+#[test]
+fn what_overflows_a_small_ring_is_counted_and_repaired() {
+    let program = fixture("churn", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["100000"]);
+    let watch = Watch::start(target.pid(), &["--ring", "4"]);
+    let _: Churned = target.ask("go");
+    let report = watch.interrupt().report();
+    let lost = report.observed.lost;
+    assert!(lost.ring_full > 0, "a ring of 4 KiB did not overflow: {report:#?}");
+    let events = report.observed.events;
+    let hits: u64 = report.observed.probes.iter().map(|probe| probe.hits).sum();
+    let delivered = events.created + events.parked + events.readied + events.exited;
+    assert_eq!(hits, delivered + lost.ring_full + lost.read_fault);
+}
+
+#[test]
+fn a_busy_keep_alive_server_has_nothing_parked() {
+    let program = fixture("keepalive", NEWEST, BuildFlags::Default);
+    let (mut server, ready): (_, Ready) = Target::ready(&program, [] as [&str; 0]);
+    let url = ready.url.expect("the server says where it listens");
+    let (_client, Ready { .. }) = Target::ready(&program, ["-client", &url]);
+    let before: Stats = server.ask("stats");
+    let ended = run([
+        "watch",
+        "--pid",
+        &server.pid().to_string(),
+        "--threshold",
+        "2s",
+        "--for",
+        "6s",
+        "--interval",
+        "1s",
+        "--format",
+        "json",
+    ]);
+    let after: Stats = server.ask("stats");
+    assert!(after.iterations > before.iterations + 1000, "the server was not busy");
+    let report: Report = serde_json::from_slice(&ended.stdout).expect("a report");
+    let serving: Vec<_> = report
+        .groups
+        .iter()
+        .filter(|group| group.stack.iter().any(|frame| frame.function.contains("net/http.(*conn).serve")))
+        .collect();
+    assert!(serving.is_empty(), "connections in use are reported as parked: {serving:#?}");
+    assert!(report.groups.iter().all(|group| group.verdict == parkwarden::detect::Verdict::Idle));
+    assert_no_loss(&report);
+}
+
+/// The program's bytes at its probe sites, from its memory.
+fn bytes_at_sites(pid: u32, report: &Report) -> Vec<[u8; 5]> {
+    let mut memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("readable");
+    report
+        .observed
+        .probes
+        .iter()
+        .map(|probe| {
+            let address = probe.address.trim_start_matches("0x");
+            let address = u64::from_str_radix(address, 16).expect("hexadecimal");
+            let mut bytes = [0; 5];
+            memory.seek(std::io::SeekFrom::Start(address)).expect("seekable");
+            memory.read_exact(&mut bytes).expect("mapped");
+            bytes
+        })
+        .collect()
+}
+
+#[test]
+fn however_parkwarden_ends_the_target_runs_on_without_probes() {
+    let program = fixture("spin", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    // Where the probes are and what was there before is in the report of a first watch, once it has ended.
+    let report = Watch::start(target.pid(), &[]).interrupt().report();
+    let clean = bytes_at_sites(target.pid(), &report);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
+        let watch = Watch::start(target.pid(), &[]);
+        assert_ne!(bytes_at_sites(target.pid(), &report), clean, "{signal}: no probe was attached");
+        watch.signal(signal);
+        let ended = watch.ended();
+        let expected = if signal == Signal::SIGKILL { None } else { Some(0) };
+        assert_eq!(ended.code, expected, "{signal}: {:?}", ended.errors);
+        assert_eq!(bytes_at_sites(target.pid(), &report), clean, "{signal}: a probe is left");
+        let before: Stats = target.ask("stats");
+        let deadline = std::time::Instant::now() + parkwarden_tests::target::DEADLINE;
+        while target.ask::<Stats>("stats").iterations == before.iterations {
+            assert!(std::time::Instant::now() < deadline, "{signal}: the target stands still");
+        }
+    }
+    assert!(target.exit().success());
+}
+
+#[track_caller]
+fn assert_refused(arguments: &[&str], message: &str) {
+    let output = run(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{arguments:?}: {errors}");
+    assert!(errors.contains(message), "{arguments:?}: {errors}");
+    assert!(output.stdout.is_empty(), "{arguments:?}: nothing was watched, so there is no report");
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused_with_the_reason() {
+    assert_refused(&["watch", "--pid", "4194305"], "there is no process with pid 4194305");
+    assert_refused(&["watch", "--pid", "0"], "there is no process with pid 0");
+    let cat = Command::new("cat").stdin(std::process::Stdio::piped()).spawn();
+    let mut cat = cat.expect("cat runs");
+    assert_refused(&["watch", "--pid", &cat.id().to_string()], "not a Go program");
+    drop(cat.stdin.take());
+    cat.wait().expect("it ends");
+    // Whatever runs as pid 1 here, it is not a Go program, or not one that root may look at.
+    let init = run(["watch", "--pid", "1"]);
+    assert_eq!(init.status.code(), Some(4), "{}", String::from_utf8_lossy(&init.stderr));
+}
+
+#[test]
+fn parkwarden_does_not_watch_itself() {
+    // A shell that becomes parkwarden keeps its pid.
+    let output = Command::new("sh")
+        .args(["-c", "exec \"$0\" watch --pid $$"])
+        .arg(parkwarden_tests::agent::binary())
+        .output()
+        .expect("sh runs");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("parkwarden itself"));
+}
+
+#[test]
+fn a_user_without_rights_is_told_what_is_missing() {
+    use std::os::unix::process::CommandExt as _;
+    let program = fixture("spin", NEWEST, BuildFlags::Default);
+    let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    // A copy that another user may execute, wherever the source tree is.
+    let copy = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .expect("a directory");
+    let copied = copy.path().join("parkwarden");
+    std::fs::copy(parkwarden_tests::agent::binary(), &copied).expect("copied");
+    let output = Command::new(&copied)
+        .args(["watch", "--pid", &target.pid().to_string()])
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .expect("parkwarden runs");
+    assert_eq!(output.status.code(), Some(4));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("no permission") && errors.contains("CAP_SYS_PTRACE"), "{errors}");
+}
+
+#[test]
+fn a_target_that_exits_while_watched_is_reported_up_to_then() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, said): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let watch = Watch::start(target.pid(), &["--threshold", "0s", "--interval", "100ms"]);
+    assert!(target.exit().success());
+    let ended = watch.ended();
+    assert_eq!(ended.code, Some(4));
+    assert!(ended.errors.iter().any(|line| line.contains("exited while it was being watched")), "{:?}", ended.errors);
+    let report = ended.report();
+    assert_eq!(report.observed.ended, Some(parkwarden::session::EndReason::TargetExited));
+    drop(said);
+}
+
+#[test]
+fn a_target_that_exits_while_it_is_attached_to_is_told() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    // From before the first look to after the attach: the target is killed at ever later moments.
+    for step in 0..20u64 {
+        let (target, _): (_, Statement) = Target::ready(&program, ["-n", "1"]);
+        let watcher = std::thread::spawn({
+            let pid = target.pid().to_string();
+            move || run(["watch", "--pid", &pid, "--format", "json"])
+        });
+        // Not a wait for a condition: the moment itself is what varies.
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(step * 20);
+        while std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        target.kill();
+        let output = watcher.join().expect("parkwarden runs");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{errors}");
+        assert!(errors.contains("exit") || errors.contains("there is no process"), "{errors}");
+        assert!(!errors.contains("panicked"), "{errors}");
+    }
+}
+
+#[test]
+fn a_damaged_capture_is_refused_with_the_offset() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("capture");
+    let program = fixture("spin", NEWEST, BuildFlags::Default);
+    let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    Watch::start(target.pid(), &["--save", path.to_str().expect("UTF-8")]).interrupt();
+    let whole = std::fs::read(&path).expect("saved");
+    let replay = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).expect("written");
+        let output = run(["watch", "--replay", path.to_str().expect("UTF-8")]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let half = whole.len() / 2;
+    let (code, errors) = replay(&whole[..half]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("truncated") && errors.contains(&format!("offset {half}")), "{errors}");
+    let mut damaged = whole.clone();
+    damaged[half] ^= 0xff;
+    let (code, errors) = replay(&damaged);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("offset"), "{errors}");
+    let (code, errors) = replay(b"something else altogether");
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("not a parkwarden capture"), "{errors}");
+    assert_eq!(replay(&whole).0, Some(0));
+}
+
+#[test]
+fn a_leak_sets_the_exit_status_when_asked() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    // The first look comes with the attach, so what starts after it has grown.
+    let watch = Watch::start(target.pid(), &["--threshold", "0s", "--fail-on-leak", "--interval", "100ms"]);
+    let _: Statement = target.ask("go");
+    let ended = watch.interrupt();
+    assert_eq!(ended.code, Some(3), "{:?}", ended.errors);
+    let group = ended.report().groups.into_iter().find(|group| group.wait_reason == "chan send").expect("reported");
+    assert_eq!(group.verdict, parkwarden::detect::Verdict::Likely);
+    assert!(group.growth_per_second > 0.0);
+}
+
+#[test]
+fn the_host_can_be_watched_from() {
+    let output = run(["doctor", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["watch_possible"], true, "{report:#}");
+    assert_eq!(output.status.code(), Some(0));
+}
