@@ -58,6 +58,8 @@ pub struct Session {
     losses: Losses,
     lost_at_last_census: u64,
     latest: Option<CensusTaken>,
+    /// When the first census was taken, and the last.
+    looks: Option<(u64, u64)>,
     groups: HashMap<GroupKey, Series>,
     groups_dropped: u64,
     live: HashMap<u64, Series>,
@@ -79,6 +81,7 @@ impl Session {
             losses: Losses::default(),
             lost_at_last_census: 0,
             latest: None,
+            looks: None,
             groups: HashMap::new(),
             groups_dropped: 0,
             live: HashMap::new(),
@@ -143,9 +146,12 @@ impl Session {
                 *groups.entry(key).or_default() += 1;
             }
         }
-        let before_ns = self.latest.as_ref().map(|taken| taken.census.finished_ns);
-        self.groups_dropped += note(&mut self.groups, groups, before_ns, time_ns);
-        note(&mut self.live, live, before_ns, time_ns);
+        // The first look and the last before this one stand for all in between.
+        let mut earlier: Vec<u64> = self.looks.iter().flat_map(|(first, last)| [*first, *last]).collect();
+        earlier.dedup();
+        self.groups_dropped += note(&mut self.groups, groups, &earlier, time_ns);
+        note(&mut self.live, live, &earlier, time_ns);
+        self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
         self.latest = Some(taken.clone());
     }
 
@@ -230,7 +236,7 @@ impl Session {
 fn note<K: std::hash::Hash + Eq + Copy>(
     series: &mut HashMap<K, Series>,
     counts: HashMap<K, u64>,
-    before_ns: Option<u64>,
+    earlier: &[u64],
     time_ns: u64,
 ) -> u64 {
     for (key, series) in series.iter_mut() {
@@ -247,7 +253,7 @@ fn note<K: std::hash::Hash + Eq + Copy>(
         if let Some(known) = series.get_mut(&key) {
             known.push(time_ns, count);
         } else if series.len() < MAX_GROUPS {
-            series.insert(key, Series::begun_at(before_ns, time_ns, count));
+            series.insert(key, Series::begun_at(earlier, time_ns, count));
         } else {
             dropped += 1;
         }

@@ -14,12 +14,12 @@ pub struct Series {
 }
 
 impl Series {
-    /// A series whose first count was seen at `time_ns`; at `before_ns`, if there was a look at the target before, the
-    /// count was zero.
-    pub fn begun_at(before_ns: Option<u64>, time_ns: u64, count: u64) -> Self {
+    /// A series whose first count was seen at `time_ns`. At each of `earlier`, looks at the target before, ascending,
+    /// the count was zero.
+    pub fn begun_at(earlier: &[u64], time_ns: u64, count: u64) -> Self {
         let mut series = Self::default();
-        if let Some(before_ns) = before_ns {
-            series.push(before_ns, 0);
+        for before_ns in earlier {
+            series.push(*before_ns, 0);
         }
         series.push(time_ns, count);
         series
