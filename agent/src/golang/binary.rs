@@ -11,7 +11,7 @@ use super::layout::{self, LayoutError, LayoutSource, RuntimeLayout, Structs};
 use super::pclntab::{Func, PcLnTab, PcLnTabError, locate};
 use super::symbols::{self, Symbol};
 use super::version::GoVersion;
-use super::{Arch, Source, wait_reasons};
+use super::{Arch, Source, moduledata, wait_reasons};
 
 /// The oldest Go whose tables are read.
 const OLDEST: (u32, u32) = (1, 18);
@@ -93,6 +93,17 @@ impl From<ElfError> for Refusal {
     }
 }
 
+impl From<PcLnTabError> for Refusal {
+    fn from(error: PcLnTabError) -> Self {
+        match error {
+            PcLnTabError::TooOld(what) => Self::UnsupportedVersion { version: what.into() },
+            PcLnTabError::Malformed { what, offset } => {
+                Self::Malformed { what: format!("pclntab: {what}"), offset: offset as u64 }
+            }
+        }
+    }
+}
+
 /// Where a layout can come from when the binary has no debug information.
 pub trait LayoutTable {
     /// The structs of package runtime of `version` on `arch`, or why they are not known.
@@ -134,7 +145,7 @@ pub struct GoBinary {
     pub wait_reasons: Vec<String>,
     /// Link-time address of the slice `runtime.allgs`, if a symbol says so.
     pub allgs: Option<u64>,
-    /// Link-time address of `runtime.firstmoduledata`, if a symbol says so.
+    /// Link-time address of `runtime.firstmoduledata`.
     pub moduledata: Option<u64>,
     /// Function table, lines, inlining.
     pub pclntab: Arc<PcLnTab>,
@@ -164,14 +175,19 @@ impl GoBinary {
             .filter(|version| version.at_least(OLDEST.0, OLDEST.1))
             .ok_or_else(|| Refusal::UnsupportedVersion { version: build.go_version.clone() })?;
         let symbols = Symbols::find(source, &elf)?;
+        let functions = Functions::read(source, &elf, &symbols)?;
+        let moduledata = match symbols.moduledata {
+            Some(symbol) => Some(symbol.address),
+            None => moduledata::find(source, &elf, &functions.pointers)?,
+        };
         let (structs, layout_source) = structs(source, &elf, &version, table)?;
         let no_layout = |error: LayoutError| Refusal::NoLayout {
             version: version.to_string(),
             reason: format!("incomplete description: {error}"),
         };
         let layout = RuntimeLayout::from_structs(&structs).map_err(no_layout)?;
-        let variables = Variables::read(source, &elf, &symbols, &structs)?;
-        let pclntab = pclntab(source, &elf, &version, &symbols, &variables)?;
+        let variables = Variables::read(source, &elf, moduledata, symbols.wait_reasons, &structs)?;
+        let pclntab = functions.table(source, &elf, &version, &symbols, &variables)?;
         let wait_reasons = match variables.wait_reasons {
             Some(reasons) => reasons,
             None => wait_reasons::table(&version)
@@ -194,7 +210,7 @@ impl GoBinary {
             symbol_source: if stripped { SymbolSource::Pclntab } else { SymbolSource::Symtab },
             wait_reasons,
             allgs: symbols.allgs.map(|symbol| symbol.address),
-            moduledata: symbols.moduledata.map(|symbol| symbol.address),
+            moduledata,
             pclntab: Arc::new(pclntab),
             version,
             build,
@@ -293,12 +309,17 @@ struct Variables {
 }
 
 impl Variables {
-    fn read(source: &dyn Source, elf: &Elf, symbols: &Symbols, structs: &Structs) -> Result<Self, Refusal> {
-        let moduledata = symbols
-            .moduledata
-            .zip(structs.get("runtime.moduledata"))
-            .map(|(symbol, layout)| Image::at(symbol.address, (layout.size as usize).min(MAX_MODULEDATA)));
-        let reasons = symbols.wait_reasons.and_then(wait_reasons::request);
+    fn read(
+        source: &dyn Source,
+        elf: &Elf,
+        moduledata: Option<u64>,
+        reasons: Option<Symbol>,
+        structs: &Structs,
+    ) -> Result<Self, Refusal> {
+        let layout = structs.get("runtime.moduledata");
+        let size = layout.map_or(0, |layout| (layout.size as usize).min(MAX_MODULEDATA));
+        let moduledata = moduledata.filter(|_| size > 0).map(|at| Image::at(at, size));
+        let reasons = reasons.and_then(wait_reasons::request);
         let has_moduledata = moduledata.is_some();
         let mut images: Vec<Image> = moduledata.into_iter().chain(reasons).collect();
         elf.read_images(source, &mut images)?;
@@ -319,40 +340,49 @@ impl Variables {
     }
 }
 
-/// The function tables, with the function data they refer to.
-fn pclntab(
-    source: &dyn Source,
-    elf: &Elf,
-    version: &GoVersion,
-    symbols: &Symbols,
-    variables: &Variables,
-) -> Result<PcLnTab, Refusal> {
-    let malformed = |error: PcLnTabError| match error {
-        PcLnTabError::TooOld(what) => Refusal::UnsupportedVersion { version: what.into() },
-        PcLnTabError::Malformed { what, offset } => {
-            Refusal::Malformed { what: format!("pclntab: {what}"), offset: offset as u64 }
+/// The pclntab's bytes, and where they are.
+struct Functions {
+    data: Vec<u8>,
+    /// What `runtime.firstmoduledata` begins with.
+    pointers: [u64; 7],
+}
+
+impl Functions {
+    fn read(source: &dyn Source, elf: &Elf, symbols: &Symbols) -> Result<Self, Refusal> {
+        let place = locate::locate(source, elf, symbols.pclntab, symbols.epclntab).ok_or(Refusal::NoPclntab)?;
+        let data = locate::read(source, elf, place)?;
+        let pointers = PcLnTab::moduledata_pointers(&data, place.vaddr)?;
+        Ok(Self { data, pointers })
+    }
+
+    /// The function tables, with the function data they refer to.
+    fn table(
+        self,
+        source: &dyn Source,
+        elf: &Elf,
+        version: &GoVersion,
+        symbols: &Symbols,
+        variables: &Variables,
+    ) -> Result<PcLnTab, Refusal> {
+        // What the runtime itself uses first. The header's value needs a relocation when the program has a slide.
+        let header = PcLnTab::header_text_start(&self.data)?;
+        let text = variables
+            .text
+            .or(symbols.text.map(|symbol| symbol.address))
+            .or(Some(header).filter(|start| *start != 0 && !elf.pie))
+            .ok_or(Refusal::NoTextStart("neither symbols nor moduledata were found"))?;
+        let mut table = PcLnTab::new(self.data, text, version)?;
+        let in_code = table.functions().next().and_then(|func| elf.segment(func.entry)).is_some_and(|part| part.exec);
+        if !in_code {
+            return Err(Refusal::NoTextStart("the first function would lie outside the code"));
         }
-    };
-    let place = locate::locate(source, elf, symbols.pclntab, symbols.epclntab).ok_or(Refusal::NoPclntab)?;
-    let data = locate::read(source, elf, place)?;
-    // What the runtime itself uses first. The header's value needs a relocation when the program has a slide.
-    let header = PcLnTab::header_text_start(&data).map_err(malformed)?;
-    let text = variables
-        .text
-        .or(symbols.text.map(|symbol| symbol.address))
-        .or(Some(header).filter(|start| *start != 0 && !elf.pie))
-        .ok_or(Refusal::NoTextStart("the binary has no symbols and its pclntab does not say"))?;
-    let mut table = PcLnTab::new(data, text, version).map_err(malformed)?;
-    let in_code = table.functions().next().and_then(|func| elf.segment(func.entry)).is_some_and(|part| part.exec);
-    if !in_code {
-        return Err(Refusal::NoTextStart("the first function would lie outside the code"));
+        if let Some(gofunc) = variables.gofunc.or(symbols.gofunc.map(|symbol| symbol.address)) {
+            let (_, left) = elf.file_range(gofunc).ok_or(ElfError::NotInFile { address: gofunc, len: 1 })?;
+            let wanted = u64::from(table.last_funcdata()).saturating_add(FUNCDATA_TAIL);
+            let mut bytes = vec![0; left.min(wanted).min(MAX_FUNCDATA).min(source.len()) as usize];
+            elf.read_at_vaddr(source, gofunc, &mut bytes)?;
+            table.set_funcdata(bytes);
+        }
+        Ok(table)
     }
-    if let Some(gofunc) = variables.gofunc.or(symbols.gofunc.map(|symbol| symbol.address)) {
-        let (_, left) = elf.file_range(gofunc).ok_or(ElfError::NotInFile { address: gofunc, len: 1 })?;
-        let wanted = u64::from(table.last_funcdata()).saturating_add(FUNCDATA_TAIL);
-        let mut bytes = vec![0; left.min(wanted).min(MAX_FUNCDATA).min(source.len()) as usize];
-        elf.read_at_vaddr(source, gofunc, &mut bytes)?;
-        table.set_funcdata(bytes);
-    }
-    Ok(table)
 }

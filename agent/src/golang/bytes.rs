@@ -1,7 +1,7 @@
 //! Little-endian reads that answer `None` outside the buffer, so that no parser indexes with an untrusted number.
 
 /// The `N` bytes at `at`.
-pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 

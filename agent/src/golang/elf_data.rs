@@ -9,7 +9,7 @@ use flate2::read::ZlibDecoder;
 use object::elf;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
-use super::bytes::{array, u32_at, u64_at};
+use super::bytes::{u32_at, u64_at};
 use super::elf::{Elf, ElfError, Section};
 use super::{Arch, Source};
 
@@ -145,10 +145,16 @@ impl Elf {
         for image in images.iter_mut() {
             self.read_at_vaddr(source, image.vaddr, &mut image.bytes)?;
         }
-        if let Some((at, size)) = self.relocation_table(source)? {
-            self.relocate(source, at, size, images)?;
-        }
-        Ok(())
+        self.each_relative(source, |place, addend| {
+            for image in images.iter_mut() {
+                let Some(within) = place.checked_sub(image.vaddr).and_then(|at| usize::try_from(at).ok()) else {
+                    continue;
+                };
+                if let Some(slot) = within.checked_add(8).and_then(|end| image.bytes.get_mut(within..end)) {
+                    slot.copy_from_slice(&addend.to_le_bytes());
+                }
+            }
+        })
     }
 
     /// File offset and size of the table of `DT_RELA`.
@@ -175,34 +181,26 @@ impl Elf {
         }
     }
 
-    fn relocate(&self, source: &dyn Source, at: u64, size: u64, images: &mut [Image]) -> Result<(), ElfError> {
+    /// Calls `visit` with the place and the link-time value of each relative relocation that has its value in the
+    /// relocation table.
+    pub fn each_relative(&self, source: &dyn Source, mut visit: impl FnMut(u64, u64)) -> Result<(), ElfError> {
+        let Some((mut at, size)) = self.relocation_table(source)? else { return Ok(()) };
         let relative = match self.arch {
             Arch::Amd64 => u64::from(elf::R_X86_64_RELATIVE.0),
             Arch::Arm64 => u64::from(elf::R_AARCH64_RELATIVE.0),
         };
         let mut chunk = vec![0; RELA_SIZE * 4096];
         let end = at.saturating_add(size - size % RELA_SIZE as u64);
-        let mut at = at;
         while at < end {
             let len = (end - at).min(chunk.len() as u64);
             let entries = &mut chunk[..len as usize];
             source.read_exact_at(at, entries).map_err(ElfError::read("relocations"))?;
             for entry in entries.chunks_exact(RELA_SIZE) {
-                let (Some(place), Some(info), Some(addend)) =
-                    (u64_at(entry, 0), u64_at(entry, 8), array::<8>(entry, 16))
-                else {
-                    continue;
-                };
-                if info & 0xffff_ffff != relative {
-                    continue;
-                }
-                for image in images.iter_mut() {
-                    let Some(within) = place.checked_sub(image.vaddr).and_then(|at| usize::try_from(at).ok()) else {
-                        continue;
-                    };
-                    if let Some(slot) = within.checked_add(8).and_then(|end| image.bytes.get_mut(within..end)) {
-                        slot.copy_from_slice(&addend);
-                    }
+                let (place, info, addend) = (u64_at(entry, 0), u64_at(entry, 8), u64_at(entry, 16));
+                if let (Some(place), Some(info), Some(addend)) = (place, info, addend)
+                    && info & 0xffff_ffff == relative
+                {
+                    visit(place, addend);
                 }
             }
             at += len;

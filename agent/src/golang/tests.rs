@@ -10,7 +10,7 @@ use super::buildinfo::BuildInfo;
 use super::elf::Elf;
 use super::layout::LayoutSource;
 use super::testing::{BASE, Builder, go_binary};
-use super::{Arch, Source, dwarf, layout, symbols};
+use super::{Arch, Source, dwarf, layout, moduledata, symbols};
 
 fn parse(bytes: &[u8]) -> Result<GoBinary, Refusal> {
     GoBinary::parse(&bytes)
@@ -110,6 +110,25 @@ fn names_that_share_a_tail_are_told_apart() {
     assert_eq!(addresses, [Some(0x20), Some(0x10), None]);
 }
 
+#[test]
+fn finds_moduledata_by_its_pointers() {
+    let pointers = [0x1000u64, 0x1060, 0x1080, 0x1090, 0x10a0, 0x10c0, 0x10c0];
+    let mut words = [0u64; 40];
+    // A lone pointer to the table, as any variable may hold, and then the struct.
+    words[3] = 0x1000;
+    for (word, pointer) in [0, 1, 4, 7, 10, 13, 16].iter().zip(pointers) {
+        words[10 + word] = pointer;
+    }
+    let mut builder = Builder::new();
+    let data = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let at = builder.section(".noptrdata", 1, 3, 0, data);
+    let bytes = builder.build();
+    let elf = Elf::parse(&bytes.as_slice()).unwrap();
+    assert_eq!(moduledata::find(&bytes.as_slice(), &elf, &pointers).unwrap(), Some(at + 80));
+    let others = pointers.map(|pointer| pointer + 8);
+    assert_eq!(moduledata::find(&bytes.as_slice(), &elf, &others).unwrap(), None);
+}
+
 /// Runs every parser, also those that an earlier refusal would keep from running.
 fn exercise(bytes: &[u8]) {
     let _ = parse(bytes);
@@ -117,6 +136,7 @@ fn exercise(bytes: &[u8]) {
     let _ = BuildInfo::parse(&bytes, &elf);
     let _ = dwarf::structs(&bytes, &elf, layout::WANTED);
     let _ = symbols::lookup(&bytes, &elf, &["runtime.text", "runtime.allgs"]);
+    let _ = moduledata::find(&bytes, &elf, &[BASE; 7]);
     for section in &elf.sections {
         let _ = elf.section_data(&bytes, section, 1 << 16);
     }

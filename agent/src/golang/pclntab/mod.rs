@@ -109,6 +109,15 @@ impl PcLnTab {
         self.funcdata = bytes;
     }
 
+    /// What `runtime.moduledata` begins with when the table `data` is at `vaddr`: the addresses of the table and of
+    /// its parts, each but the first followed by a length and a capacity.
+    pub fn moduledata_pointers(data: &[u8], vaddr: u64) -> Result<[u64; 7], PcLnTabError> {
+        let header = Header::parse(data)?;
+        let functab = header.functab;
+        let parts = [0, header.funcname, header.cutab, header.filetab, header.pctab, functab, functab];
+        Ok(parts.map(|offset| vaddr.wrapping_add(offset as u64)))
+    }
+
     /// The text start the header names; zero from Go 1.26 on and in position-independent programs.
     pub fn header_text_start(data: &[u8]) -> Result<u64, PcLnTabError> {
         Ok(Header::parse(data)?.text_start)
