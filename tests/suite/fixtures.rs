@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use parkwarden_tests::leaks::{CLASSES, Statement};
 use parkwarden_tests::{BuildFlags, Target, fixture};
+use serde_json::{Value, json};
 use xtask::toolchain;
 
 #[test]
@@ -46,4 +47,40 @@ fn wait_reason(class: &str, version: &str) -> &'static str {
         "syscall" => "syscall",
         _ => panic!("no such class: {class}"),
     }
+}
+
+#[test]
+fn churn_counts_its_goroutines() {
+    let program = fixture("churn", toolchain::NEWEST, BuildFlags::Default);
+    let (mut target, _) = Target::ready::<_, Value>(&program, ["-n", "1001", "-alive", "8"]);
+    for _ in 0..2 {
+        assert_eq!(target.ask::<Value>("go"), json!({"created": 1001, "exited": 1001, "num_goroutine": 1}));
+    }
+    assert!(target.exit().success());
+}
+
+#[test]
+fn keepalive_is_served_and_counted() {
+    let program = fixture("keepalive", toolchain::NEWEST, BuildFlags::Default);
+    let (mut server, ready) = Target::ready::<_, Value>(&program, [""; 0]);
+    let url = ready["url"].as_str().expect("the server says its URL");
+    let (client, _) = Target::ready::<_, Value>(&program, ["-client", url, "-connections", "4"]);
+    assert!(server.ask::<Value>("stats")["requests"].as_u64() >= Some(4));
+    client.kill();
+    assert!(server.exit().success());
+}
+
+#[test]
+fn spin_never_rests() {
+    let program = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
+    let (mut target, _) = Target::ready::<_, Value>(&program, [""; 0]);
+    let mut counted = |before: u64| loop {
+        let now = target.ask::<Value>("stats")["iterations"].as_u64().expect("a number");
+        if now > before {
+            break now;
+        }
+    };
+    let first = counted(0);
+    counted(first);
+    assert!(target.exit().success());
 }

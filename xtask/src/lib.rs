@@ -1,5 +1,6 @@
 //! What xtask's commands and the integration tests share.
 
+pub mod bpf;
 pub mod command;
 pub mod toolchain;
 
