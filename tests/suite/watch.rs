@@ -32,10 +32,10 @@ struct Stats {
     iterations: u64,
 }
 
-const NEWEST: &str = "1.27.3";
+pub(crate) const NEWEST: &str = "1.27.3";
 
 /// Goroutines of each class; more than a report lists ids of would hide some.
-const EACH: &str = "3";
+pub(crate) const EACH: &str = "3";
 
 /// The report's group for a group of the program's own statement.
 fn group_of<'r>(report: &'r Report, said: &leaks::Group) -> Option<&'r Group> {
@@ -54,7 +54,7 @@ fn group_of<'r>(report: &'r Report, said: &leaks::Group) -> Option<&'r Group> {
 
 /// Every leak the program made is reported with the right goroutines, places and reason, and no other of its
 /// goroutines is in those groups.
-fn assert_as_said(report: &Report, said: &Statement, what: &str) {
+pub(crate) fn assert_as_said(report: &Report, said: &Statement, what: &str) {
     for class in CLASSES {
         for expected in said.of_class(class) {
             if class == "syscall" {
@@ -131,7 +131,7 @@ fn created_and_exited_are_counted_exactly() {
     const GOROUTINES: u64 = 100_000;
     for version in toolchain::VERSIONS {
         let program = fixture("churn", version, BuildFlags::Default);
-        let (mut target, Ready { .. }) = Target::ready(&program, [GOROUTINES.to_string()]);
+        let (mut target, Ready { .. }) = Target::ready(&program, ["-n".to_owned(), GOROUTINES.to_string()]);
         let watch = Watch::start(target.pid(), &[]);
         let said: Churned = target.ask("go");
         let report = watch.interrupt().report();
@@ -148,7 +148,7 @@ fn created_and_exited_are_counted_exactly() {
 #[test]
 fn what_overflows_a_small_ring_is_counted_and_repaired() {
     let program = fixture("churn", NEWEST, BuildFlags::Default);
-    let (mut target, Ready { .. }) = Target::ready(&program, ["100000"]);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-n", "100000"]);
     let watch = Watch::start(target.pid(), &["--ring", "4"]);
     let _: Churned = target.ask("go");
     let report = watch.interrupt().report();

@@ -52,6 +52,31 @@ pub struct Process {
     pidfd: OwnedFd,
     exe: File,
     exe_path: PathBuf,
+    image: ImageId,
+}
+
+/// Which program image a process runs: another one after every exec, also of the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ImageId {
+    device: u64,
+    inode: u64,
+    /// Bottom of the stack of the first thread, which every exec moves (address space randomization) or, where that is
+    /// off, keeps: then a program that executes itself is not told apart here.
+    start_stack: u64,
+}
+
+impl ImageId {
+    fn of(pid: u32) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let exe = fs::metadata(format!("/proc/{pid}/exe"))?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Ok(Self { device: exe.dev(), inode: exe.ino(), start_stack: start_stack(&stat).unwrap_or_default() })
+    }
+}
+
+/// Field 28 of `/proc/PID/stat`; the second, the command's name, is in parentheses and can hold anything.
+fn start_stack(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(25)?.parse().ok()
 }
 
 impl Process {
@@ -69,7 +94,8 @@ impl Process {
         let link = format!("/proc/{pid}/exe");
         let exe = File::open(&link).map_err(|error| no_executable(pid, error))?;
         let exe_path = fs::read_link(&link).map_err(|error| no_executable(pid, error))?;
-        let process = Self { pid, pidfd, exe, exe_path };
+        let image = ImageId::of(pid).map_err(|error| no_executable(pid, error))?;
+        let process = Self { pid, pidfd, exe, exe_path, image };
         // Everything above was of the process that the pidfd holds only if that still lives.
         if process.has_exited() { Err(OpenError::NoSuchProcess(pid)) } else { Ok(process) }
     }
@@ -95,6 +121,11 @@ impl Process {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         // An error here cannot tell; the next read of the process's memory will.
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Whether the process has executed another program since it was opened.
+    pub fn has_executed(&self) -> bool {
+        ImageId::of(self.pid).is_ok_and(|image| image != self.image)
     }
 
     /// How far above its link-time addresses the executable is loaded.
@@ -184,6 +215,33 @@ mod tests {
         drop(child.stdin.take());
         child.wait().expect("it ends");
         assert!(process.has_exited());
+    }
+
+    #[test]
+    fn an_exec_is_seen() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "read line; exec cat"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh runs");
+        let process = Process::open(shell.id()).expect("it lives");
+        assert!(!process.has_executed());
+        let mut input = shell.stdin.take().expect("a pipe");
+        io::Write::write_all(&mut input, b"go\n").expect("it reads");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !process.has_executed() {
+            assert!(std::time::Instant::now() < deadline, "the exec is not seen");
+            std::thread::yield_now();
+        }
+        drop(input);
+        shell.wait().expect("it ends");
+    }
+
+    #[test]
+    fn a_command_name_cannot_forge_the_other_fields() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 10 0 4194304 5 140 0";
+        assert_eq!(start_stack(stat), Some(140));
+        assert_eq!(start_stack("7 (a"), None);
     }
 
     #[test]

@@ -116,6 +116,8 @@ pub enum EndReason {
     Interrupted,
     /// The target exited.
     TargetExited,
+    /// The target executed another program.
+    TargetReplaced,
 }
 
 /// The end of a session.

@@ -45,6 +45,12 @@ pub enum TargetError {
         /// Why.
         source: CensusError,
     },
+    /// The process runs another program now.
+    #[error("pid {pid} has executed another program; watch it again to see that one")]
+    Replaced {
+        /// Target.
+        pid: u32,
+    },
     /// The process ended while it was opened, attached to or watched.
     #[error("pid {pid} exited while it was being watched")]
     Exited {

@@ -108,7 +108,13 @@ impl Target {
 
     /// A census without stacks.
     pub fn count(&self) -> Result<Census, TargetError> {
-        self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error))
+        self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error)).and_then(|census| {
+            // Read from another program's memory, it would mean nothing.
+            match self.process.has_executed() {
+                true => Err(TargetError::Replaced { pid: self.process.pid() }),
+                false => Ok(census),
+            }
+        })
     }
 
     /// A census with the stacks of all goroutines that do not run.
@@ -177,6 +183,7 @@ impl Target {
         match error {
             CensusError::Fault(fault @ (Fault::Gone | Fault::Denied)) => self.memory_failed(fault),
             _ if self.process.has_exited() => self.memory_failed(Fault::Gone),
+            _ if self.process.has_executed() => TargetError::Replaced { pid: self.process.pid() },
             source => TargetError::Census { pid: self.process.pid(), source },
         }
     }

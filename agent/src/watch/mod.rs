@@ -106,8 +106,10 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
 
 /// The target's end is no failure of the watch: what was seen until then is still worth reporting.
 fn cut_short(observer: Observer, error: WatchError) -> Result<Outcome, WatchError> {
-    if !matches!(error, WatchError::Target(TargetError::Exited { .. })) {
-        return Err(error);
-    }
-    Ok(Outcome { session: observer.finish(EndReason::TargetExited)?, cut_short: Some(error) })
+    let reason = match &error {
+        WatchError::Target(TargetError::Exited { .. }) => EndReason::TargetExited,
+        WatchError::Target(TargetError::Replaced { .. }) => EndReason::TargetReplaced,
+        _ => return Err(error),
+    };
+    Ok(Outcome { session: observer.finish(reason)?, cut_short: Some(error) })
 }

@@ -1,0 +1,126 @@
+//! Processes come and go, share binaries and hide in namespaces: `watch` reports the one that was meant.
+
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parkwarden::session::EndReason;
+use parkwarden_tests::agent::Watch;
+use parkwarden_tests::leaks::Statement;
+use parkwarden_tests::target::{DEADLINE, Target};
+use parkwarden_tests::{BuildFlags, fixture};
+use serde_json::Value;
+
+use crate::watch::{EACH, NEWEST, assert_as_said};
+
+#[test]
+fn of_two_processes_of_one_binary_only_the_chosen_one_is_reported() {
+    let program = fixture("churn", NEWEST, BuildFlags::Default);
+    let (mut chosen, _): (_, Value) = Target::ready(&program, ["-n", "1000"]);
+    let (mut other, _): (_, Value) = Target::ready(&program, ["-n", "20000"]);
+    let watch = Watch::start(chosen.pid(), &[]);
+    let _: Value = other.ask("go");
+    let _: Value = chosen.ask("go");
+    let report = watch.interrupt().report();
+    assert_eq!(report.observed.events.exited, 1000);
+}
+
+#[test]
+fn a_binary_that_is_deleted_after_the_start_is_watched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = dir.path().join("leaks");
+    std::fs::copy(fixture("leaks", NEWEST, BuildFlags::Default), &program).expect("copied");
+    let (mut target, _): (_, Value) = Target::ready(&program, ["-wait", "-n", EACH]);
+    std::fs::remove_file(&program).expect("removed");
+    // Another file at the same path must not be taken for it.
+    std::fs::write(&program, "not a program").expect("written");
+    let watch = Watch::start(target.pid(), &["--threshold", "0s"]);
+    let said: Statement = target.ask("go");
+    let report = watch.interrupt().report();
+    assert_as_said(&report, &said, "deleted binary");
+    assert!(report.target.exe.ends_with(" (deleted)"), "{}", report.target.exe);
+}
+
+#[test]
+fn a_target_in_other_namespaces_is_watched() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    // Its own PID and mount namespaces, and its binary on a file system that only it sees. The shell stays as the
+    // namespace's init; the program is its child.
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "sh", "-c"]);
+    command.arg("mount -t tmpfs tmpfs \"$0\" && cp \"$1\" \"$0/leaks\" && \"$0/leaks\" -wait -n \"$2\" <&0; exit $?");
+    command.arg(dir.path()).arg(&program).arg(EACH);
+    let mut target = Target::spawn_command(command);
+    let _: Value = target.answer();
+    let pid = descendant_named("leaks", target.pid());
+    let watch = Watch::start(pid, &["--threshold", "0s"]);
+    let said: Statement = target.ask("go");
+    let report = watch.interrupt().report();
+    assert_as_said(&report, &said, "namespaces");
+    assert!(!std::path::Path::new(&report.target.exe).exists(), "the binary is visible here too");
+    target.exit();
+}
+
+/// The pid, in this namespace, of the process below `ancestor` that runs `command`.
+fn descendant_named(command: &str, ancestor: u32) -> u32 {
+    let mut generation = vec![ancestor];
+    while !generation.is_empty() {
+        let mut next = Vec::new();
+        for pid in generation {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if comm.trim() == command {
+                return pid;
+            }
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            next.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        generation = next;
+    }
+    panic!("no process {command} below {ancestor}");
+}
+
+#[test]
+fn a_stopped_target_is_reported_and_left_stopped() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, said): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let pid = Pid::from_raw(target.pid().cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("it lives");
+    wait_for_state(target.pid(), 'T');
+    let report = Watch::start(target.pid(), &["--threshold", "0s"]).interrupt().report();
+    assert_as_said(&report, &said, "stopped");
+    assert_eq!(state(target.pid()), 'T');
+    kill(pid, Signal::SIGCONT).expect("it lives");
+    assert!(target.exit().success());
+}
+
+fn state(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).expect("a state")
+}
+
+fn wait_for_state(pid: u32, expected: char) {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while state(pid) != expected {
+        assert!(std::time::Instant::now() < deadline, "pid {pid} is not in state {expected}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_exec_of_another_program_ends_the_watch_with_what_was_seen() {
+    for next in ["spin", "exec"] {
+        let program = fixture("exec", NEWEST, BuildFlags::Default);
+        let next = fixture(next, NEWEST, BuildFlags::Default);
+        let (mut target, _): (_, Value) = Target::ready(&program, [] as [&str; 0]);
+        let watch = Watch::start(target.pid(), &["--interval", "100ms"]);
+        let _: Value = target.ask(&format!("exec {}", next.display()));
+        let ended = watch.ended();
+        assert_eq!(ended.code, Some(4), "{:?}", ended.errors);
+        assert!(ended.errors.iter().any(|line| line.contains("executed another program")), "{:?}", ended.errors);
+        assert_eq!(ended.report().observed.ended, Some(EndReason::TargetReplaced));
+        // And the new program can be watched at once.
+        let report = Watch::start(target.pid(), &[]).interrupt().report();
+        assert_eq!(report.target.exe, next.display().to_string());
+    }
+}
