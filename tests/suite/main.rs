@@ -1,6 +1,7 @@
 //! Integration tests, one module a subject, in one binary.
 
 mod fixtures;
+mod golang;
 mod golden;
 mod processes;
 mod watch;
