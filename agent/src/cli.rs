@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch a running Go program and report the goroutines that stay parked.
     Watch(WatchArgs),
+    /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
+    Snapshot(SnapshotArgs),
     /// Check whether this host can run parkwarden, and say what is missing.
     Doctor(DoctorArgs),
 }
@@ -78,6 +80,52 @@ pub struct WatchArgs {
     #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
           value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     pub ring: u32,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.")]
+pub struct SnapshotArgs {
+    /// The process to look at. Needs root, or CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID")]
+    pub pid: u32,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// What goroutines of one group have in common: the go statement that made them, the stack they block in, or both.
+    #[arg(long, value_enum, default_value_t = Grouping::Both)]
+    pub group_by: Grouping,
+
+    /// Compare with an earlier snapshot (--format json): what grew, and what went away.
+    #[arg(long, value_name = "FILE")]
+    pub diff: Option<PathBuf>,
+
+    /// Write to FILE instead of stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// How `snapshot` groups goroutines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Grouping {
+    /// By the go statement.
+    Created,
+    /// By the blocking stack and the wait reason.
+    Blocked,
+    /// By both.
+    Both,
+}
+
+impl From<Grouping> for crate::snapshot::GroupBy {
+    fn from(grouping: Grouping) -> Self {
+        match grouping {
+            Grouping::Created => Self::Created,
+            Grouping::Blocked => Self::Blocked,
+            Grouping::Both => Self::Both,
+        }
+    }
 }
 
 /// Arguments of `doctor`.

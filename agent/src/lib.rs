@@ -16,6 +16,7 @@ pub mod probe;
 pub mod registry;
 pub mod report;
 pub mod session;
+pub mod snapshot;
 pub mod symbolize;
 pub mod target;
 pub mod watch;

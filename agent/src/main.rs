@@ -3,13 +3,16 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
-use parkwarden::cli::{Cli, Command, DoctorArgs, Format, WatchArgs};
+use parkwarden::cli::{Cli, Command, DoctorArgs, Format, SnapshotArgs, WatchArgs};
 use parkwarden::config::BpfLog;
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::report::{self, Report};
+use parkwarden::snapshot::{self, Look, Snapshot, diff};
+use parkwarden::target::{Target, TargetError};
 use parkwarden::watch::{self, Progress, WatchError};
 use parkwarden::{doctor, watch::replay};
 
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("PARKWARDEN_LOG", level)).init();
     let done = match &cli.command {
         Command::Watch(args) => watch(args, cli.bpf_log()),
+        Command::Snapshot(args) => snapshot(args),
         Command::Doctor(args) => doctor(args),
     };
     match done {
@@ -73,6 +77,27 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
 fn verdict(report: &Report, fail_on_leak: bool) -> Exit {
     let leak = report.groups.iter().any(|group| group.verdict > Verdict::Idle);
     if leak && fail_on_leak { Exit::Leak } else { Exit::Done }
+}
+
+fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
+    let earlier = args.diff.as_deref().map(diff::read).transpose()?;
+    let mut target = Target::open(args.pid)?;
+    let snapshot = Snapshot::of(&Look::at(&mut target)?, args.group_by.into());
+    let mut out: Box<dyn io::Write> = match &args.output {
+        Some(path) => {
+            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(io::BufWriter::new(file))
+        }
+        None => Box::new(io::BufWriter::new(io::stdout().lock())),
+    };
+    match (args.format, earlier) {
+        (Format::Text, None) => write!(out, "{}", snapshot::render(&snapshot))?,
+        (Format::Text, Some(earlier)) => write!(out, "{}", diff::render(&diff::diff(&earlier, &snapshot)))?,
+        (Format::Json, None) => print_json(&mut out, &snapshot)?,
+        (Format::Json, Some(earlier)) => print_json(&mut out, &diff::diff(&earlier, &snapshot))?,
+    }
+    out.flush()?;
+    Ok(Exit::Done)
 }
 
 fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
@@ -129,6 +154,7 @@ fn chain(error: &anyhow::Error) -> String {
 fn exit_of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<WatchError>() {
         Some(error) if error.is_about_the_target() => Exit::Unwatchable,
+        None if error.is::<TargetError>() => Exit::Unwatchable,
         _ => Exit::Failed,
     }
 }

@@ -5,4 +5,5 @@ mod fixtures;
 mod golang;
 mod golden;
 mod processes;
+mod snapshot;
 mod watch;

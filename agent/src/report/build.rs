@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::words::{is_system, seconds, start_function, wait_reason};
 use super::{Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
 use crate::detect::{self, Suspect};
 use crate::golang::Frame;
-use crate::golang::goroutine::is_system_goroutine;
 use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
@@ -90,16 +90,12 @@ fn count_goroutines(session: &Session) -> Goroutines {
     if let Some(taken) = session.latest() {
         for (goroutine, _) in taken.goroutines() {
             live += 1;
-            system += u64::from(is_system(session, goroutine.start_pc));
+            system += u64::from(is_system(session.symbols(), goroutine.start_pc));
             *by_state.entry(goroutine.status.word().to_owned()).or_default() += 1;
         }
     }
     let events = session.registry().events();
     Goroutines { live, system, created: events.created, exited: events.exited, parked_over_threshold: 0, by_state }
-}
-
-fn is_system(session: &Session, start_pc: u64) -> bool {
-    session.symbols().at(start_pc).last().is_some_and(|frame| is_system_goroutine(&frame.function))
 }
 
 /// Groups of those that have been parked beyond the threshold: by the census, and by no event since.
@@ -109,7 +105,9 @@ fn groups(session: &Session, threshold_ns: u64) -> Vec<Group> {
     let mut members: HashMap<GroupKey, Members> = HashMap::new();
     for (goroutine, stack) in taken.goroutines() {
         let Some(stack) = stack else { continue };
-        if !matches!(goroutine.status, Status::Waiting | Status::Leaked) || is_system(session, goroutine.start_pc) {
+        if !matches!(goroutine.status, Status::Waiting | Status::Leaked)
+            || is_system(session.symbols(), goroutine.start_pc)
+        {
             continue;
         }
         let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
@@ -172,38 +170,13 @@ fn build_group(
         count,
         waiting: members.waiting,
         growth_per_second: waiting.growth_per_second(),
-        wait_reason: wait_reason(session, key.wait_reason),
-        created_by: session.symbols().return_address(key.creation_pc).first().map(Place::of),
-        start_function: session
-            .symbols()
-            .at(members.start_pc)
-            .last()
-            .map_or_else(|| format!("unknown ({:#x})", members.start_pc), |frame| frame.function.clone()),
-        blocked_at: stack.iter().find(|frame| !frame.is_plumbing()).map(Place::of),
+        wait_reason: wait_reason(&session.header().wait_reasons, key.wait_reason),
+        created_by: Place::of_creation(session.symbols(), key.creation_pc),
+        start_function: start_function(session.symbols(), members.start_pc),
+        blocked_at: Place::of_blocking(&stack),
         stack,
         parked_seconds: Span { min: age(members.parked.last()), max: age(members.parked.first()) },
         goids: members.parked.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
         evidence,
     }
-}
-
-fn wait_reason(session: &Session, number: u8) -> String {
-    session
-        .header()
-        .wait_reasons
-        .get(usize::from(number))
-        .filter(|text| !text.is_empty())
-        .cloned()
-        .unwrap_or_else(|| format!("unknown wait reason {number}"))
-}
-
-impl Place {
-    fn of(frame: &Frame) -> Self {
-        Self { function: frame.function.clone(), file: frame.file.clone(), line: frame.line }
-    }
-}
-
-fn seconds(ns: u64) -> f64 {
-    // Rounded to the millisecond: more digits are noise to a reader.
-    (ns as f64 / 1e6).round() / 1e3
 }

@@ -4,6 +4,7 @@
 
 mod build;
 mod text;
+pub(crate) mod words;
 
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Group, Lost, Place, Report};
+use super::words::{blocker, creator, goroutines, printable, serde_word};
+use super::{Group, Lost, Report};
 use crate::detect::Verdict;
 
 /// Groups shown in full; the others are summed in one line.
@@ -89,17 +90,17 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
 fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(
         out,
-        "\n{:<6} {} goroutines [{}], parked {:.1} to {:.1} s, {:+.1}/s",
+        "\n{:<6} {} [{}], parked {:.1} to {:.1} s, {:+.1}/s",
         group.verdict.word().to_uppercase(),
-        group.count,
+        goroutines(group.count),
         printable(&group.wait_reason),
         group.parked_seconds.min,
         group.parked_seconds.max,
         group.growth_per_second,
     )?;
-    writeln!(out, "  created by  {}", place(group.created_by.as_ref()))?;
+    writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
     writeln!(out, "  runs        {}", printable(&group.start_function))?;
-    writeln!(out, "  blocked at  {}", place(group.blocked_at.as_ref()))?;
+    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
     for sentence in &group.evidence {
         writeln!(out, "  evidence    {sentence}")?;
     }
@@ -133,7 +134,7 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
         "\n{count} goroutines in {} group{} behave like a leak; the largest is made by {}",
         leaks.len(),
         if leaks.len() == 1 { "" } else { "s" },
-        place(leaks[0].created_by.as_ref())
+        creator(leaks[0].created_by.as_ref())
     )
 }
 
@@ -154,24 +155,4 @@ fn losses(lost: &Lost) -> String {
     .map(|(cause, count)| format!("{count} ({cause})"))
     .collect();
     if causes.is_empty() { "nothing".to_owned() } else { causes.join(", ") }
-}
-
-fn place(place: Option<&Place>) -> String {
-    match place {
-        Some(place) => format!("{} {}:{}", printable(&place.function), printable(&place.file), place.line),
-        None => "unknown".to_owned(),
-    }
-}
-
-/// The word a value has in the JSON document.
-fn serde_word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
-
-/// Names come from the target's binary: nothing in them may steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

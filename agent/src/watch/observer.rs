@@ -4,7 +4,6 @@
 //! reasons.
 
 use std::num::NonZeroU32;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::WatchError;
 use super::sink::Sink;
@@ -14,7 +13,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::probe::{AttachError, Attachment, EventStream, Prober};
 use crate::session::{End, EndReason, Header, Input, ProbeInfo, ProbeReading, Session};
-use crate::target::{Target, TargetError, now_ns};
+use crate::target::{Target, TargetError, now_ns, unix_now_ns};
 
 /// See the module. Dropping it removes the probes.
 #[derive(Debug)]
@@ -56,9 +55,7 @@ impl Observer {
                 .collect(),
             wait_reasons: target.binary().wait_reasons.clone(),
             started_ns: now_ns(),
-            started_unix_ns: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)),
+            started_unix_ns: unix_now_ns(),
             ring_bytes: stream.ring_bytes(),
             threshold_ns: u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX),
         };

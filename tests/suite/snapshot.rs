@@ -1,0 +1,104 @@
+//! `parkwarden snapshot` on live Go programs.
+
+use std::collections::BTreeMap;
+
+use parkwarden::snapshot::Snapshot;
+use parkwarden::snapshot::diff::Diff;
+use parkwarden_tests::agent::run;
+use parkwarden_tests::leaks::{self, Statement};
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde_json::Value;
+use xtask::toolchain;
+
+use crate::watch::{EACH, NEWEST};
+
+fn snapshot(pid: u32, arguments: &[&str]) -> Snapshot {
+    let pid = pid.to_string();
+    let output = run(["snapshot", "--pid", &pid, "--format", "json"].iter().chain(arguments));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a snapshot")
+}
+
+type Key = (Option<(String, String, u32)>, Option<(String, String, u32)>, String);
+
+/// The program's goroutines by creation, blocking place and reason, as parkwarden sees them.
+fn seen(snapshot: &Snapshot) -> BTreeMap<Key, u64> {
+    let place = |place: &Option<parkwarden::report::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    let mut counts = BTreeMap::new();
+    for group in &snapshot.groups {
+        for (reason, count) in &group.reasons {
+            *counts.entry((place(&group.created_by), place(&group.blocked_at), reason.clone())).or_default() += count;
+        }
+    }
+    counts
+}
+
+/// The same as the program says, of its leaks: what else it runs may move meanwhile.
+fn said(statement: &Statement) -> BTreeMap<Key, u64> {
+    let place = |place: &Option<leaks::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    statement
+        .classes
+        .iter()
+        .filter(|group| !group.class.is_empty())
+        .map(|group| {
+            ((place(&group.created_by), place(&group.blocked_at), group.wait_reason.clone()), group.count as u64)
+        })
+        .collect()
+}
+
+#[test]
+fn a_snapshot_is_what_the_program_says_of_itself() {
+    for version in toolchain::VERSIONS {
+        let program = fixture("leaks", version, BuildFlags::Default);
+        let (target, statement): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+        let snapshot = snapshot(target.pid(), &[]);
+        let seen = seen(&snapshot);
+        for (key, count) in said(&statement) {
+            assert_eq!(seen.get(&key), Some(&count), "{version}: {key:?} in {seen:#?}");
+        }
+        assert_eq!(snapshot.goroutines.live - snapshot.goroutines.system, statement.num_goroutine as u64, "{version}");
+        assert_eq!((snapshot.lost.census_read_fault, snapshot.lost.stack_cut, snapshot.lost.stack_unknown), (0, 0, 0));
+    }
+}
+
+#[test]
+fn groups_can_be_made_by_one_side_alone() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, statement): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let total = statement.num_goroutine as u64;
+    for (by, created, blocked) in [("created", true, false), ("blocked", false, true), ("both", true, true)] {
+        let snapshot = snapshot(target.pid(), &["--group-by", by]);
+        assert_eq!(snapshot.groups.iter().map(|group| group.count).sum::<u64>(), total, "{by}");
+        assert_eq!(snapshot.groups.iter().any(|group| group.created_by.is_some()), created, "{by}");
+        assert_eq!(snapshot.groups.iter().any(|group| group.blocked_at.is_some()), blocked, "{by}");
+    }
+}
+
+#[test]
+fn two_snapshots_tell_what_grew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let earlier = dir.path().join("earlier.json");
+    let earlier = earlier.to_str().expect("UTF-8");
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (mut target, _): (_, Value) = Target::ready(&program, ["-wait", "-n", EACH, "-only", "chan-send"]);
+    let pid = target.pid().to_string();
+    let output = run(["snapshot", "--pid", &pid, "--format", "json", "-o", earlier]);
+    assert_eq!(output.status.code(), Some(0));
+    let _: Statement = target.ask("go");
+    let output = run(["snapshot", "--pid", &pid, "--format", "json", "--diff", earlier]);
+    let diff: Diff = serde_json::from_slice(&output.stdout).expect("a comparison");
+    let first = diff.changes.first().expect("something grew");
+    assert_eq!((first.before, first.after, first.change), (0, 3, 3));
+    assert_eq!(first.created_by.as_ref().map(|place| place.function.as_str()), Some("main.startChanSend"));
+
+    std::fs::write(earlier, "{\"schema\": 1}").expect("written");
+    let output = run(["snapshot", "--pid", &pid, "--diff", earlier]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("is not a snapshot"), "{errors}");
+}
