@@ -54,6 +54,17 @@ pub fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Installs the toolchain that [`build`] needs.
+///
+/// # Errors
+///
+/// When there is none for this machine, or it cannot be installed.
+pub fn install() -> anyhow::Result<()> {
+    let toolchain = Toolchain::obtain()?;
+    say(format_args!("the BPF object can be built with {}", toolchain.description));
+    Ok(())
+}
+
 /// Builds the object from source, installing the toolchain where it can, and writes it with its digests.
 ///
 /// # Errors

@@ -1,5 +1,8 @@
 //! `cargo xtask`: set-up, demo, tests and the build of the BPF object.
 
+mod demo;
+mod suite;
+
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +19,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Install everything that demo, test and ebpf need.
+    Setup,
+    /// Build a leaking Go service, put load on it, watch it for half a minute and print the report.
+    Demo,
+    /// Check formatting and lints, and run all tests, those that need root with sudo.
+    Test(suite::TestArgs),
     /// Build the BPF object from source and write it with a digest of its sources.
     Ebpf(EbpfArgs),
 }
@@ -29,6 +38,9 @@ struct EbpfArgs {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Setup => suite::setup(),
+        Task::Demo => demo::demo(),
+        Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
     };

@@ -1,0 +1,133 @@
+//! `cargo xtask setup` and `cargo xtask test`: what the tests need, and all of them.
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use xtask::command::{self, run, say};
+use xtask::{bpf, toolchain};
+
+/// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
+const LIVE: [&str; 2] = ["processes", "watch"];
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// Build the BPF object from source first, and test with that one.
+    #[arg(long)]
+    rebuild_bpf: bool,
+    /// Leave tests out. Without it, a test whose needs the machine does not meet fails.
+    #[arg(long, value_enum, env = "PARKWARDEN_SKIP")]
+    skip: Option<Skip>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Skip {
+    /// Tests that attach probes to running programs: they need root and BPF.
+    Live,
+}
+
+/// Installs everything the demo, the tests and the build of the BPF object need.
+pub fn setup() -> anyhow::Result<()> {
+    install_go()?;
+    bpf::install()
+}
+
+fn install_go() -> anyhow::Result<()> {
+    for version in toolchain::VERSIONS {
+        toolchain::goroot(version)?;
+    }
+    // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
+    if command::find("gcc").is_none() {
+        command::apt_install(&["gcc", "libc6-dev"])?;
+    }
+    Ok(())
+}
+
+/// Runs every check and test there is.
+pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
+    install_go()?;
+    if arguments.rebuild_bpf {
+        // Before it is overwritten: the committed object is the one users get.
+        bpf::check()?;
+        bpf::build()?;
+    }
+    cargo_component("fmt", "rustfmt")?;
+    cargo_component("clippy", "clippy")?;
+    step("formatting", cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
+    // The tests run this one; built here, so that it is not root who builds it.
+    step("parkwarden", cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
+    step("unit tests", as_root(cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
+
+    let mut suite = cargo(&["test", "--locked", "--package", "parkwarden-tests"]);
+    let skipped = match arguments.skip {
+        None => Vec::new(),
+        Some(Skip::Live) => {
+            suite.arg("--");
+            for module in LIVE {
+                suite.args(["--skip", &format!("{module}::")]);
+            }
+            live_tests()?
+        }
+    };
+    step("integration tests", as_root(suite))?;
+    for test in &skipped {
+        say(format_args!("skipped {test}"));
+    }
+    say(format_args!("all passed, {} skipped", skipped.len()));
+    Ok(())
+}
+
+fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
+    say(format_args!("{name}: {}", command::describe(&command)));
+    run(&mut command)
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(xtask::root()).args(arguments);
+    command
+}
+
+/// Has cargo run what it builds as root, without building as root.
+fn as_root(mut cargo: Command) -> Command {
+    if !command::is_root() {
+        let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase());
+        cargo.env(variable, "sudo --preserve-env");
+    }
+    cargo
+}
+
+/// A minimal toolchain has neither rustfmt nor clippy.
+fn cargo_component(subcommand: &str, component: &str) -> anyhow::Result<()> {
+    if command::output(cargo(&[subcommand, "--version"]).env("RUSTUP_AUTO_INSTALL", "0")).is_ok() {
+        return Ok(());
+    }
+    say(format_args!("installing {component} with rustup"));
+    run(Command::new("rustup").args(["component", "add", component]))
+        .with_context(|| format!("`cargo {subcommand}` is missing"))
+}
+
+fn live_tests() -> anyhow::Result<Vec<String>> {
+    let list = command::output(&mut cargo(&[
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "parkwarden-tests",
+        "--",
+        "--list",
+        "--format",
+        "terse",
+    ]))?;
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    let live: Vec<_> = names
+        .filter(|name| LIVE.iter().any(|module| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))))
+        .map(str::to_owned)
+        .collect();
+    if live.is_empty() {
+        bail!("there are no live tests to skip; are they still in the modules {LIVE:?}?");
+    }
+    Ok(live)
+}
