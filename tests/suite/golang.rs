@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use parkwarden::golang::binary::{GoBinary, Refusal, SymbolSource};
+use parkwarden::golang::binary::{GoBinary, LayoutTable as _, SymbolSource};
 use parkwarden::golang::layout::LayoutSource;
 use parkwarden::golang::pclntab::FuncId;
-use parkwarden::golang::{Arch, Frame, wait_reasons};
+use parkwarden::golang::{Arch, Frame, table};
 use parkwarden_tests::{BuildFlags, fixture};
-use xtask::toolchain;
+use xtask::{layouts, toolchain};
 
 fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()))
@@ -136,31 +136,15 @@ fn wait_reasons_are_those_of_the_toolchains() {
     for version in toolchain::VERSIONS {
         let goroot = toolchain::goroot(version).expect("a toolchain");
         let source = fs::read_to_string(goroot.join("src/runtime/runtime2.go")).expect("the runtime's source");
-        let expected = wait_reasons_of(&source);
+        let expected = layouts::wait_reasons_of(&source).expect("wait reasons");
         assert!(expected.len() > 30, "Go {version}: {expected:?}");
         for flags in [BuildFlags::Default, BuildFlags::Pie] {
             let binary = parse(&fixture("frames", version, flags));
             assert_eq!(binary.wait_reasons, expected, "Go {version}, {}, from the binary", flags.name());
-            let table = wait_reasons::table(&binary.version).expect("a table");
+            let table = table::bundled().wait_reasons(&binary.version).expect("a table");
             assert_eq!(table, expected, "Go {version}, from the table");
         }
     }
-}
-
-/// The texts in the order of the constants.
-fn wait_reasons_of(source: &str) -> Vec<String> {
-    let between = |start: &str, end: &str| {
-        let (_, rest) = source.split_once(start).unwrap_or_else(|| panic!("no {start}"));
-        rest.split_once(end).expect("an end").0
-    };
-    let constants = between("type waitReason uint8\n\nconst (\n", "\n)");
-    let texts = between("var waitReasonStrings = [...]string{\n", "\n}");
-    let text = |constant: &str| {
-        let line = texts.lines().find(|line| line.trim_start().starts_with(&format!("{constant}:")));
-        line.and_then(|line| line.split('"').nth(1)).unwrap_or_else(|| panic!("no text of {constant}")).to_owned()
-    };
-    let names = constants.lines().filter_map(|line| line.split_whitespace().next());
-    names.filter(|name| name.starts_with("waitReason")).map(text).collect()
 }
 
 #[test]
@@ -213,12 +197,15 @@ fn every_way_of_building_is_understood_or_refused_with_the_reason() {
             let [frame] = &frames[..] else { panic!("{said}: {frames:?}") };
             assert!(frame.file.ends_with("main.go") && frame.line > 0, "{said}: {frame:?}");
         }
-        for flags in [BuildFlags::Stripped, BuildFlags::NoDwarf, BuildFlags::PieStripped] {
-            let path = fixture("frames", version, flags);
-            match GoBinary::parse(&open(&path)) {
-                Err(Refusal::NoLayout { version: named, .. }) => assert_eq!(named, format!("go{version}")),
-                other => panic!("Go {version}, {}: {other:?}", flags.name()),
-            }
+        for flags in [BuildFlags::Stripped, BuildFlags::NoDwarf, BuildFlags::PieStripped, BuildFlags::Arm64Stripped] {
+            let binary = parse(&fixture("frames", version, flags));
+            let said = format!("Go {version}, {}", flags.name());
+            assert_eq!(binary.layout_source, LayoutSource::Table, "{said}");
+            let like = if flags == BuildFlags::Arm64Stripped { BuildFlags::Arm64 } else { BuildFlags::Default };
+            let described = parse(&fixture("frames", version, like));
+            assert_eq!(binary.layout, described.layout, "{said}");
+            assert_eq!(binary.wait_reasons, described.wait_reasons, "{said}");
+            assert_eq!(described.layout_differs, [""; 0], "{said}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod command;
+pub mod layouts;
 pub mod toolchain;
 
 use std::path::PathBuf;

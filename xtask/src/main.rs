@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, demo, tests and the build of the BPF object.
+//! `cargo xtask`: set-up, demo, tests, and what is generated: the BPF object and the table of layouts.
 
 mod demo;
 mod suite;
@@ -6,8 +6,8 @@ mod suite;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use xtask::bpf;
 use xtask::command::say;
+use xtask::{bpf, layouts};
 
 /// Everything a contributor to parkwarden runs.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Task {
     Test(suite::TestArgs),
     /// Build the BPF object from source and write it with a digest of its sources.
     Ebpf(EbpfArgs),
+    /// Write the table of runtime layouts for stripped binaries, from the Go toolchains.
+    Layouts,
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
+        Task::Layouts => layouts::write(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,6 +37,9 @@ fn install_go() -> anyhow::Result<()> {
     for version in toolchain::VERSIONS {
         toolchain::goroot(version)?;
     }
+    if let Err(error) = toolchain::goroot(toolchain::DEBIAN) {
+        say(format_args!("without Go {}, which only Debian has: {error:#}", toolchain::DEBIAN));
+    }
     // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
     if command::find("gcc").is_none() {
         command::apt_install(&["gcc", "libc6-dev"])?;

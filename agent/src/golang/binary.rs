@@ -11,7 +11,7 @@ use super::layout::{self, LayoutError, LayoutSource, RuntimeLayout, Structs};
 use super::pclntab::{Func, PcLnTab, PcLnTabError, locate};
 use super::symbols::{self, Symbol};
 use super::version::GoVersion;
-use super::{Arch, Source, moduledata, wait_reasons};
+use super::{Arch, Source, moduledata, table, wait_reasons};
 
 /// The oldest Go whose tables are read.
 const OLDEST: (u32, u32) = (1, 18);
@@ -108,6 +108,9 @@ impl From<PcLnTabError> for Refusal {
 pub trait LayoutTable {
     /// The structs of package runtime of `version` on `arch`, or why they are not known.
     fn structs(&self, version: &GoVersion, arch: Arch) -> Result<Structs, String>;
+
+    /// The text for each number of `g.waitreason` in `version`.
+    fn wait_reasons(&self, version: &GoVersion) -> Option<Vec<String>>;
 }
 
 /// Knows no layouts: binaries need debug information.
@@ -117,6 +120,10 @@ pub struct NoTable;
 impl LayoutTable for NoTable {
     fn structs(&self, _: &GoVersion, _: Arch) -> Result<Structs, String> {
         Err("no table of layouts describes it".into())
+    }
+
+    fn wait_reasons(&self, _: &GoVersion) -> Option<Vec<String>> {
+        None
     }
 }
 
@@ -139,6 +146,8 @@ pub struct GoBinary {
     pub structs: Structs,
     /// Where they came from.
     pub layout_source: LayoutSource,
+    /// How they differ from what the table knows of this version: somebody changed its runtime.
+    pub layout_differs: Vec<String>,
     /// Where addresses came from.
     pub symbol_source: SymbolSource,
     /// The runtime's wait reasons: the text for each number.
@@ -154,9 +163,9 @@ pub struct GoBinary {
 }
 
 impl GoBinary {
-    /// Understands a binary that carries its own layouts.
+    /// Understands a binary; layouts that it does not carry come from the table of this build.
     pub fn parse(source: &dyn Source) -> Result<Self, Refusal> {
-        Self::parse_with(source, &NoTable)
+        Self::parse_with(source, table::bundled())
     }
 
     /// Understands a binary, with `table` for the layouts it does not carry itself.
@@ -181,6 +190,10 @@ impl GoBinary {
             None => moduledata::find(source, &elf, &functions.pointers)?,
         };
         let (structs, layout_source) = structs(source, &elf, &version, table)?;
+        let layout_differs = match (layout_source, table.structs(&version, elf.arch)) {
+            (LayoutSource::Dwarf, Ok(known)) => table::contradictions(&structs, &known),
+            _ => Vec::new(),
+        };
         let no_layout = |error: LayoutError| Refusal::NoLayout {
             version: version.to_string(),
             reason: format!("incomplete description: {error}"),
@@ -190,14 +203,10 @@ impl GoBinary {
         let pclntab = functions.table(source, &elf, &version, &symbols, &variables)?;
         let wait_reasons = match variables.wait_reasons {
             Some(reasons) => reasons,
-            None => wait_reasons::table(&version)
-                .ok_or_else(|| Refusal::NoLayout {
-                    version: version.to_string(),
-                    reason: "its wait reasons are in no table and the binary has no symbol for them".into(),
-                })?
-                .iter()
-                .map(|reason| (*reason).to_owned())
-                .collect(),
+            None => table.wait_reasons(&version).ok_or_else(|| Refusal::NoLayout {
+                version: version.to_string(),
+                reason: "its wait reasons are in no table and the binary has no symbol for them".into(),
+            })?,
         };
         let stripped = symbols::table(&elf).is_none();
         Ok(Self {
@@ -207,6 +216,7 @@ impl GoBinary {
             layout,
             structs,
             layout_source,
+            layout_differs,
             symbol_source: if stripped { SymbolSource::Pclntab } else { SymbolSource::Symtab },
             wait_reasons,
             allgs: symbols.allgs.map(|symbol| symbol.address),

@@ -19,6 +19,7 @@ pub mod names;
 pub mod pclntab;
 pub mod sites;
 pub mod symbols;
+pub mod table;
 pub mod version;
 pub mod wait_reasons;
 

@@ -54,6 +54,14 @@ impl Target {
             source: Box::new(source),
         })?;
         let slide = process.slide(&binary.elf)?;
+        if let Some(difference) = binary.layout_differs.first() {
+            log::warn!(
+                "pid {pid}: the runtime's layouts are not those of {}: {difference}, and {} more; its debugging \
+                 information is believed",
+                binary.version,
+                binary.layout_differs.len() - 1
+            );
+        }
         let allgs = binary.allgs.ok_or_else(|| TargetError::Layout {
             pid,
             reason: "its list of goroutines, runtime.allgs, was not found in the binary".to_owned(),
