@@ -12,18 +12,33 @@ fn leaks_says_where_each_of_its_goroutines_is_on_every_go_version() {
     for version in toolchain::VERSIONS {
         let program = fixture("leaks", version, BuildFlags::Default);
         let (target, said) = Target::ready::<_, Statement>(&program, ["-n", "3", "-syscalls", "2"]);
-        for class in CLASSES {
-            let groups: Vec<_> = said.of_class(class).collect();
-            let [group] = groups[..] else { panic!("Go {version}: class {class} is in {} groups", groups.len()) };
-            assert_eq!(group.count, if class == "syscall" { 2 } else { 3 }, "Go {version}: {group:?}");
-            assert!(group.created_by.is_some() && group.blocked_at.is_some(), "Go {version}: {group:?}");
-            assert_eq!(group.wait_reason, wait_reason(class, version), "Go {version}: {group:?}");
-        }
-        let goids: BTreeSet<_> = said.classes.iter().flat_map(|group| &group.goids).collect();
-        assert_eq!(goids.len(), said.num_goroutine, "Go {version}: a goroutine is listed twice or not at all");
-        assert_eq!(said.classes.iter().map(|group| group.count).sum::<usize>(), said.num_goroutine, "Go {version}");
+        check_statement(&said, version, BuildFlags::Default);
         assert!(target.exit().success(), "Go {version}");
     }
+}
+
+#[test]
+fn leaks_says_so_however_it_is_built() {
+    for flags in BuildFlags::ALL.into_iter().filter(|flags| flags.runs_here()) {
+        let program = fixture("leaks", toolchain::NEWEST, flags);
+        let (target, said) = Target::ready::<_, Statement>(&program, ["-n", "3", "-syscalls", "2"]);
+        check_statement(&said, toolchain::NEWEST, flags);
+        assert!(target.exit().success(), "{}", flags.name());
+    }
+}
+
+fn check_statement(said: &Statement, version: &str, flags: BuildFlags) {
+    let how = format!("Go {version}, {}", flags.name());
+    for class in CLASSES {
+        let groups: Vec<_> = said.of_class(class).collect();
+        let [group] = groups[..] else { panic!("{how}: class {class} is in {} groups", groups.len()) };
+        assert_eq!(group.count, if class == "syscall" { 2 } else { 3 }, "{how}: {group:?}");
+        assert!(group.created_by.is_some() && group.blocked_at.is_some(), "{how}: {group:?}");
+        assert_eq!(group.wait_reason, wait_reason(class, version), "{how}: {group:?}");
+    }
+    let goids: BTreeSet<_> = said.classes.iter().flat_map(|group| &group.goids).collect();
+    assert_eq!(goids.len(), said.num_goroutine, "{how}: a goroutine is listed twice or not at all");
+    assert_eq!(said.classes.iter().map(|group| group.count).sum::<usize>(), said.num_goroutine, "{how}");
 }
 
 /// The runtime's own words for how the goroutines of a class wait.
