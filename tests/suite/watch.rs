@@ -335,8 +335,8 @@ fn a_target_that_exits_while_it_is_attached_to_is_told() {
 fn a_damaged_capture_is_refused_with_the_offset() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("capture");
-    let program = fixture("spin", NEWEST, BuildFlags::Default);
-    let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, _): (_, Statement) = Target::ready(&program, ["-n", EACH]);
     Watch::start(target.pid(), &["--save", path.to_str().expect("UTF-8")]).interrupt();
     let whole = std::fs::read(&path).expect("saved");
     let replay = |bytes: &[u8]| {

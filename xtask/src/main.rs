@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, demo, tests, and what is generated: the BPF object and the table of layouts.
 
 mod demo;
+mod fuzz;
 mod suite;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Task {
     Test(suite::TestArgs),
     /// Build the BPF object from source and write it with a digest of its sources.
     Ebpf(EbpfArgs),
+    /// Fuzz every parser of untrusted bytes, for a bounded time.
+    Fuzz(fuzz::FuzzArgs),
     /// Write the table of runtime layouts for stripped binaries, from the Go toolchains.
     Layouts,
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
+        Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Layouts => layouts::write(),
     };
     match outcome {

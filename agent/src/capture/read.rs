@@ -104,7 +104,8 @@ impl<R: Read> Reader<R> {
         if read < length as usize {
             return Err(Error::Truncated { offset: self.offset, inside: "a frame" });
         }
-        if crc32fast::hash(&self.payload) != checksum {
+        // A fuzzer does not find checksums; what they protect is what it is to try.
+        if !cfg!(fuzzing) && crc32fast::hash(&self.payload) != checksum {
             return Err(corrupt("does not match its checksum".to_owned()));
         }
         let input: Input = match postcard::take_from_bytes(&self.payload) {
