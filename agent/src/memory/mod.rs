@@ -6,6 +6,7 @@ pub mod census;
 pub mod image;
 pub mod process;
 pub mod stacks;
+pub mod stop;
 pub mod unwind;
 
 pub use stacks::{StackId, StackTable};
@@ -14,6 +15,12 @@ pub use stacks::{StackId, StackTable};
 pub trait Memory {
     /// Fills `buf` from `address`, all of it or none.
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// Lends bytes that are held in this process's own memory; `None` for memory that has to be read.
+    fn lend(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let _ = (address, len);
+        None
+    }
 
     /// Serves many reads at once, which costs a live process far fewer system calls. Requests that cannot be served
     /// get `ok == false` and an undefined buffer; the others are not affected. Fails as a whole only when nothing can

@@ -252,6 +252,17 @@ impl PcLnTab {
         self.funcdata.get(offset as usize..)
     }
 
+    /// Size of `func`'s arguments and results on the stack in bytes; `None` for the few functions in assembly whose
+    /// arguments are not fixed.
+    pub fn args_size(&self, func: &Func<'_>) -> Option<u32> {
+        u32::try_from(i32_at(&self.data, func.record.checked_add(8)?)?).ok()
+    }
+
+    /// The bytes this was made from: the table, and what [`PcLnTab::set_funcdata`] was given.
+    pub fn bytes(&self) -> (&[u8], &[u8]) {
+        (&self.data, &self.funcdata)
+    }
+
     fn funcdata_offset(&self, func: &Func<'_>, index: u8) -> Option<u32> {
         let base = func.record.checked_add(self.header.format.func_size())?;
         let count = *self.data.get(base - 1)?;

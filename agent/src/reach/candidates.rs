@@ -1,0 +1,321 @@
+//! The goroutines that may be leaked, and what each waits for: those parked on a channel, a select, a condition, a mutex
+//! or a wait group, and on nothing else.
+//!
+//! A goroutine that somebody is just waking is none of them: its sudog has left the queue of what it waits for. Whatever
+//! cannot be told makes a goroutine no candidate.
+
+use std::borrow::Cow;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::heap::{Spans, bytes_at};
+use super::layout::ReachLayout;
+use crate::memory::census::{Goroutine, Status};
+use crate::memory::{Memory, word_at};
+
+/// `semTabSize` (`src/runtime/sema.go`).
+const SEMTABLE: u64 = 251;
+/// Words of a stack searched for the condition its goroutine waits on.
+const COND_SEARCH: u64 = 4096;
+/// Where `sync.notifyList` keeps the head of its list: after two counters and a lock.
+const NOTIFY_HEAD: u64 = 16;
+/// Where `sync.Cond` keeps its `notifyList`: after the `Locker`.
+const COND_NOTIFY: u64 = 16;
+/// Largest object a sudog can be in.
+const MAX_SUDOG: u64 = 256;
+
+/// What a goroutine waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wait {
+    /// To send on a channel.
+    Send,
+    /// To receive from a channel.
+    Receive,
+    /// For one of several channel operations.
+    Select,
+    /// To send on a nil channel, which never happens.
+    NilSend,
+    /// To receive from a nil channel, which never happens.
+    NilReceive,
+    /// In a `select` without cases.
+    EmptySelect,
+    /// For a `sync.Cond`.
+    Cond,
+    /// For a `sync.Mutex`.
+    Mutex,
+    /// To read-lock a `sync.RWMutex`.
+    RLock,
+    /// To lock a `sync.RWMutex`.
+    Lock,
+    /// For a `sync.WaitGroup`.
+    WaitGroup,
+}
+
+impl Wait {
+    /// The wait behind a reason's text (`waitReasonStrings`), if it is one that can be a leak.
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        Some(match reason {
+            "chan send" => Self::Send,
+            "chan receive" => Self::Receive,
+            "select" => Self::Select,
+            "chan send (nil chan)" => Self::NilSend,
+            "chan receive (nil chan)" => Self::NilReceive,
+            "select (no cases)" => Self::EmptySelect,
+            "sync.Cond.Wait" => Self::Cond,
+            "sync.Mutex.Lock" => Self::Mutex,
+            "sync.RWMutex.RLock" => Self::RLock,
+            "sync.RWMutex.Lock" => Self::Lock,
+            "sync.WaitGroup.Wait" => Self::WaitGroup,
+            _ => return None,
+        })
+    }
+
+    /// Whether nothing at all can wake it.
+    pub const fn is_forever(self) -> bool {
+        matches!(self, Self::NilSend | Self::NilReceive | Self::EmptySelect)
+    }
+
+    /// Whether it waits for channels.
+    pub const fn is_channel(self) -> bool {
+        matches!(self, Self::Send | Self::Receive | Self::Select)
+    }
+}
+
+/// A goroutine that may be leaked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Index among the goroutines.
+    pub goroutine: usize,
+    /// What it does.
+    pub wait: Wait,
+    /// Its sudogs.
+    pub sudogs: Vec<u64>,
+    /// Addresses of what it waits for; in the case of channels one for each sudog.
+    pub primitives: Vec<u64>,
+}
+
+/// All candidates.
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    /// See [`Candidate`].
+    pub list: Vec<Candidate>,
+    /// Goroutines that wait like a candidate and are none: somebody is waking them, or what they wait for was not found.
+    pub undecided: u64,
+}
+
+/// Finds candidates.
+pub struct Finder<'a> {
+    /// The target's memory while it stands still.
+    pub memory: &'a dyn Memory,
+    /// Its layout.
+    pub layout: &'a ReachLayout,
+    /// Its spans.
+    pub spans: &'a Spans,
+    /// Its goroutines.
+    pub goroutines: &'a [Goroutine],
+    /// What each goroutine waits for, by the text of its wait reason and its stack; `None` for one that cannot be leaked.
+    pub waits: &'a [Option<Wait>],
+    /// Address of `runtime.semtable`.
+    pub semtable: u64,
+}
+
+impl Finder<'_> {
+    /// The channels that the goroutines wait on: what [`Finder::find`] reads besides the heap.
+    pub fn channels(&self) -> Vec<u64> {
+        let mut channels: Vec<u64> = Vec::new();
+        for (goroutine, wait) in self.goroutines.iter().zip(self.waits) {
+            if wait.is_some_and(Wait::is_channel) {
+                channels.extend(self.waiting(goroutine).unwrap_or_default().into_iter().map(|(_, channel)| channel));
+            }
+        }
+        channels.sort_unstable();
+        channels.dedup();
+        channels.retain(|channel| *channel != 0);
+        channels
+    }
+
+    /// All candidates.
+    pub fn find(&self) -> Candidates {
+        let semaphores = self.semaphores();
+        let conditions = if self.layout.sudog.in_g { HashMap::new() } else { self.conditions() };
+        let mut queues = Queues { finder: self, seen: HashSet::new(), queued: HashSet::new(), budget: self.budget() };
+        let mut found = Candidates::default();
+        for (index, (goroutine, wait)) in self.goroutines.iter().zip(self.waits).enumerate() {
+            let Some(wait) = *wait else { continue };
+            let sudogs = match wait {
+                _ if wait.is_forever() => Some(Vec::new()),
+                Wait::Send | Wait::Receive | Wait::Select => self
+                    .waiting(goroutine)
+                    .filter(|sudogs| !sudogs.is_empty() && self.unwoken(goroutine))
+                    .filter(|sudogs| sudogs.iter().all(|(sudog, channel)| queues.holds(*sudog, *channel))),
+                Wait::Cond if self.layout.sudog.in_g => self.in_g(goroutine),
+                Wait::Cond => conditions.get(&goroutine.address).map(|found| vec![*found]),
+                _ => semaphores.get(&goroutine.address).map(|found| vec![*found]),
+            };
+            match sudogs {
+                Some(sudogs) => found.list.push(Candidate {
+                    goroutine: index,
+                    wait,
+                    sudogs: sudogs.iter().map(|(sudog, _)| *sudog).collect(),
+                    primitives: sudogs.iter().map(|(_, primitive)| *primitive).collect(),
+                }),
+                None => found.undecided += 1,
+            }
+        }
+        found
+    }
+
+    /// Sudogs looked at in one pass: a select has up to 65536, and the lists of a damaged target may go in circles.
+    fn budget(&self) -> usize {
+        self.goroutines.len().saturating_mul(64).saturating_add(1 << 17)
+    }
+
+    fn sudog(&self, address: u64) -> Option<Cow<'_, [u8]>> {
+        if address == 0 || address % 8 != 0 {
+            return None;
+        }
+        bytes_at(self.memory, address, self.layout.sudog.size as usize)
+    }
+
+    fn unwoken(&self, goroutine: &Goroutine) -> bool {
+        let param = goroutine.address.wrapping_add(u64::from(self.layout.g_param));
+        self.memory.read_u64(param) == Ok(0)
+    }
+
+    /// The sudogs in `g.waiting` with their channels. `None` when the list is damaged.
+    fn waiting(&self, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
+        let layout = &self.layout.sudog;
+        let head = goroutine.address.checked_add(u64::from(self.layout.g.waiting))?;
+        let mut next = self.memory.read_u64(head).ok()?;
+        let mut found = Vec::new();
+        while next != 0 {
+            let sudog = self.sudog(next)?;
+            if word_at(&sudog, layout.g as usize)? != goroutine.address || found.len() > 1 << 16 {
+                return None;
+            }
+            found.push((next, word_at(&sudog, layout.c as usize)?));
+            next = word_at(&sudog, layout.waitlink as usize)?;
+        }
+        Some(found)
+    }
+
+    /// The one sudog in `g.waiting` of a goroutine that waits for something other than channels.
+    fn in_g(&self, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
+        let layout = &self.layout.sudog;
+        let address = self.memory.read_u64(goroutine.address.checked_add(u64::from(self.layout.g.waiting))?).ok()?;
+        let sudog = self.sudog(address)?;
+        let own = word_at(&sudog, layout.g as usize)? == goroutine.address;
+        let element = word_at(&sudog, layout.elem as usize)?;
+        (own && element != 0).then(|| vec![(address, element)])
+    }
+
+    /// The sudogs in `semtable` and the addresses they wait at, by their `g`.
+    fn semaphores(&self) -> HashMap<u64, (u64, u64)> {
+        let layout = &self.layout.sudog;
+        let mut found = HashMap::new();
+        let mut seen = HashSet::new();
+        let mut todo = Vec::new();
+        for index in 0..SEMTABLE {
+            let root = self.semtable.wrapping_add(index * u64::from(self.layout.semtable_entry));
+            if let Ok(treap) = self.memory.read_u64(root.wrapping_add(u64::from(self.layout.treap))) {
+                todo.push(treap);
+            }
+        }
+        while let Some(address) = todo.pop() {
+            if address == 0 || seen.len() > self.budget() || !seen.insert(address) {
+                continue;
+            }
+            let Some(sudog) = self.sudog(address) else { continue };
+            let word = |offset: u32| word_at(&sudog, offset as usize).unwrap_or(0);
+            if word(layout.g) != 0 && word(layout.elem) != 0 {
+                found.insert(word(layout.g), (address, word(layout.elem)));
+            }
+            todo.extend([word(layout.prev), word(layout.next), word(layout.waitlink)]);
+        }
+        found
+    }
+
+    /// The sudogs of goroutines that wait for a condition, and the address of its `notifyList`, by their `g`. Before Go
+    /// 1.26 nothing leads from a `g` there: the condition is found on the waiter's stack.
+    fn conditions(&self) -> HashMap<u64, (u64, u64)> {
+        let mut found: HashMap<u64, (u64, u64)> = HashMap::new();
+        let mut tried = HashSet::new();
+        let waiters: HashSet<u64> = self
+            .goroutines
+            .iter()
+            .zip(self.waits)
+            .filter(|(_, wait)| **wait == Some(Wait::Cond))
+            .map(|(goroutine, _)| goroutine.address)
+            .collect();
+        let mut budget = self.budget();
+        for goroutine in self.goroutines.iter().filter(|goroutine| waiters.contains(&goroutine.address)) {
+            let (_, sp) = goroutine.resume();
+            let len = goroutine.stack_hi.saturating_sub(sp).min(COND_SEARCH);
+            let Some(stack) = bytes_at(self.memory, sp, len as usize) else { continue };
+            for word in super::objects::words(&stack) {
+                if found.contains_key(&goroutine.address) {
+                    break;
+                }
+                for list in [word, word.wrapping_add(COND_NOTIFY)] {
+                    let plausible = list > 4096 && list % 8 == 0 && list < 1 << 56;
+                    if plausible && tried.insert(list) {
+                        self.condition(list, &waiters, &mut found, &mut budget);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// Takes `list` for a `notifyList` and adds who waits on it, if it is one.
+    fn condition(&self, list: u64, waiters: &HashSet<u64>, found: &mut HashMap<u64, (u64, u64)>, budget: &mut usize) {
+        let layout = &self.layout.sudog;
+        let Ok(mut next) = self.memory.read_u64(list + NOTIFY_HEAD) else { return };
+        while next != 0 && *budget > 0 {
+            *budget -= 1;
+            let is_sudog = self.spans.find(next).is_some_and(|object| {
+                let span = self.spans.spans[object.span as usize];
+                span.object(object.index) == next && (u64::from(layout.size)..=MAX_SUDOG).contains(&span.elem)
+            });
+            let Some(sudog) = self.sudog(next).filter(|_| is_sudog) else { return };
+            let g = word_at(&sudog, layout.g as usize).unwrap_or(0);
+            if !waiters.contains(&g) || found.contains_key(&g) {
+                return;
+            }
+            found.insert(g, (next, list));
+            next = word_at(&sudog, layout.next as usize).unwrap_or(0);
+        }
+    }
+}
+
+/// Which sudogs are in the queue of their channel.
+struct Queues<'f, 'a> {
+    finder: &'f Finder<'a>,
+    seen: HashSet<u64>,
+    queued: HashSet<(u64, u64)>,
+    budget: usize,
+}
+
+impl Queues<'_, '_> {
+    fn holds(&mut self, sudog: u64, channel: u64) -> bool {
+        if self.seen.insert(channel) {
+            let layout = &self.finder.layout.hchan;
+            for first in [layout.recvq_first, layout.sendq_first] {
+                let first = channel.wrapping_add(u64::from(first));
+                let mut next = self.finder.memory.read_u64(first).unwrap_or(0);
+                while next != 0 && self.budget > 0 && self.queued.insert((channel, next)) {
+                    self.budget -= 1;
+                    let Some(bytes) = self.finder.sudog(next) else { break };
+                    next = word_at(&bytes, self.finder.layout.sudog.next as usize).unwrap_or(0);
+                }
+            }
+        }
+        self.queued.contains(&(channel, sudog))
+    }
+}
+
+/// Whether a goroutine's status lets it be a candidate at all.
+pub fn is_parked(goroutine: &Goroutine) -> bool {
+    matches!(goroutine.status, Status::Waiting | Status::Leaked)
+}

@@ -1,0 +1,252 @@
+//! Marking: from the roots, through the heap, to a fixpoint in which a goroutine is live if it can run, or if something
+//! live leads to what it waits for.
+//!
+//! The work is driven by what gets marked: each object that somebody waits for is watched, and marking it makes its
+//! waiters live at once, so that a chain of waiters costs as much as its links. `g`s and the sudogs of waiters are marked
+//! but not looked into: they are how the runtime finds waiters, not how a program reaches what they wait for.
+
+use hashbrown::HashMap;
+
+use super::candidates::Candidate;
+use super::heap::{Marks, Object};
+use super::objects::{Objects, words};
+use super::stack::{Stacks, Start};
+use crate::memory::census::{Goroutine, Status};
+use crate::memory::{Memory, word_at};
+
+/// Deferred calls of one goroutine followed at most.
+const MAX_DEFERS: usize = 1 << 20;
+/// `xRegState` is at most this large: 32 registers of 64 bytes, masks and flags.
+const XREGS: usize = 2560;
+
+/// See the module.
+pub struct Marker<'a, 'm> {
+    memory: &'m dyn Memory,
+    objects: &'a Objects<'m>,
+    stacks: &'a Stacks<'m>,
+    goroutines: &'a [Goroutine],
+    candidates: &'a [Candidate],
+    starts: &'a HashMap<u64, Start>,
+    marked: Marks,
+    /// Objects that mean something beyond what they hold.
+    watched: Marks,
+    /// Not looked into.
+    opaque: Marks,
+    /// Candidates by the objects they wait for.
+    waiters: HashMap<u64, Vec<u32>>,
+    todo: Vec<Object>,
+    live: Vec<bool>,
+    /// Candidates found live whose stacks are still to be scanned.
+    woken: Vec<u32>,
+    scratch: Vec<u64>,
+    /// Objects and stacks that are live and cannot be read: what they lead to is not known.
+    pub unreadable: u64,
+}
+
+impl<'a, 'm> Marker<'a, 'm> {
+    /// A marker for which nothing is live yet. `starts` tells of goroutines that do not stand still.
+    pub fn new(
+        memory: &'m dyn Memory,
+        objects: &'a Objects<'m>,
+        stacks: &'a Stacks<'m>,
+        goroutines: &'a [Goroutine],
+        candidates: &'a [Candidate],
+        starts: &'a HashMap<u64, Start>,
+    ) -> Self {
+        let all = objects.spans.objects;
+        Self {
+            memory,
+            objects,
+            stacks,
+            goroutines,
+            candidates,
+            starts,
+            marked: Marks::new(all),
+            watched: Marks::new(all),
+            opaque: Marks::new(all),
+            waiters: HashMap::new(),
+            todo: Vec::new(),
+            live: vec![false; candidates.len()],
+            woken: Vec::new(),
+            scratch: Vec::new(),
+            unreadable: 0,
+        }
+    }
+
+    /// Keeps `addresses` from being looked into.
+    pub fn hide(&mut self, addresses: impl Iterator<Item = u64>) {
+        for address in addresses {
+            if let Some(object) = self.objects.spans.find(address) {
+                self.opaque.set(self.objects.id(object));
+            }
+        }
+    }
+
+    /// Watches what every candidate waits for. One that waits for something outside the heap is live.
+    pub fn watch(&mut self) {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            for primitive in &candidate.primitives {
+                match self.objects.spans.find(*primitive) {
+                    Some(object) => {
+                        let id = self.objects.id(object);
+                        self.watched.set(id);
+                        self.waiters.entry(id).or_default().push(index as u32);
+                    }
+                    None => self.wake(index as u32),
+                }
+            }
+        }
+    }
+
+    /// Takes `word` for a pointer that something live holds.
+    pub fn mark(&mut self, word: u64) {
+        let Some(object) = self.objects.spans.find(word) else { return };
+        let id = self.objects.id(object);
+        if !self.marked.set(id) {
+            return;
+        }
+        if self.watched.get(id) {
+            for waiter in self.waiters.remove(&id).unwrap_or_default() {
+                self.wake(waiter);
+            }
+        }
+        if !self.objects.span(object).noscan && !self.opaque.get(id) {
+            self.todo.push(object);
+        }
+    }
+
+    /// Marks what the object at `address` refers to, not the object itself.
+    pub fn mark_contents(&mut self, address: u64) {
+        if let Some(object) = self.objects.spans.find(address) {
+            self.look_into(object);
+        }
+    }
+
+    /// Whether the object at `address` is marked.
+    pub fn is_marked(&self, address: u64) -> bool {
+        self.objects.spans.find(address).is_none_or(|object| self.marked.get(self.objects.id(object)))
+    }
+
+    /// Makes a goroutine live: its stack, its deferred calls and what its `g` refers to are roots.
+    pub fn root(&mut self, goroutine: &Goroutine) {
+        let mut pointers = Vec::new();
+        let mut own = Vec::new();
+        if let Some(object) = self.objects.spans.find(goroutine.address) {
+            // Its own list of sudogs is hidden as all sudogs of waiters are.
+            self.objects.pointers(object, &mut |word| pointers.push(word));
+        } else {
+            // The first `g` of the program is a variable.
+            let g = super::heap::bytes_at(self.memory, goroutine.address, self.layout().g.size as usize);
+            pointers.extend(g.iter().flat_map(|bytes| words(bytes)));
+        }
+        self.deferred(goroutine, &mut pointers);
+        self.registers(goroutine, &mut pointers);
+        for pointer in pointers {
+            if goroutine.stack_lo <= pointer && pointer < goroutine.stack_hi {
+                own.push(pointer);
+            } else {
+                self.mark(pointer);
+            }
+        }
+        let start = self.starts.get(&goroutine.address).copied().unwrap_or(match goroutine.has_stack() {
+            true => Start::Walk,
+            false => Start::Words(goroutine.stack_lo),
+        });
+        let mut found = Vec::new();
+        let scanned = self.stacks.scan(goroutine, start, &own, &mut |word| found.push(word))
+            || self.stacks.scan(goroutine, Start::Words(goroutine.stack_lo), &own, &mut |word| found.push(word));
+        found.into_iter().for_each(|word| self.mark(word));
+        if !scanned && goroutine.stack_hi != 0 && goroutine.status != Status::Dead {
+            self.unreadable += 1;
+        }
+    }
+
+    /// Follows everything marked so far to the end.
+    pub fn run(&mut self) {
+        loop {
+            if let Some(object) = self.todo.pop() {
+                self.look_into(object);
+            } else if let Some(candidate) = self.woken.pop() {
+                let candidate = &self.candidates[candidate as usize];
+                let goroutine = self.goroutines[candidate.goroutine];
+                for sudog in &candidate.sudogs {
+                    self.mark_sudog(*sudog);
+                }
+                self.root(&goroutine);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Which candidates are live.
+    pub fn live(&self) -> &[bool] {
+        &self.live
+    }
+
+    fn wake(&mut self, candidate: u32) {
+        if let Some(live @ false) = self.live.get_mut(candidate as usize) {
+            *live = true;
+            self.woken.push(candidate);
+        }
+    }
+
+    fn look_into(&mut self, object: Object) {
+        let mut found = std::mem::take(&mut self.scratch);
+        found.clear();
+        if !self.objects.pointers(object, &mut |word| found.push(word)) {
+            self.unreadable += 1;
+        }
+        found.iter().for_each(|word| self.mark(*word));
+        self.scratch = found;
+    }
+
+    fn mark_sudog(&mut self, address: u64) {
+        let layout = &self.layout().sudog;
+        let (element, channel) = (u64::from(layout.elem), u64::from(layout.c));
+        for offset in [element, channel] {
+            if let Ok(word) = self.memory.read_u64(address.wrapping_add(offset)) {
+                self.mark(word);
+            }
+        }
+    }
+
+    /// The chain of deferred calls, which weaves between the stack and the heap.
+    fn deferred(&mut self, goroutine: &Goroutine, pointers: &mut Vec<u64>) {
+        let layout = self.layout();
+        let (size, link) = (layout.defer_size as usize, layout.defer_link as usize);
+        let head = goroutine.address.wrapping_add(u64::from(layout.g_defer));
+        let mut next = self.memory.read_u64(head).unwrap_or(0);
+        for _ in 0..MAX_DEFERS {
+            if next == 0 {
+                return;
+            }
+            pointers.push(next);
+            let Some(record) = super::heap::bytes_at(self.memory, next, size) else {
+                self.unreadable += 1;
+                return;
+            };
+            pointers.extend(words(&record));
+            next = word_at(&record, link).unwrap_or(0);
+        }
+        self.unreadable += 1;
+    }
+
+    /// Vector registers that the runtime saved when it preempted the goroutine (Go 1.26 and later).
+    fn registers(&mut self, goroutine: &Goroutine, pointers: &mut Vec<u64>) {
+        let Some(offset) = self.layout().g_xregs else { return };
+        if goroutine.status.is_waiting() {
+            return;
+        }
+        let Ok(saved) = self.memory.read_u64(goroutine.address.wrapping_add(u64::from(offset))) else { return };
+        if let Some(bytes) =
+            Some(saved).filter(|saved| *saved != 0).and_then(|at| super::heap::bytes_at(self.memory, at, XREGS))
+        {
+            pointers.extend(words(&bytes));
+        }
+    }
+
+    fn layout(&self) -> &'m super::layout::ReachLayout {
+        self.objects.layout()
+    }
+}

@@ -1,0 +1,293 @@
+//! Goroutines that can never run again, proven from outside: on a memory image of the stopped target, everything that
+//! can still run is followed to everything it can reach; a goroutine that waits for something nothing reaches is leaked.
+//!
+//! This is what Go's own `goroutineleak` profile does from inside (Go 1.26 and later), for every version from 1.21 on.
+//! Soundness comes first: whatever cannot be told makes a goroutine live. Deliberately absent: clocks, I/O, stopping the
+//! target and copying its memory (see `prove`); every word comes through [`Memory`].
+
+pub mod candidates;
+pub mod heap;
+pub mod layout;
+pub mod mark;
+pub mod objects;
+pub mod roots;
+pub mod stack;
+pub mod state;
+pub mod types;
+
+use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
+
+use candidates::{Candidate, Finder, Wait, is_parked};
+use heap::{HeapError, Spans};
+use layout::ReachLayout;
+use mark::Marker;
+use objects::{Objects, Precision};
+use roots::Modules;
+use stack::{Stacks, Start};
+use state::Primitive;
+use types::Types;
+
+use crate::golang::goroutine::is_system_goroutine;
+use crate::golang::pclntab::PcLnTab;
+use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
+use crate::memory::stop::Thread;
+use crate::memory::{Fault, Memory};
+
+/// Frames of a leaked goroutine's stack that are told.
+const MAX_FRAMES: usize = 256;
+/// Goroutines named as waiting for the same thing.
+const MAX_NAMED: usize = 16;
+
+/// Addresses of the runtime's variables, as loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "each is named after its variable")]
+pub struct Variables {
+    pub allgs: u64,
+    pub allm: u64,
+    pub mheap: u64,
+    pub semtable: u64,
+    pub firstmoduledata: u64,
+    pub allfin: u64,
+    /// Go 1.25 and later.
+    pub gc_cleanups: Option<u64>,
+}
+
+/// What a proof is about: a program, and its memory while it stands still.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its memory as it was when it stood still.
+    pub memory: &'a dyn Memory,
+    /// Memory for what does not change: type descriptors, pointer masks, and what leaked goroutines wait for. May be
+    /// that of the running process.
+    pub constant: &'a dyn Memory,
+    /// Layouts.
+    pub layout: &'a ReachLayout,
+    /// Function tables.
+    pub pclntab: &'a PcLnTab,
+    /// How far above its link-time addresses the program is loaded.
+    pub slide: u64,
+    /// Texts of the wait reasons.
+    pub wait_reasons: &'a [String],
+    /// Where the runtime's variables are.
+    pub variables: &'a Variables,
+    /// Its threads.
+    pub threads: &'a [Thread],
+    /// Ranges of its memory that never change.
+    pub immutable: &'a [(u64, u64)],
+}
+
+/// Why nothing can be proven.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReachError {
+    /// The goroutines cannot be read.
+    #[error(transparent)]
+    Census(#[from] CensusError),
+    /// The heap cannot be read.
+    #[error(transparent)]
+    Heap(#[from] HeapError),
+    /// Something else cannot be read.
+    #[error("{what} cannot be read: {source}")]
+    Memory {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: Fault,
+    },
+    /// Part of what can run is not known, so that anything might be reachable.
+    #[error("{0}: nothing can be proven where part of what is live is unknown")]
+    Incomplete(String),
+}
+
+/// A goroutine that can never run again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaked {
+    /// The goroutine.
+    pub goroutine: Goroutine,
+    /// What it does.
+    pub wait: Wait,
+    /// What it waits for.
+    pub primitives: Vec<Primitive>,
+    /// Return addresses of its stack, innermost first.
+    pub stack: Vec<u64>,
+}
+
+/// What was proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The leaked goroutines.
+    pub leaked: Vec<Leaked>,
+    /// All goroutines.
+    pub goroutines: u64,
+    /// Those that wait in a way that can be a leak.
+    pub candidates: u64,
+    /// Those that wait so, but for something that was not found, or that are being woken.
+    pub undecided: u64,
+    /// How pointers were told.
+    pub precision: Precision,
+    /// Bytes of heap whose objects can hold pointers.
+    pub scannable_bytes: u64,
+    /// Spans of the heap.
+    pub spans: u64,
+}
+
+/// The goroutines of a subject, and what each waits for.
+pub struct Goroutines {
+    /// All of them.
+    pub list: Vec<Goroutine>,
+    /// Of each, what it waits for if it may be leaked.
+    pub waits: Vec<Option<Wait>>,
+}
+
+impl Subject<'_> {
+    /// Reads the goroutines.
+    pub fn goroutines(&self) -> Result<Goroutines, ReachError> {
+        let reader = CensusReader::new(self.layout.g, self.variables.allgs);
+        let Census { goroutines, unreadable, truncated, .. } = reader.read(self.memory, || 0)?;
+        if truncated || unreadable > 0 {
+            return Err(ReachError::Incomplete(format!("{unreadable} goroutines cannot be read")));
+        }
+        let waits = goroutines.iter().map(|goroutine| self.wait(goroutine)).collect();
+        Ok(Goroutines { list: goroutines, waits })
+    }
+
+    /// What `goroutine` waits for, if it may be leaked. The runtime's own goroutines and the main one are taken to be
+    /// parked for good reasons.
+    fn wait(&self, goroutine: &Goroutine) -> Option<Wait> {
+        if !is_parked(goroutine) || goroutine.goid == 1 {
+            return None;
+        }
+        let start = self.pclntab.func(goroutine.start_pc.wrapping_sub(self.slide))?;
+        if is_system_goroutine(start.name) {
+            return None;
+        }
+        let reason = self.wait_reasons.get(usize::from(goroutine.wait_reason))?;
+        match Wait::of_reason(reason) {
+            // Until Go 1.23 a wait group has no reason of its own.
+            None if reason == "semacquire" && self.layout.minor < 24 => Some(Wait::WaitGroup),
+            other => other,
+        }
+    }
+}
+
+/// Proves which goroutines of a subject are leaked.
+pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
+    let Subject { memory, layout, variables, .. } = *subject;
+    let memory_error = |what| move |source| ReachError::Memory { what, source };
+    let Goroutines { list: goroutines, mut waits } = subject.goroutines()?;
+    let modules = Modules::read(memory, layout, variables.firstmoduledata).map_err(memory_error("module data"))?;
+    let immutable = [subject.immutable, &modules.immutable()].concat();
+    let types = Types::new(subject.constant, layout.minor, immutable);
+    let spans = Spans::read(memory, layout, variables.mheap)?;
+    if spans.dropped > 0 {
+        return Err(ReachError::Incomplete(format!("{} spans of the heap make no sense", spans.dropped)));
+    }
+    let objects = Objects::new(memory, layout, spans, &types, variables.mheap);
+    let rodata = modules.list.first().map_or(0, |module| module.rodata);
+    let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, rodata, &types);
+    if layout.minor < 24 {
+        only_wait_groups(subject, &stacks, &goroutines, &mut waits);
+    }
+    let finder = Finder {
+        memory,
+        layout,
+        spans: &objects.spans,
+        goroutines: &goroutines,
+        waits: &waits,
+        semtable: variables.semtable,
+    };
+    let found = finder.find();
+    let threads = roots::threads(subject, &goroutines).map_err(memory_error("the list of threads"))?;
+    let mut marker = Marker::new(memory, &objects, &stacks, &goroutines, &found.list, &threads.starts);
+    let all = heap::read_words(
+        memory,
+        memory.read_u64(variables.allgs).map_err(memory_error("allgs"))?,
+        memory.read_u64(variables.allgs.wrapping_add(8)).map_err(memory_error("allgs"))?.min(1 << 26),
+    )
+    .map_err(memory_error("allgs"))?;
+    marker.hide(all.into_iter());
+    marker.hide(found.list.iter().flat_map(|candidate| candidate.sudogs.iter().copied()));
+    marker.watch();
+    roots::mark(subject, &modules, &objects, &types, &mut marker)?;
+    threads.words.iter().for_each(|word| marker.mark(*word));
+    let candidates: HashSet<usize> = found.list.iter().map(|candidate| candidate.goroutine).collect();
+    for (index, goroutine) in goroutines.iter().enumerate() {
+        if !candidates.contains(&index) {
+            marker.root(goroutine);
+        }
+    }
+    marker.run();
+    if marker.unreadable > 0 {
+        return Err(ReachError::Incomplete(format!("{} live objects or stacks cannot be read", marker.unreadable)));
+    }
+    let leaked = found.list.iter().zip(marker.live()).filter(|(_, live)| !**live).map(|(candidate, _)| candidate);
+    let leaked: Vec<&Candidate> = leaked.collect();
+    let waiting = waiting_for(&found.list, &goroutines);
+    let leaked = leaked
+        .into_iter()
+        .map(|candidate| Leaked {
+            goroutine: goroutines[candidate.goroutine],
+            wait: candidate.wait,
+            primitives: candidate
+                .primitives
+                .iter()
+                .map(|address| {
+                    Primitive::read(subject.constant, layout, candidate.wait, *address, waiting.get(address))
+                })
+                .collect(),
+            stack: stacks.pcs(&goroutines[candidate.goroutine], MAX_FRAMES).0,
+        })
+        .collect();
+    let (exact_objects, conservative_objects) = objects.scanned();
+    let (exact_frames, conservative_frames) = stacks.scanned();
+    Ok(Proof {
+        leaked,
+        goroutines: goroutines.len() as u64,
+        candidates: found.list.len() as u64,
+        undecided: found.undecided,
+        precision: Precision { exact_objects, conservative_objects, exact_frames, conservative_frames },
+        scannable_bytes: objects.spans.scannable(),
+        spans: objects.spans.spans.len() as u64,
+    })
+}
+
+/// Before Go 1.24 everything that waits for a semaphore looks alike; of these only `sync.WaitGroup` is a candidate.
+fn only_wait_groups(subject: &Subject<'_>, stacks: &Stacks<'_>, goroutines: &[Goroutine], waits: &mut [Option<Wait>]) {
+    for (goroutine, wait) in goroutines.iter().zip(waits).filter(|(_, wait)| **wait == Some(Wait::WaitGroup)) {
+        let (pcs, _) = stacks.pcs(goroutine, 8);
+        let in_wait = pcs.iter().any(|pc| {
+            let at = pc.wrapping_sub(subject.slide).wrapping_sub(1);
+            subject.pclntab.frames(at).iter().any(|frame| frame.function == "sync.(*WaitGroup).Wait")
+        });
+        if !in_wait {
+            *wait = None;
+        }
+    }
+}
+
+/// Who waits for each primitive: how many, and the ids of the first.
+fn waiting_for(candidates: &[Candidate], goroutines: &[Goroutine]) -> HashMap<u64, (u64, Vec<u64>)> {
+    let mut waiting: HashMap<u64, (u64, Vec<u64>)> = HashMap::new();
+    for candidate in candidates {
+        let mut own = candidate.primitives.clone();
+        own.sort_unstable();
+        own.dedup();
+        for primitive in own {
+            let (count, named) = waiting.entry(primitive).or_default();
+            *count += 1;
+            if named.len() < MAX_NAMED {
+                named.push(goroutines[candidate.goroutine].goid);
+            }
+        }
+    }
+    waiting
+}
+
+/// Where a goroutine's stack is scanned from when it does not stand still.
+fn start_of(goroutine: &Goroutine, threads: &[Thread]) -> Option<Start> {
+    if goroutine.status != Status::Running && goroutine.has_stack() {
+        return None;
+    }
+    let sp = threads.iter().map(|thread| thread.sp).find(|sp| (goroutine.stack_lo..goroutine.stack_hi).contains(sp));
+    Some(Start::Words(sp.unwrap_or(goroutine.stack_lo)))
+}

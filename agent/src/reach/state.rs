@@ -1,0 +1,112 @@
+//! What a leaked goroutine waits for, as its own state tells it: a channel's length, a mutex's holders, a wait group's
+//! counter.
+
+use serde::{Deserialize, Serialize};
+
+use super::candidates::Wait;
+use super::layout::ReachLayout;
+use crate::memory::{Memory, word_at};
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Primitive {
+    /// Its address: of the channel, of the semaphore within the mutex or wait group, of the condition's list.
+    pub address: u64,
+    /// Its state.
+    #[serde(flatten)]
+    pub state: State,
+    /// How many goroutines wait for it.
+    pub waiters: u64,
+    /// Ids of the first of them.
+    pub waiting: Vec<u64>,
+}
+
+/// A primitive's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum State {
+    /// `runtime.hchan`
+    Channel {
+        /// Elements in its buffer.
+        len: u64,
+        /// Room in its buffer.
+        cap: u64,
+        /// Whether it is closed.
+        closed: bool,
+        /// Size of an element.
+        element_size: u16,
+    },
+    /// `sync.Mutex`
+    Mutex {
+        /// Somebody has it.
+        locked: bool,
+        /// It counts this many waiters.
+        counted: u32,
+    },
+    /// `sync.RWMutex`
+    RwMutex {
+        /// Readers that hold it or wait for the writer; negative while a writer wants it or has it.
+        readers: i32,
+        /// Readers the writer waits for.
+        leaving: i32,
+    },
+    /// `sync.WaitGroup`
+    WaitGroup {
+        /// Calls of `Done` that are missing.
+        counter: i32,
+    },
+    /// `sync.Cond`
+    Cond,
+    /// Its memory was not copied.
+    Unknown,
+}
+
+impl Primitive {
+    /// Reads the state of what is at `address` and waited for in this way.
+    pub fn read(
+        memory: &dyn Memory,
+        layout: &ReachLayout,
+        wait: Wait,
+        address: u64,
+        waiting: Option<&(u64, Vec<u64>)>,
+    ) -> Self {
+        let (waiters, waiting) = waiting.cloned().unwrap_or_default();
+        let state = State::read(memory, layout, wait, address).unwrap_or(State::Unknown);
+        Self { address, state, waiters, waiting }
+    }
+}
+
+impl State {
+    fn read(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, address: u64) -> Option<Self> {
+        let word32 = |offset: i64| {
+            let mut bytes = [0; 4];
+            memory.read(address.checked_add_signed(offset)?, &mut bytes).ok()?;
+            Some(i32::from_le_bytes(bytes))
+        };
+        Some(match wait {
+            Wait::Send | Wait::Receive | Wait::Select => {
+                let mut bytes = vec![0; layout.hchan.size as usize];
+                memory.read(address, &mut bytes).ok()?;
+                let word = |offset: u32| word_at(&bytes, offset as usize);
+                Self::Channel {
+                    len: word(layout.hchan.qcount)?,
+                    cap: word(layout.hchan.dataqsiz)?,
+                    closed: word(layout.hchan.closed)? & 0xffff_ffff != 0,
+                    element_size: (word(layout.hchan.elemsize)? & 0xffff) as u16,
+                }
+            }
+            // The address is that of `sema`, behind `state`: the lowest bit says locked, waiters count from the fourth.
+            Wait::Mutex => {
+                let state = word32(-4)?.cast_unsigned();
+                Self::Mutex { locked: state & 1 != 0, counted: state >> 3 }
+            }
+            // sync.RWMutex: the writers' mutex, writerSem at 8, readerSem at 12, readerCount at 16, readerWait at 20.
+            Wait::Lock => Self::RwMutex { readers: word32(8)?, leaving: word32(12)? },
+            Wait::RLock => Self::RwMutex { readers: word32(4)?, leaving: word32(8)? },
+            // The counter is the upper half of the word before `sema`.
+            Wait::WaitGroup => Self::WaitGroup { counter: word32(-4)? },
+            Wait::Cond => Self::Cond,
+            Wait::NilSend | Wait::NilReceive | Wait::EmptySelect => return None,
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! Pointer masks of Go types, read from their descriptors (`internal/abi.Type`).
+//!
+//! Only descriptors in memory that cannot change are believed, because they are read when the target runs again. Masks
+//! that the runtime builds when it first needs them (Go 1.24 and later) are believed where they have been built.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use hashbrown::HashMap;
+
+use crate::memory::{Memory, word_at};
+
+/// Largest type described, as a bound on what is read.
+const MAX_SIZE: u64 = 1 << 40;
+/// Largest mask read: that of a type of half a gigabyte.
+const MAX_MASK: u64 = 8 << 20;
+/// Types remembered.
+const MAX_CACHED: usize = 1 << 20;
+/// `TFlagGCMaskOnDemand`: `GCData` is the address of a pointer to the mask.
+const ON_DEMAND: u8 = 1 << 4;
+/// `KindGCProg`, until Go 1.23: `GCData` is a program that would build the mask.
+const GC_PROG: u8 = 1 << 6;
+/// `abi.Type` up to and with `GCData`.
+const TYPE_SIZE: usize = 40;
+
+/// Which words of a value hold pointers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Words of the value.
+    pub words: u64,
+    /// Words up to the last pointer.
+    pub pointer_words: u64,
+    bits: Vec<u8>,
+}
+
+impl Mask {
+    /// Whether word `index` holds a pointer.
+    pub fn is_pointer(&self, index: u64) -> bool {
+        index < self.pointer_words && bit(&self.bits, index)
+    }
+}
+
+/// Bit `index` of a bitmap.
+pub fn bit(bits: &[u8], index: u64) -> bool {
+    bits.get((index / 8) as usize).is_some_and(|byte| byte >> (index % 8) & 1 != 0)
+}
+
+/// Reads and remembers masks.
+pub struct Types<'m> {
+    memory: &'m dyn Memory,
+    minor: u32,
+    immutable: Vec<(u64, u64)>,
+    cache: RefCell<HashMap<u64, Option<Rc<Mask>>>>,
+}
+
+impl<'m> Types<'m> {
+    /// For a program whose memory in `immutable` ranges never changes.
+    pub fn new(memory: &'m dyn Memory, minor: u32, immutable: Vec<(u64, u64)>) -> Self {
+        Self { memory, minor, immutable, cache: RefCell::default() }
+    }
+
+    /// The mask of the type whose descriptor is at `address`; `None` when it is not known.
+    pub fn mask(&self, address: u64) -> Option<Rc<Mask>> {
+        if let Some(known) = self.cache.borrow().get(&address) {
+            return known.clone();
+        }
+        let mask = self.read(address).map(Rc::new);
+        let mut cache = self.cache.borrow_mut();
+        if cache.len() < MAX_CACHED {
+            cache.insert(address, mask.clone());
+        }
+        mask
+    }
+
+    /// The mask bits at `address`, for `words` words.
+    pub fn bits(&self, address: u64, words: u64) -> Option<Vec<u8>> {
+        let len = words.div_ceil(8);
+        if len > MAX_MASK {
+            return None;
+        }
+        let mut bits = vec![0; len as usize];
+        self.memory.read(address, &mut bits).ok()?;
+        Some(bits)
+    }
+
+    /// Whether `address` and the `len` bytes after it can never change.
+    pub fn is_immutable(&self, address: u64, len: u64) -> bool {
+        self.immutable
+            .iter()
+            .any(|(from, to)| *from <= address && address.checked_add(len).is_some_and(|end| end <= *to))
+    }
+
+    fn read(&self, address: u64) -> Option<Mask> {
+        if !self.is_immutable(address, TYPE_SIZE as u64) {
+            return None;
+        }
+        let mut bytes = [0; TYPE_SIZE];
+        self.memory.read(address, &mut bytes).ok()?;
+        let (size, pointers, flags, kind) = (word_at(&bytes, 0)?, word_at(&bytes, 8)?, bytes[20], bytes[23]);
+        if size == 0 || size % 8 != 0 || size > MAX_SIZE || pointers > size || pointers % 8 != 0 {
+            return None;
+        }
+        let pointer_words = pointers / 8;
+        let mut data = word_at(&bytes, 32)?;
+        if pointer_words > 0 && self.minor >= 24 && flags & ON_DEMAND != 0 {
+            // Once it is there it stays.
+            data = self.memory.read_u64(data).ok().filter(|mask| *mask != 0)?;
+        } else if pointer_words > 0 && (self.minor < 24 && kind & GC_PROG != 0 || !self.is_immutable(data, 1)) {
+            return None;
+        }
+        let bits = if pointer_words == 0 { Vec::new() } else { self.bits(data, pointer_words)? };
+        Some(Mask { words: size / 8, pointer_words, bits })
+    }
+}
