@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BpfLog, WatchConfig};
+use crate::config::{BpfLog, ProveConfig, WatchConfig};
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -32,6 +32,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
     Snapshot(SnapshotArgs),
+    /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
+    Prove(ProveArgs),
     /// Check whether this host can run parkwarden, and say what is missing.
     Doctor(DoctorArgs),
 }
@@ -126,6 +128,35 @@ impl From<Grouping> for crate::snapshot::GroupBy {
             Grouping::Both => Self::Both,
         }
     }
+}
+
+/// Arguments of `prove`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct ProveArgs {
+    /// The process to examine. Needs root, or CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID", required_unless_present = "image", conflicts_with = "image")]
+    pub pid: Option<u32>,
+
+    /// Longest time the process may stand still; if copying its memory would take longer it is left alone.
+    #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into())]
+    pub max_pause: humantime::Duration,
+
+    /// Save what was copied to FILE, for --image. It holds the program's memory, secrets included.
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pub save_image: Option<PathBuf>,
+
+    /// Examine a file written by --save-image, without root and without the process.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+
+    /// How to print the proof.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 3 if a leak is proven.
+    #[arg(long)]
+    pub fail_on_leak: bool,
 }
 
 /// Arguments of `doctor`.

@@ -44,3 +44,16 @@ impl Default for WatchConfig {
         }
     }
 }
+
+/// How `prove` proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProveConfig {
+    /// Longest time the target may stand still.
+    pub max_pause: Duration,
+}
+
+impl Default for ProveConfig {
+    fn default() -> Self {
+        Self { max_pause: Duration::from_millis(50) }
+    }
+}

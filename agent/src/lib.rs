@@ -13,6 +13,7 @@ pub mod exit;
 pub mod golang;
 pub mod memory;
 pub mod probe;
+pub mod prove;
 pub mod reach;
 pub mod registry;
 pub mod report;

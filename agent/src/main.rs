@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use parkwarden::cli::{Cli, Command, DoctorArgs, Format, SnapshotArgs, WatchArgs};
-use parkwarden::config::BpfLog;
+use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, SnapshotArgs, WatchArgs};
+use parkwarden::config::{BpfLog, ProveConfig};
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
+use parkwarden::prove::{self, ProveError};
 use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
 use parkwarden::target::{Target, TargetError};
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Watch(args) => watch(args, cli.bpf_log()),
         Command::Snapshot(args) => snapshot(args),
+        Command::Prove(args) => prove(args),
         Command::Doctor(args) => doctor(args),
     };
     match done {
@@ -100,6 +102,24 @@ fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+fn prove(args: &ProveArgs) -> anyhow::Result<Exit> {
+    let report = match &args.image {
+        Some(path) => prove::from_image(path)?,
+        // clap sees to it that there is a pid or an image.
+        None => prove::live(
+            args.pid.unwrap_or_default(),
+            &ProveConfig { max_pause: args.max_pause.into() },
+            args.save_image.as_deref(),
+        )?,
+    };
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Text => write!(out, "{}", prove::render(&report))?,
+        Format::Json => print_json(&mut out, &report)?,
+    }
+    Ok(if args.fail_on_leak && report.goroutines.proven > 0 { Exit::Leak } else { Exit::Done })
+}
+
 fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let report = doctor::run(&doctor::LiveHost);
     let mut out = io::stdout().lock();
@@ -155,6 +175,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<WatchError>() {
         Some(error) if error.is_about_the_target() => Exit::Unwatchable,
         None if error.is::<TargetError>() => Exit::Unwatchable,
+        None if error.downcast_ref::<ProveError>().is_some_and(ProveError::is_about_the_target) => Exit::Unwatchable,
         _ => Exit::Failed,
     }
 }

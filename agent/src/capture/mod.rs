@@ -8,10 +8,12 @@
 //! A file is untrusted: lengths are checked before use and memory grows with what was read, not with what a length
 //! says. Every error names the offset.
 
+pub mod frame;
 mod read;
 mod write;
 
-pub use read::{Error, Reader};
+pub use frame::{Error, MAX_PAYLOAD};
+pub use read::Reader;
 pub use write::Writer;
 
 /// First bytes of a capture file.
@@ -19,9 +21,6 @@ pub const MAGIC: [u8; 8] = *b"PKWCAPT\n";
 
 /// Version of the format; a reader refuses any other.
 pub const VERSION: u32 = 1;
-
-/// Largest payload of a frame. A census of four million goroutines fits.
-pub const MAX_PAYLOAD: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

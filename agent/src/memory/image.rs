@@ -7,28 +7,62 @@ use super::{Fault, Memory};
 /// Regions by their first address. What overlapping regions have in common is the same in each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
-    regions: BTreeMap<u64, Vec<u8>>,
+    slabs: Vec<Vec<u8>>,
+    regions: BTreeMap<u64, Piece>,
+}
+
+/// Where a region's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    slab: usize,
+    offset: usize,
+    len: usize,
 }
 
 impl Image {
     /// Adds a region; replaces one that begins at the same address.
     pub fn insert(&mut self, address: u64, bytes: Vec<u8>) {
-        self.regions.insert(address, bytes);
+        let len = bytes.len();
+        self.insert_many(bytes, [(address, 0, len)]);
+    }
+
+    /// Adds several regions whose bytes lie in one piece of memory: address, offset and length of each. What does not lie
+    /// in it is left out.
+    pub fn insert_many(&mut self, slab: Vec<u8>, regions: impl IntoIterator<Item = (u64, usize, usize)>) {
+        let index = self.slabs.len();
+        for (address, offset, len) in regions {
+            if offset.checked_add(len).is_some_and(|end| end <= slab.len()) {
+                self.regions.insert(address, Piece { slab: index, offset, len });
+            }
+        }
+        self.slabs.push(slab);
+    }
+
+    /// Adds all regions of `other`.
+    pub fn merge(&mut self, other: Self) {
+        let base = self.slabs.len();
+        self.slabs.extend(other.slabs);
+        self.regions.extend(other.regions.into_iter().map(|(address, piece)| (address, Piece { slab: piece.slab + base, ..piece })));
     }
 
     /// All regions in the order of their addresses.
     pub fn regions(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.regions.iter().map(|(address, bytes)| (*address, bytes.as_slice()))
+        self.regions.iter().map(|(address, piece)| (*address, self.bytes(piece)))
     }
 
     /// Bytes in all regions.
     pub fn size(&self) -> u64 {
-        self.regions.values().map(|bytes| bytes.len() as u64).sum()
+        self.regions.values().map(|piece| piece.len as u64).sum()
     }
 
     /// Adds a region of 64-bit words.
     pub fn insert_words(&mut self, address: u64, words: &[u64]) {
         self.insert(address, words.iter().flat_map(|word| word.to_le_bytes()).collect());
+    }
+
+    fn bytes(&self, piece: &Piece) -> &[u8] {
+        let slab = self.slabs.get(piece.slab).map_or(&[][..], Vec::as_slice);
+        slab.get(piece.offset..piece.offset + piece.len).unwrap_or_default()
     }
 }
 
@@ -43,9 +77,33 @@ impl Memory for Image {
     }
 
     fn lend(&self, address: u64, len: usize) -> Option<&[u8]> {
-        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, bytes)| {
+        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, piece)| {
             let offset = usize::try_from(address - start).ok()?;
-            bytes.get(offset..offset.checked_add(len)?)
+            self.bytes(piece).get(offset..offset.checked_add(len)?)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_found_behind_smaller_ones_within_it() {
+        let mut image = Image::default();
+        image.insert(100, vec![7; 64]);
+        image.insert(110, vec![7; 4]);
+        assert_eq!(image.lend(112, 20), Some(&[7; 20][..]));
+        assert_eq!(image.lend(112, 60), None);
+        assert_eq!(image.lend(99, 1), None);
+        assert_eq!(image.lend(u64::MAX, usize::MAX), None);
+    }
+
+    #[test]
+    fn regions_of_one_slab_keep_to_their_bounds() {
+        let mut image = Image::default();
+        image.insert_many(vec![1, 2, 3, 4, 5], [(10, 0, 2), (20, 2, 3), (30, 4, 2)]);
+        assert_eq!((image.lend(10, 2), image.lend(10, 3)), (Some(&[1, 2][..]), None));
+        assert_eq!((image.lend(21, 2), image.lend(30, 1), image.size()), (Some(&[4, 5][..]), None, 5));
     }
 }

@@ -17,7 +17,7 @@ use crate::memory::{Memory, word_at};
 /// Deferred calls of one goroutine followed at most.
 const MAX_DEFERS: usize = 1 << 20;
 /// `xRegState` is at most this large: 32 registers of 64 bytes, masks and flags.
-const XREGS: usize = 2560;
+pub const XREGS: usize = 2560;
 
 /// See the module.
 pub struct Marker<'a, 'm> {

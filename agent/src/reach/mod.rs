@@ -6,6 +6,7 @@
 //! target and copying its memory (see `prove`); every word comes through [`Memory`].
 
 pub mod candidates;
+pub mod cause;
 pub mod heap;
 pub mod layout;
 pub mod mark;

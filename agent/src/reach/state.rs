@@ -110,3 +110,35 @@ impl State {
         })
     }
 }
+
+impl std::fmt::Display for Primitive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.address;
+        match self.state {
+            State::Channel { len, cap, closed, .. } => {
+                let closed = if closed { "closed" } else { "open" };
+                write!(f, "channel {address:#x}: {len} of {cap} buffered, {closed}")?;
+            }
+            State::Mutex { locked, counted } => {
+                let locked = if locked { "locked" } else { "unlocked" };
+                write!(f, "mutex with its semaphore at {address:#x}: {locked}, counts {counted} waiting")?;
+            }
+            State::RwMutex { readers, leaving } => {
+                write!(f, "read-write mutex with its semaphore at {address:#x}: readers {readers}, leaving {leaving}")?;
+            }
+            State::WaitGroup { counter } => {
+                write!(f, "wait group with its semaphore at {address:#x}: counter {counter}")?;
+            }
+            State::Cond => write!(f, "condition with its list at {address:#x}")?,
+            State::Unknown => write!(f, "at {address:#x}, whose state was not copied")?,
+        }
+        let others: Vec<String> = self.waiting.iter().map(u64::to_string).collect();
+        match self.waiters {
+            0 | 1 => write!(f, "; nobody else waits for it"),
+            count => {
+                let more = if count > others.len() as u64 { ", …" } else { "" };
+                write!(f, "; {count} goroutines wait for it ({}{more})", others.join(", "))
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Copying what a proof needs from a target that stands still: as little as possible, in large pieces, and no longer
+//! than the deadline allows.
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use crate::memory::image::Image;
+use crate::memory::{Fault, Memory, Request};
+use crate::reach::candidates::Finder;
+use crate::reach::heap::{Spans, each_struct};
+use crate::reach::layout::ReachLayout;
+use crate::reach::objects::{ARENA, Objects};
+use crate::reach::roots::{self, Modules};
+use crate::reach::types::Types;
+use crate::reach::{ReachError, Subject};
+
+/// Gaps between two ranges that are copied too, instead of beginning another read.
+const GAP: u64 = 4096;
+/// Bytes copied between two looks at the clock.
+const STEP: u64 = 4 << 20;
+/// Reads handed to the kernel at once.
+const BATCH: usize = 1024;
+
+/// Why there is no copy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CopyError {
+    /// The deadline has passed.
+    #[error("copying took longer than the pause allowed")]
+    Late,
+    /// The target cannot be read.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// The target's memory cannot be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The target's memory, of which everything that is read is kept.
+pub struct Recorder<'a> {
+    live: &'a dyn Memory,
+    image: RefCell<Image>,
+    deadline: Option<Instant>,
+    /// Memory at hand for what will be copied, touched already: the kernel would otherwise have to provide it while the
+    /// target stands still.
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Adds what is read from `live` to `image`, with `spare` memory at hand, until `deadline`.
+    pub fn new(live: &'a dyn Memory, image: Image, spare: Vec<Vec<u8>>, deadline: Option<Instant>) -> Self {
+        Self { live, image: RefCell::new(image), deadline, spare: RefCell::new(spare) }
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// What was recorded.
+    pub fn into_image(self) -> Image {
+        self.image.into_inner()
+    }
+
+    /// Records `ranges` (address and end). Ranges near each other are read as one. Ranges that cannot be read are left
+    /// out: whoever needs them will find that they are not there.
+    pub fn copy(&self, mut ranges: Vec<(u64, u64)>) -> Result<(), CopyError> {
+        ranges.retain(|(from, to)| from < to && self.image.borrow().lend(*from, (*to - *from) as usize).is_none());
+        ranges.sort_unstable();
+        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+        for (from, to) in ranges {
+            match merged.last_mut() {
+                Some((_, end)) if from <= end.saturating_add(GAP) => *end = to.max(*end),
+                _ => merged.push((from, to)),
+            }
+        }
+        let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
+        let mut slab = self.slab(total as usize);
+        let mut regions = Vec::with_capacity(merged.len());
+        {
+            let mut pieces: Vec<Request<'_>> = Vec::new();
+            let mut rest = slab.as_mut_slice();
+            let mut offset = 0;
+            for (from, to) in &merged {
+                regions.push((*from, offset, (to - from) as usize));
+                offset += (to - from) as usize;
+                let mut at = *from;
+                while at < *to {
+                    let len = (to - at).min(STEP) as usize;
+                    let (buf, later) = rest.split_at_mut(len);
+                    pieces.push(Request { address: at, buf, ok: false });
+                    rest = later;
+                    at += len as u64;
+                }
+            }
+            let mut todo = pieces.as_mut_slice();
+            while !todo.is_empty() {
+                if self.is_late() {
+                    return Err(CopyError::Late);
+                }
+                let mut bytes = 0;
+                let count = todo.iter().take(BATCH).take_while(|piece| {
+                    let first = bytes == 0;
+                    bytes += piece.buf.len() as u64;
+                    first || bytes <= STEP
+                });
+                let (now, later) = todo.split_at_mut(count.count());
+                self.live.read_many(now)?;
+                todo = later;
+            }
+            let failed: Vec<u64> = pieces.iter().filter(|piece| !piece.ok).map(|piece| piece.address).collect();
+            regions.retain(|(address, _, len)| {
+                let at = failed.partition_point(|bad| bad < address);
+                failed.get(at).is_none_or(|bad| *bad >= address + *len as u64)
+            });
+        }
+        self.image.borrow_mut().insert_many(slab, regions);
+        Ok(())
+    }
+
+    /// Memory of this size: what was provided, if it is enough.
+    fn slab(&self, len: usize) -> Vec<u8> {
+        let mut spare = self.spare.borrow_mut();
+        let fitting = spare.iter().position(|slab| slab.len() >= len && len > slab.len() / 4);
+        match fitting.map(|at| spare.swap_remove(at)) {
+            Some(mut slab) => {
+                slab.truncate(len);
+                slab
+            }
+            None => vec![0; len],
+        }
+    }
+}
+
+impl Memory for Recorder<'_> {
+    fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        if let Some(bytes) = self.image.borrow().lend(address, buf.len()) {
+            buf.copy_from_slice(bytes);
+            return Ok(());
+        }
+        if self.is_late() {
+            // A caller that goes on after this sees a target of which nothing can be read.
+            return Err(Fault::Gone);
+        }
+        self.live.read(address, buf)?;
+        self.image.borrow_mut().insert(address, buf.to_vec());
+        Ok(())
+    }
+}
+
+/// Memory for `bytes`, touched already.
+pub fn spare(bytes: u64) -> Vec<u8> {
+    let mut slab = vec![0u8; bytes as usize];
+    // Writing to each page makes it ours.
+    slab.iter_mut().step_by(4096).for_each(|byte| *byte = std::hint::black_box(1));
+    slab
+}
+
+/// Address and end of what is known before the target is stopped: pointer masks and module data.
+pub fn copy_constants(recorder: &Recorder<'_>, modules: &Modules) -> Result<(), CopyError> {
+    recorder.copy(modules.masks().map(|(from, len)| (from, from.saturating_add(len))).collect())
+}
+
+/// Copies all that the proof reads of memory that changes. `subject.memory` is `recorder`.
+pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
+    let done = copy_steps(recorder, subject);
+    if recorder.is_late() { Err(CopyError::Late) } else { done }
+}
+
+fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
+    let Subject { layout, variables, .. } = *subject;
+    let modules = Modules::read(recorder, layout, variables.firstmoduledata)?;
+    recorder.copy(modules.variables().map(|(from, len)| (from, from.saturating_add(len))).collect())?;
+    recorder.copy(vec![(variables.semtable, variables.semtable + 251 * u64::from(layout.semtable_entry))])?;
+    let spans = Spans::read(recorder, layout, variables.mheap).map_err(ReachError::from)?;
+    recorder.copy(scannable(&spans))?;
+    copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
+    let goroutines = subject.goroutines()?;
+    recorder.copy(
+        goroutines
+            .list
+            .iter()
+            .map(|g| {
+                let (_, sp) = g.resume();
+                let standing = g.has_stack() && g.stack_lo <= sp && sp < g.stack_hi;
+                (if standing { sp } else { g.stack_lo }, g.stack_hi)
+            })
+            .filter(|(from, to)| from < to && to - from <= crate::reach::stack::MAX_STACK)
+            .collect(),
+    )?;
+    recorder.copy(roots::system_stacks(subject)?)?;
+    let heads = spans.spans.iter().filter(|span| span.specials != 0).map(|span| (span.base, span.specials));
+    roots::specials(recorder, &layout.special, heads.collect())?;
+    roots::blocks(recorder, variables.allfin, roots::FIN_BLOCK, roots::FIN_LINK)?;
+    if let Some((queue, all)) = variables.gc_cleanups.zip(layout.cleanups_all) {
+        let head = queue.wrapping_add(u64::from(all));
+        roots::blocks(recorder, head, roots::CLEANUP_BLOCK, roots::CLEANUP_LINK)?;
+    }
+    let finder = Finder {
+        memory: recorder,
+        layout,
+        spans: &spans,
+        goroutines: &goroutines.list,
+        waits: &goroutines.waits,
+        semtable: variables.semtable,
+    };
+    let channels = finder.channels();
+    each_struct(recorder, &channels, layout.hchan.size, |_, _| {})?;
+    // Saved vector registers of goroutines that were preempted.
+    if let Some(offset) = layout.g_xregs {
+        for g in goroutines.list.iter().filter(|g| !g.status.is_waiting()) {
+            let saved = recorder.read_u64(g.address.wrapping_add(u64::from(offset))).unwrap_or(0);
+            if saved != 0 {
+                recorder.read(saved, &mut [0; crate::reach::mark::XREGS]).ok();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Address and end of the spans whose objects hold pointers.
+pub fn scannable(spans: &Spans) -> Vec<(u64, u64)> {
+    spans.spans.iter().filter(|span| !span.noscan).map(|span| (span.base, span.end())).collect()
+}
+
+/// Go 1.21 keeps the pointer bitmap outside the heap.
+fn copy_arena_bitmaps(
+    recorder: &Recorder<'_>,
+    layout: &ReachLayout,
+    spans: &Spans,
+    mheap: u64,
+) -> Result<(), CopyError> {
+    if layout.arena_bitmap.is_none() {
+        return Ok(());
+    }
+    let types = Types::new(recorder, layout.minor, Vec::new());
+    let objects = Objects::new(recorder, layout, Spans::default(), &types, mheap);
+    let mut ranges = Vec::new();
+    for (from, to) in scannable(spans) {
+        let mut at = from;
+        while at < to {
+            let end = to.min((at / ARENA + 1) * ARENA);
+            if let Some((bitmap, no_more)) = objects.arena_bits(at) {
+                // A word of bitmap for 512 bytes, a byte of the other for 4096.
+                let (first, last) = (at % ARENA / 512, (end - 1) % ARENA / 512);
+                ranges.push((bitmap + first * 8, bitmap + last * 8 + 8));
+                ranges.push((no_more + first / 8, no_more + last / 8 + 1));
+            }
+            at = end;
+        }
+    }
+    recorder.copy(ranges)
+}

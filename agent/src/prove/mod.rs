@@ -1,0 +1,340 @@
+//! `parkwarden prove`: goroutines that can never run again, proven on a copy of the target's memory.
+//!
+//! What can be done while the target runs is done then: its binary is understood, the copy's size and the pause are
+//! estimated, memory for it is made ready. Then the target is stopped, what changes is copied, and it runs on; the proof
+//! works on the copy. Over the pause budget the attempt is given up, before stopping if that can be told before.
+
+mod copy;
+mod file;
+mod report;
+mod text;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::ProveConfig;
+use crate::golang::pclntab::PcLnTab;
+use crate::golang::symbols;
+use crate::memory::image::Image;
+use crate::memory::process::ProcessMemory;
+use crate::memory::stop::{StopError, Thread, while_stopped};
+use crate::memory::{Memory, Request};
+use crate::reach::heap::Spans;
+use crate::reach::layout::ReachLayout;
+use crate::reach::roots::Modules;
+use crate::reach::{self, ReachError, Subject, Variables};
+use crate::session::TargetInfo;
+use crate::target::{Target, TargetError};
+
+pub use copy::CopyError;
+pub use file::FileError;
+pub use report::{ProofReport, SCHEMA};
+pub use text::render;
+
+use copy::Recorder;
+
+/// Bytes read of the heap to learn how fast it can be read.
+const TRIAL: u64 = 16 << 20;
+/// Added to what was measured: structs, threads, and what changed since the estimate.
+const OVERHEAD: Duration = Duration::from_millis(2);
+
+/// Why nothing was proven.
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    /// The target cannot be looked at.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Its binary does not tell what a proof needs.
+    #[error("pid {pid} cannot be proven to leak: {reason}")]
+    Unsupported {
+        /// Target.
+        pid: u32,
+        /// What is missing.
+        reason: String,
+    },
+    /// The pause would be, or was, too long.
+    #[error(
+        "pid {pid} was not examined: the copy of {megabytes} MB would stop it for about {estimate:?}, and --max-pause is \
+         {budget:?}; it was not stopped"
+    )]
+    TooLarge {
+        /// Target.
+        pid: u32,
+        /// Megabytes to copy.
+        megabytes: u64,
+        /// How long it would have taken.
+        estimate: Duration,
+        /// How long it may take.
+        budget: Duration,
+    },
+    /// The copy was given up.
+    #[error(
+        "pid {pid} was not examined: copying took longer than --max-pause {budget:?} and was given up; the process runs on"
+    )]
+    Late {
+        /// Target.
+        pid: u32,
+        /// How long it may take.
+        budget: Duration,
+    },
+    /// It could not be stopped.
+    #[error("pid {pid} was not examined: {source}")]
+    Stop {
+        /// Target.
+        pid: u32,
+        /// Why.
+        source: StopError,
+    },
+    /// Its memory does not allow a proof.
+    #[error("nothing can be proven of pid {pid}: {source}")]
+    Reach {
+        /// Target.
+        pid: u32,
+        /// Why.
+        source: ReachError,
+    },
+    /// A file cannot be written or read.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl ProveError {
+    /// Whether the target cannot be examined, as opposed to parkwarden failing.
+    pub const fn is_about_the_target(&self) -> bool {
+        !matches!(self, Self::File(_) | Self::Stop { source: StopError::Panicked | StopError::Io { .. }, .. })
+    }
+}
+
+/// What the pause was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Pause {
+    /// How long the target stood still.
+    pub seconds: f64,
+    /// What was expected beforehand.
+    pub estimated_seconds: f64,
+    /// What was allowed.
+    pub budget_seconds: f64,
+    /// Bytes copied, most of them meanwhile.
+    pub copied_bytes: u64,
+    /// Threads stopped.
+    pub threads: u64,
+}
+
+/// What has to be known of a program, besides its memory, to prove leaks and to tell of them. Saved with an image.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What reports say of it.
+    pub info: TargetInfo,
+    /// Layouts.
+    pub layout: ReachLayout,
+    /// Where the runtime's variables are.
+    pub variables: Variables,
+    /// How far above its link-time addresses it is loaded.
+    pub slide: u64,
+    /// Texts of the wait reasons.
+    pub wait_reasons: Vec<String>,
+    /// Ranges of its memory that never change.
+    pub immutable: Vec<(u64, u64)>,
+    /// Function tables.
+    pub pclntab: Arc<PcLnTab>,
+}
+
+impl Program {
+    fn of(target: &Target) -> Result<Self, ProveError> {
+        let binary = target.binary();
+        let unsupported = |reason: String| ProveError::Unsupported { pid: target.process().pid(), reason };
+        let layout = ReachLayout::from_structs(&binary.structs, &binary.version, binary.arch)
+            .map_err(|error| unsupported(format!("its debug information lacks what a proof needs: {error}")))?;
+        if binary.version.minor < 21 {
+            return Err(unsupported(format!("{} is older than Go 1.21", binary.version)));
+        }
+        let slide = target.slide();
+        let segments = binary.elf.segments.iter().filter(|segment| !segment.write);
+        Ok(Self {
+            info: target.info(),
+            layout,
+            variables: variables(target)?,
+            slide,
+            wait_reasons: binary.wait_reasons.clone(),
+            immutable: segments
+                .map(|segment| {
+                    let from = segment.vaddr.wrapping_add(slide);
+                    (from, from.saturating_add(segment.memsz))
+                })
+                .collect(),
+            pclntab: Arc::clone(&binary.pclntab),
+        })
+    }
+
+    fn subject<'a>(&'a self, memory: &'a dyn Memory, constant: &'a dyn Memory, threads: &'a [Thread]) -> Subject<'a> {
+        Subject {
+            memory,
+            constant,
+            layout: &self.layout,
+            pclntab: &self.pclntab,
+            slide: self.slide,
+            wait_reasons: &self.wait_reasons,
+            variables: &self.variables,
+            threads,
+            immutable: &self.immutable,
+        }
+    }
+}
+
+/// A program and its memory while it stood still.
+#[derive(Debug)]
+pub struct Saved {
+    /// The program.
+    pub program: Program,
+    /// Its threads.
+    pub threads: Vec<Thread>,
+    /// The pause.
+    pub pause: Pause,
+    /// Its memory.
+    pub image: Image,
+}
+
+/// Stops process `pid` for a moment and proves which of its goroutines are leaked; writes what was copied to `save`.
+pub fn live(pid: u32, config: &ProveConfig, save: Option<&Path>) -> Result<ProofReport, ProveError> {
+    let target = Target::open(pid)?;
+    let program = Program::of(&target)?;
+    let memory = ProcessMemory::new(pid);
+    let mut saved = stop_and_copy(pid, config, program, &memory)?;
+    let recorder = Recorder::new(&memory, Image::default(), Vec::new(), None);
+    let proof = reach::prove(&saved.program.subject(&saved.image, &recorder, &saved.threads))
+        .map_err(|source| ProveError::Reach { pid, source })?;
+    if let Some(path) = save {
+        saved.image.merge(recorder.into_image());
+        file::write(path, &saved)?;
+    }
+    Ok(ProofReport::of(&saved, &proof, false))
+}
+
+/// Proves leaks on an image saved before.
+pub fn from_image(path: &Path) -> Result<ProofReport, ProveError> {
+    let saved = file::read(path)?;
+    let proof = reach::prove(&saved.program.subject(&saved.image, &saved.image, &saved.threads))
+        .map_err(|source| ProveError::Reach { pid: saved.program.info.pid, source })?;
+    Ok(ProofReport::of(&saved, &proof, true))
+}
+
+fn stop_and_copy(
+    pid: u32,
+    config: &ProveConfig,
+    program: Program,
+    memory: &ProcessMemory,
+) -> Result<Saved, ProveError> {
+    let budget = config.max_pause;
+    let failed = |error: CopyError| match error {
+        CopyError::Late => ProveError::Late { pid, budget },
+        CopyError::Reach(source) => ProveError::Reach { pid, source },
+        CopyError::Fault(source) => {
+            ProveError::Reach { pid, source: ReachError::Memory { what: "its memory", source } }
+        }
+    };
+    let estimate = Estimate::make(memory, &program).map_err(failed)?;
+    log::info!("about to copy {} bytes in about {:?}", estimate.bytes, estimate.pause);
+    if estimate.pause > budget {
+        let megabytes = estimate.bytes >> 20;
+        return Err(ProveError::TooLarge { pid, megabytes, estimate: estimate.pause, budget });
+    }
+    let constants = {
+        let recorder = Recorder::new(memory, Image::default(), Vec::new(), None);
+        copy::copy_constants(&recorder, &estimate.modules).map_err(failed)?;
+        recorder.into_image()
+    };
+    let spare = vec![copy::spare(estimate.heap + estimate.heap / 8 + (1 << 20))];
+    let stopped = while_stopped(pid, budget, |threads, deadline| {
+        let recorder = Recorder::new(memory, constants, spare, Some(deadline));
+        copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads))?;
+        Ok((recorder.into_image(), threads.to_vec()))
+    })
+    .map_err(|source| ProveError::Stop { pid, source })?;
+    let (image, threads) = stopped.result.map_err(failed)?;
+    let pause = Pause {
+        seconds: stopped.pause.as_secs_f64(),
+        estimated_seconds: estimate.pause.as_secs_f64(),
+        budget_seconds: budget.as_secs_f64(),
+        copied_bytes: image.size(),
+        threads: stopped.threads as u64,
+    };
+    Ok(Saved { program, threads, pause, image })
+}
+
+/// What a copy would take, told without stopping the target.
+struct Estimate {
+    modules: Modules,
+    /// Bytes of heap.
+    heap: u64,
+    /// All bytes.
+    bytes: u64,
+    pause: Duration,
+}
+
+impl Estimate {
+    fn make(memory: &ProcessMemory, program: &Program) -> Result<Self, CopyError> {
+        let Program { layout, variables, .. } = program;
+        let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
+        let began = Instant::now();
+        let spans = Spans::read(memory, layout, variables.mheap).map_err(ReachError::from)?;
+        let structs = began.elapsed();
+        let ranges = copy::scannable(&spans);
+        let heap: u64 = ranges.iter().map(|(from, to)| to - from).sum();
+        let goroutines = program.subject(memory, memory, &[]).goroutines()?;
+        let stacks: u64 = goroutines.list.iter().map(|g| g.stack_hi.saturating_sub(g.resume().1).min(1 << 20)).sum();
+        let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
+        // How fast this memory is read, of the part that is read in the same way.
+        let mut some = copy::spare(heap.min(TRIAL));
+        let mut rest = some.as_mut_slice();
+        let mut requests = Vec::new();
+        for (from, to) in &ranges {
+            let len = ((to - from) as usize).min(rest.len());
+            let (buf, later) = rest.split_at_mut(len);
+            requests.push(Request { address: *from, buf, ok: false });
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let began = Instant::now();
+        memory.read_many(&mut requests)?;
+        let trial = began.elapsed();
+        let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
+        Ok(Self { modules, heap, bytes, pause })
+    }
+}
+
+/// Addresses of the runtime's variables. The place where those of a stripped binary will have to be found by their
+/// contents.
+fn variables(target: &Target) -> Result<Variables, ProveError> {
+    let binary = target.binary();
+    let pid = target.process().pid();
+    let names = [
+        "runtime.allgs",
+        "runtime.allm",
+        "runtime.mheap_",
+        "runtime.semtable",
+        "runtime.firstmoduledata",
+        "runtime.allfin",
+        "runtime.gcCleanups",
+    ];
+    let found = symbols::lookup(target.process().exe(), &binary.elf, &names)
+        .map_err(|error| ProveError::Unsupported { pid, reason: error.to_string() })?;
+    let address = |index: usize| found.get(index).copied().flatten().map(|s| s.address.wrapping_add(target.slide()));
+    let needed = |index: usize| {
+        address(index).ok_or_else(|| ProveError::Unsupported {
+            pid,
+            reason: format!("the binary has no symbol {}; build it without -ldflags=-s", names[index]),
+        })
+    };
+    Ok(Variables {
+        allgs: needed(0)?,
+        allm: needed(1)?,
+        mheap: needed(2)?,
+        semtable: needed(3)?,
+        firstmoduledata: needed(4)?,
+        allfin: needed(5)?,
+        gc_cleanups: if binary.version.minor >= 25 { Some(needed(6)?) } else { None },
+    })
+}

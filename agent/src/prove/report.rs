@@ -1,0 +1,204 @@
+//! What `prove` prints, as a value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Pause, Saved};
+use crate::golang::Frame;
+use crate::memory::census::Status;
+use crate::reach::candidates::Wait;
+use crate::reach::cause::Cause;
+use crate::reach::objects::Precision;
+use crate::reach::state::Primitive;
+use crate::reach::{Leaked, Proof};
+use crate::report::Place;
+use crate::session::TargetInfo;
+use crate::session::call_of;
+use crate::symbolize::Symbolizer;
+
+/// Version of the JSON document.
+pub const SCHEMA: u32 = 1;
+
+/// Goroutines of a group described one by one.
+const MAX_EXAMPLES: usize = 8;
+/// Ids of a group's goroutines that are told.
+const MAX_GOIDS: usize = 1000;
+
+/// The whole document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProofReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The program.
+    pub target: TargetInfo,
+    /// Whether this is of a saved image.
+    pub from_image: bool,
+    /// How long the target was stopped.
+    pub pause: Pause,
+    /// How many goroutines there are.
+    pub goroutines: Counts,
+    /// How pointers were told from other words.
+    pub precision: Precision,
+    /// Bytes of heap whose objects can hold pointers.
+    pub scannable_bytes: u64,
+    /// Spans of the heap.
+    pub spans: u64,
+    /// The leaks, the largest first.
+    pub leaks: Vec<Group>,
+}
+
+/// How many goroutines there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Alive.
+    pub live: u64,
+    /// Waiting in a way that can be a leak.
+    pub candidates: u64,
+    /// Waiting so, but somebody is waking them, or what they wait for was not found.
+    pub undecided: u64,
+    /// Proven to be leaked.
+    pub proven: u64,
+}
+
+/// Leaked goroutines that one `go` statement made and that are stuck at the same place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Always `proven`.
+    pub verdict: String,
+    /// How many.
+    pub count: u64,
+    /// The runtime's words for why they wait.
+    pub wait_reason: String,
+    /// What they do.
+    pub wait: Wait,
+    /// The `go` statement.
+    pub created_by: Option<Place>,
+    /// The function it started.
+    pub start_function: String,
+    /// First frame outside runtime, sync and internal packages.
+    pub blocked_at: Option<Place>,
+    /// Innermost first.
+    pub stack: Vec<Frame>,
+    /// Why, and what to do.
+    pub cause: Cause,
+    /// Sentences with numbers.
+    pub evidence: Vec<String>,
+    /// Their ids, at most 1000.
+    pub goids: Vec<u64>,
+    /// Some of them, one by one.
+    pub examples: Vec<Example>,
+}
+
+/// One leaked goroutine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// Its id.
+    pub goid: u64,
+    /// Id of the goroutine that made it.
+    pub parent_goid: u64,
+    /// The runtime's own leak profile found it too, before.
+    pub found_by_runtime: bool,
+    /// What it waits for, and who else does.
+    pub waits_for: Vec<Primitive>,
+}
+
+impl ProofReport {
+    /// The report of a proof.
+    pub fn of(saved: &Saved, proof: &Proof, from_image: bool) -> Self {
+        let program = &saved.program;
+        let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
+        let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
+        for leaked in &proof.leaked {
+            let g = &leaked.goroutine;
+            groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
+        }
+        let mut leaks: Vec<Group> =
+            groups.into_values().map(|group| describe(&group, saved, proof, &mut symbolizer)).collect();
+        leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
+        Self {
+            schema: SCHEMA,
+            target: program.info.clone(),
+            from_image,
+            pause: saved.pause,
+            goroutines: Counts {
+                live: proof.goroutines,
+                candidates: proof.candidates,
+                undecided: proof.undecided,
+                proven: proof.leaked.len() as u64,
+            },
+            precision: proof.precision,
+            scannable_bytes: proof.scannable_bytes,
+            spans: proof.spans,
+            leaks,
+        }
+    }
+}
+
+fn describe(group: &[&Leaked], saved: &Saved, proof: &Proof, symbolizer: &mut Symbolizer) -> Group {
+    let first = group[0];
+    let g = &first.goroutine;
+    let stack: Vec<Frame> =
+        first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
+    let created_by = match g.creation_pc {
+        0 => None,
+        pc => symbolizer.frames(call_of(pc)).first().map(Place::of),
+    };
+    let start_function = symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
+    let cause = Cause::of(first, &stack, created_by.as_ref().map(|place| place.function.as_str()));
+    let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
+    Group {
+        verdict: "proven".to_owned(),
+        count: group.len() as u64,
+        wait_reason: crate::report::words::wait_reason(&saved.program.wait_reasons, g.wait_reason),
+        wait: first.wait,
+        created_by,
+        start_function,
+        blocked_at: Place::of_blocking(&stack),
+        cause,
+        evidence: evidence(group, proof, by_runtime),
+        goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
+        examples: group
+            .iter()
+            .take(MAX_EXAMPLES)
+            .map(|leaked| Example {
+                goid: leaked.goroutine.goid,
+                parent_goid: leaked.goroutine.parent_goid,
+                found_by_runtime: leaked.goroutine.status == Status::Leaked,
+                waits_for: leaked.primitives.clone(),
+            })
+            .collect(),
+        stack,
+    }
+}
+
+fn evidence(group: &[&Leaked], proof: &Proof, by_runtime: usize) -> Vec<String> {
+    let first = group[0];
+    let mut evidence = Vec::new();
+    if first.wait.is_forever() {
+        evidence.push("nothing in Go can ever wake it".to_owned());
+    } else {
+        evidence.push(format!(
+            "nothing that can still run leads to what it waits for ({} goroutines and all variables were followed)",
+            proof.goroutines - proof.leaked.len() as u64
+        ));
+    }
+    for primitive in &first.primitives {
+        evidence.push(primitive.to_string());
+    }
+    let precision = &proof.precision;
+    if precision.conservative_objects + precision.conservative_frames > 0 {
+        evidence.push(format!(
+            "{} of {} objects and {} of {} stack frames were scanned word by word, so that more may be leaked than is proven",
+            precision.conservative_objects,
+            precision.conservative_objects + precision.exact_objects,
+            precision.conservative_frames,
+            precision.conservative_frames + precision.exact_frames,
+        ));
+    }
+    if by_runtime > 0 {
+        evidence.push(format!("the runtime's own leak profile has found {by_runtime} of them too"));
+    }
+    evidence
+}

@@ -1,0 +1,95 @@
+//! The proof as text for a terminal.
+
+use std::fmt::Write as _;
+
+use super::report::{Group, ProofReport};
+use crate::report::words::{blocker, creator, goroutines, printable, serde_word};
+
+/// Groups shown in full.
+const MAX_GROUPS_SHOWN: usize = 20;
+/// Frames of a stack shown.
+const MAX_FRAMES_SHOWN: usize = 12;
+/// Ids shown.
+const MAX_GOIDS_SHOWN: usize = 8;
+
+/// The report for a person.
+pub fn render(report: &ProofReport) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_report(&mut out, report);
+    out
+}
+
+fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
+    let target = &report.target;
+    let pause = &report.pause;
+    writeln!(
+        out,
+        "parkwarden: pid {} {} ({}, {}){}",
+        target.pid,
+        printable(&target.exe),
+        target.go_version,
+        serde_word(&target.arch),
+        if report.from_image { ", from a saved image" } else { "" }
+    )?;
+    writeln!(
+        out,
+        "  stopped {:.1} ms ({:.1} ms expected, {:.0} ms allowed) to copy {:.1} MB from {} threads' process",
+        1e3 * pause.seconds,
+        1e3 * pause.estimated_seconds,
+        1e3 * pause.budget_seconds,
+        pause.copied_bytes as f64 / 1e6,
+        pause.threads,
+    )?;
+    let counts = &report.goroutines;
+    writeln!(
+        out,
+        "  {} live, {} of them wait in a way that can be a leak: {} proven leaked, {} undecided",
+        goroutines(counts.live),
+        counts.candidates + counts.undecided,
+        counts.proven,
+        counts.undecided
+    )?;
+    if report.leaks.is_empty() {
+        return writeln!(out, "\nNo goroutine is proven to be leaked.");
+    }
+    for group in report.leaks.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
+    if let Some(rest @ [_, ..]) = report.leaks.get(MAX_GROUPS_SHOWN..) {
+        let count: u64 = rest.iter().map(|group| group.count).sum();
+        writeln!(out, "\n… and {} more groups with {count} goroutines (all of them: --format json).", rest.len())?;
+    }
+    writeln!(
+        out,
+        "\n{} in {} group{} can never run again.",
+        goroutines(counts.proven),
+        report.leaks.len(),
+        if report.leaks.len() == 1 { "" } else { "s" }
+    )
+}
+
+fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
+    writeln!(out, "\nPROVEN {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
+    writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
+    writeln!(out, "  runs        {}", printable(&group.start_function))?;
+    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
+    writeln!(out, "  cause       {}", printable(&group.cause.sentence))?;
+    writeln!(out, "  remedy      {}", group.cause.remedy)?;
+    for sentence in &group.evidence {
+        writeln!(out, "  evidence    {}", printable(sentence))?;
+    }
+    let ids: Vec<String> = group.goids.iter().take(MAX_GOIDS_SHOWN).map(u64::to_string).collect();
+    let more = if group.count > ids.len() as u64 { ", …" } else { "" };
+    writeln!(out, "  goroutines  {}{more}", ids.join(", "))?;
+    for (index, frame) in group.stack.iter().take(MAX_FRAMES_SHOWN).enumerate() {
+        let label = if index == 0 { "stack" } else { "" };
+        let inlined = if frame.inlined { " (inlined)" } else { "" };
+        let (function, file) = (printable(&frame.function), printable(&frame.file));
+        writeln!(out, "  {label:<11} {function}{inlined} {file}:{}", frame.line)?;
+    }
+    if group.stack.len() > MAX_FRAMES_SHOWN {
+        writeln!(out, "              … {} more frames", group.stack.len() - MAX_FRAMES_SHOWN)?;
+    }
+    Ok(())
+}
