@@ -15,7 +15,9 @@ pub const MAX_PAYLOAD: u32 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not written by parkwarden.
-    #[error("not a parkwarden capture or image of the kind expected here: the first 8 bytes (offset 0) are not its magic")]
+    #[error(
+        "not a parkwarden capture or image of the kind expected here: the first 8 bytes (offset 0) are not its magic"
+    )]
     Magic,
     /// Written by another version of parkwarden.
     #[error(
@@ -117,7 +119,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// The next value; `None` where the file ends after a frame.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+    pub fn read<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         self.start = self.offset;
         let mut length = [0; 4];
         match self.fill(&mut length)? {

@@ -22,7 +22,7 @@ impl<R: Read> Reader<R> {
 
     /// The next input; `None` after the last, [`Input::End`].
     pub fn next_input(&mut self) -> Result<Option<Input>, Error> {
-        let input: Input = match self.frames.next()? {
+        let input: Input = match self.frames.read()? {
             Some(input) => input,
             None if self.ended => return Ok(None),
             None => {

@@ -42,7 +42,9 @@ impl Image {
     pub fn merge(&mut self, other: Self) {
         let base = self.slabs.len();
         self.slabs.extend(other.slabs);
-        self.regions.extend(other.regions.into_iter().map(|(address, piece)| (address, Piece { slab: piece.slab + base, ..piece })));
+        self.regions.extend(
+            other.regions.into_iter().map(|(address, piece)| (address, Piece { slab: piece.slab + base, ..piece })),
+        );
     }
 
     /// All regions in the order of their addresses.

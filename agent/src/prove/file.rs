@@ -143,7 +143,7 @@ fn read_from(from: impl io::Read, path: &Path) -> Result<Saved, FileError> {
     let mut region: Option<(u64, u64, Vec<u8>)> = None;
     let mut size = 0u64;
     let mut ended = false;
-    while let Some(part) = frames.next::<Part>().map_err(failed)? {
+    while let Some(part) = frames.read::<Part>().map_err(failed)? {
         if ended || begin.is_none() != matches!(part, Part::Begin(_)) {
             return Err(malformed("a part is not in its place"));
         }
@@ -173,8 +173,7 @@ fn read_from(from: impl io::Read, path: &Path) -> Result<Saved, FileError> {
     }
     let begin = begin.filter(|_| ended).ok_or_else(|| malformed("its end is missing"))?;
     let version = GoVersion::parse(&begin.info.go_version).ok_or_else(|| malformed("its Go version"))?;
-    let mut pclntab =
-        PcLnTab::new(table, begin.text_start, &version).map_err(|error| malformed(&error.to_string()))?;
+    let mut pclntab = PcLnTab::new(table, begin.text_start, &version).map_err(|error| malformed(&error.to_string()))?;
     pclntab.set_funcdata(funcdata);
     Ok(Saved {
         program: Program {

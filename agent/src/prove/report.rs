@@ -24,7 +24,7 @@ pub const SCHEMA: u32 = 1;
 /// Goroutines of a group described one by one.
 const MAX_EXAMPLES: usize = 8;
 /// Ids of a group's goroutines that are told.
-const MAX_GOIDS: usize = 1000;
+const MAX_GOIDS: usize = 100_000;
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ pub struct Group {
     pub cause: Cause,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
-    /// Their ids, at most 1000.
+    /// Their ids, at most a hundred thousand.
     pub goids: Vec<u64>,
     /// Some of them, one by one.
     pub examples: Vec<Example>,
@@ -139,13 +139,13 @@ impl ProofReport {
 fn describe(group: &[&Leaked], saved: &Saved, proof: &Proof, symbolizer: &mut Symbolizer) -> Group {
     let first = group[0];
     let g = &first.goroutine;
-    let stack: Vec<Frame> =
-        first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
+    let stack: Vec<Frame> = first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
     let created_by = match g.creation_pc {
         0 => None,
         pc => symbolizer.frames(call_of(pc)).first().map(Place::of),
     };
-    let start_function = symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
+    let start_function =
+        symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
     let cause = Cause::of(first, &stack, created_by.as_ref().map(|place| place.function.as_str()));
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     Group {

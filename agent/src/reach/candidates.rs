@@ -172,7 +172,7 @@ impl Finder<'_> {
     }
 
     fn sudog(&self, address: u64) -> Option<Cow<'_, [u8]>> {
-        if address == 0 || address % 8 != 0 {
+        if address == 0 || !address.is_multiple_of(8) {
             return None;
         }
         bytes_at(self.memory, address, self.layout.sudog.size as usize)

@@ -125,9 +125,7 @@ fn sentence(kind: CauseKind, leaked: &Leaked) -> String {
         (CauseKind::RwMutexNeverUnlocked, _) => {
             "wants a sync.RWMutex that is locked, and whoever could unlock it is gone or stuck itself".to_owned()
         }
-        (CauseKind::CondNeverSignalled, _) => {
-            "waits for a sync.Cond that nobody can signal any more".to_owned()
-        }
+        (CauseKind::CondNeverSignalled, _) => "waits for a sync.Cond that nobody can signal any more".to_owned(),
     }
 }
 
@@ -137,12 +135,16 @@ const fn remedy(kind: CauseKind) -> &'static str {
             "give the channel a buffer for every send, or select on the send and on the context's Done"
         }
         CauseKind::SendFull => "receive until the channel is closed, or select on the send and on the context's Done",
-        CauseKind::ReceiveNobodySends => "close the channel when its last sender is done, on every path (defer close(ch))",
+        CauseKind::ReceiveNobodySends => {
+            "close the channel when its last sender is done, on every path (defer close(ch))"
+        }
         CauseKind::ContextNeverCancelled => "call the cancel function on every path (defer cancel())",
         CauseKind::TimerNeverFires => "end the goroutine when the timer is stopped: select on a done channel too",
         CauseKind::NilChannel => "make the channel before it is used, or leave the case out",
         CauseKind::EmptySelect => "wait for something that ends: a context's Done, a signal",
-        CauseKind::DeadSelect => "add a case that somebody keeps: a context's Done, or a channel that is closed at the end",
+        CauseKind::DeadSelect => {
+            "add a case that somebody keeps: a context's Done, or a channel that is closed at the end"
+        }
         CauseKind::WaitGroupNeverDone => "call Done on every path (defer wg.Done()), and Add only what will be started",
         CauseKind::MutexNeverUnlocked | CauseKind::RwMutexNeverUnlocked => {
             "unlock on every path (defer mu.Unlock()), and take several locks in one order everywhere"

@@ -224,11 +224,8 @@ impl<'m> Objects<'m> {
     pub fn arena_bits(&self, address: u64) -> Option<(u64, u64)> {
         let layout = self.layout.arena_bitmap.as_ref()?;
         let index = arena_index(self.layout, address);
-        let arena = match self.heap_arenas.borrow().get(&index) {
-            Some(known) => Some(*known),
-            None => None,
-        };
-        let arena = match arena {
+        let known = self.heap_arenas.borrow().get(&index).copied();
+        let arena = match known {
             Some(known) => known,
             None => {
                 let read = self.memory.read_u64(self.arenas?.checked_add(index.checked_mul(8)?)?).ok()?;
