@@ -3,6 +3,7 @@
 //! Deliberately absent: writing. Nothing in parkwarden can change a target's memory.
 
 pub mod census;
+pub mod globals;
 pub mod image;
 pub mod process;
 pub mod stacks;

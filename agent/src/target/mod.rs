@@ -3,8 +3,10 @@
 //!
 //! Deliberately absent: probes. Looking at a target costs it nothing and needs no BPF.
 
+mod check;
 mod error;
 mod tables;
+mod variables;
 
 use std::sync::Arc;
 
@@ -16,7 +18,9 @@ pub use tables::LoadedTables;
 use crate::discover::process::Process;
 use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
+use crate::golang::layout::LayoutSource;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
+use crate::memory::globals::NotFound;
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::{Unwinder, Unwound};
 use crate::memory::{Fault, StackTable};
@@ -25,6 +29,8 @@ use crate::symbolize::Symbolizer;
 
 /// Addresses named for one target at most; a real program shows some thousands.
 const MAX_NAMED: usize = 1 << 20;
+/// Looks at a target before a contradiction is believed.
+const LOOKS: usize = 5;
 
 /// See the module.
 #[derive(Debug)]
@@ -62,14 +68,23 @@ impl Target {
                 binary.layout_differs.len() - 1
             );
         }
-        let allgs = binary.allgs.ok_or_else(|| TargetError::Layout {
-            pid,
-            reason: "its list of goroutines, runtime.allgs, was not found in the binary".to_owned(),
-        })?;
+        let memory = ProcessMemory::new(pid);
+        let allgs = match variables::allgs(&process, &binary, slide, &memory) {
+            Ok(address) => address,
+            Err(_) if process.has_exited() => return Err(TargetError::Exited { pid }),
+            Err(NotFound::Fault(source)) => return Err(TargetError::Memory { pid, source }),
+            Err(error) => {
+                let reason = format!(
+                    "it has no symbols, and its list of goroutines, runtime.allgs, was not found: {error} (if it has \
+                     just started, try again)"
+                );
+                return Err(TargetError::Layout { pid, reason });
+            }
+        };
         let tables = LoadedTables::new(Arc::clone(&binary.pclntab), slide);
         let target = Self {
-            memory: ProcessMemory::new(pid),
-            census: CensusReader::new(binary.layout.g, allgs.wrapping_add(slide)),
+            memory,
+            census: CensusReader::new(binary.layout.g, allgs),
             unwinder: Unwinder::new(binary.arch),
             symbolizer: Symbolizer::new(Arc::clone(&binary.pclntab), slide),
             tables,
@@ -80,7 +95,7 @@ impl Target {
             binary,
             slide,
         };
-        target.check(&target.count()?)?;
+        target.check()?;
         log::info!("pid {pid} is {}, loaded at a slide of {slide:#x}", target.binary.version);
         Ok(target)
     }
@@ -161,30 +176,32 @@ impl Target {
         [Input::Symbols(names), Input::Stacks(stacks)]
     }
 
-    /// Whether a look agrees with what every Go program is: goroutine 1 runs `runtime.main`, and every goroutine
-    /// starts in a function of the program.
-    fn check(&self, look: &Census) -> Result<(), TargetError> {
-        let contradiction = |reason: String| {
-            Err(TargetError::Layout {
-                pid: self.process.pid(),
-                reason: format!(
-                    "its memory contradicts the layout its binary describes: {reason}; parkwarden attaches nowhere it \
-                     is not certain"
-                ),
-            })
+    /// Refuses a target that, looked at several times, does not look as its binary says.
+    fn check(&self) -> Result<(), TargetError> {
+        let expected = check::Expected {
+            layout: self.binary.layout,
+            reasons: self.binary.wait_reasons.len(),
+            function: &|pc| self.tables.function(pc),
         };
-        let Some(main) = look.goroutines.iter().find(|goroutine| goroutine.goid == 1) else {
-            return contradiction("there is no goroutine 1 (if it has just started, try again)".to_owned());
+        let mut found = None;
+        for _ in 0..LOOKS {
+            let look = self.count()?;
+            found = check::contradiction(&look, &expected, &self.memory).map_err(|fault| self.memory_failed(fault))?;
+            if found.is_none() {
+                return Ok(());
+            }
+        }
+        let source = match self.binary.layout_source {
+            LayoutSource::Dwarf => "its debugging information describes".to_owned(),
+            LayoutSource::Table => format!("{} has", self.binary.version),
         };
-        match self.tables.function(main.start_pc) {
-            Some("runtime.main") => {}
-            Some(other) => return contradiction(format!("goroutine 1 starts in {other}")),
-            None => return contradiction(format!("goroutine 1 starts at {:#x}, which is no function", main.start_pc)),
-        }
-        match look.goroutines.iter().find(|g| g.start_pc != 0 && self.tables.function(g.start_pc).is_none()) {
-            Some(g) => contradiction(format!("goroutine {} starts at {:#x}, which is no function", g.goid, g.start_pc)),
-            None => Ok(()),
-        }
+        Err(TargetError::Layout {
+            pid: self.process.pid(),
+            reason: format!(
+                "its memory contradicts the layout that {source}: {}; parkwarden attaches nowhere it is not certain",
+                found.unwrap_or_default()
+            ),
+        })
     }
 
     fn census_failed(&self, error: CensusError) -> TargetError {
