@@ -33,7 +33,7 @@ fn process(data: &[u64]) -> Image {
 }
 
 fn search(image: &Image, words: u64) -> Result<u64, NotFound> {
-    Search::new(image, LAYOUT, MAIN).within(&[DATA..DATA + words * 8])
+    Search::new(image, LAYOUT, MAIN).within(std::slice::from_ref(&(DATA..DATA + words * 8)))
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn elements_that_are_no_goroutines_refute_a_list() {
 fn more_than_is_searched_is_refused() {
     let image = process(&[LIST, 3, 4]);
     let search = Search::new(&image, LAYOUT, MAIN);
-    assert_eq!(search.within(&[DATA..u64::MAX]), Err(NotFound::TooMuch));
+    assert_eq!(search.within(std::slice::from_ref(&(DATA..u64::MAX))), Err(NotFound::TooMuch));
     assert_eq!(search.within(&[0..MAX_SEARCH, DATA..u64::MAX]), Err(NotFound::TooMuch));
 }
 
