@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch a running Go program and report the goroutines that stay parked.
     Watch(WatchArgs),
+    /// List every Go process of this host: its Go version, its goroutines, and whether it can be watched.
+    Ps(PsArgs),
     /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
     Snapshot(SnapshotArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
@@ -82,6 +84,15 @@ pub struct WatchArgs {
     #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
           value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
     pub ring: u32,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 done, whatever was found; 1 parkwarden failed; 2 wrong usage.")]
+pub struct PsArgs {
+    /// How to print the list.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// Arguments of `snapshot`.

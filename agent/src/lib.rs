@@ -14,6 +14,7 @@ pub mod golang;
 pub mod memory;
 pub mod probe;
 pub mod prove;
+pub mod ps;
 pub mod reach;
 pub mod registry;
 pub mod report;

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, SnapshotArgs, WatchArgs};
+use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, WatchArgs};
 use parkwarden::config::{BpfLog, ProveConfig};
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::prove::{self, ProveError};
+use parkwarden::ps;
 use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
 use parkwarden::target::{Target, TargetError};
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("PARKWARDEN_LOG", level)).init();
     let done = match &cli.command {
         Command::Watch(args) => watch(args, cli.bpf_log()),
+        Command::Ps(args) => list(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Prove(args) => prove(args),
         Command::Doctor(args) => doctor(args),
@@ -79,6 +81,16 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
 fn verdict(report: &Report, fail_on_leak: bool) -> Exit {
     let leak = report.groups.iter().any(|group| group.verdict > Verdict::Idle);
     if leak && fail_on_leak { Exit::Leak } else { Exit::Done }
+}
+
+fn list(args: &PsArgs) -> anyhow::Result<Exit> {
+    let listing = ps::list().context("the processes of this host cannot be listed")?;
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Text => write!(out, "{}", ps::render(&listing))?,
+        Format::Json => print_json(&mut out, &listing)?,
+    }
+    Ok(Exit::Done)
 }
 
 fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {

@@ -6,5 +6,6 @@ mod golang;
 mod golden;
 mod layouts;
 mod processes;
+mod ps;
 mod snapshot;
 mod watch;

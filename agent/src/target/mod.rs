@@ -18,6 +18,7 @@ pub use tables::LoadedTables;
 use crate::discover::process::Process;
 use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
+use crate::golang::goroutine::is_system_goroutine;
 use crate::golang::layout::LayoutSource;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
@@ -36,7 +37,7 @@ const LOOKS: usize = 5;
 #[derive(Debug)]
 pub struct Target {
     process: Process,
-    binary: GoBinary,
+    binary: Arc<GoBinary>,
     slide: u64,
     memory: ProcessMemory,
     census: CensusReader,
@@ -59,6 +60,12 @@ impl Target {
             exe: process.exe_path().display().to_string(),
             source: Box::new(source),
         })?;
+        Self::of(process, Arc::new(binary))
+    }
+
+    /// The same of a process whose binary is understood already.
+    pub fn of(process: Process, binary: Arc<GoBinary>) -> Result<Self, TargetError> {
+        let pid = process.pid();
         let slide = process.slide(&binary.elf)?;
         if let Some(difference) = binary.layout_differs.first() {
             log::warn!(
@@ -138,6 +145,12 @@ impl Target {
                 false => Ok(census),
             }
         })
+    }
+
+    /// How many goroutines the program has, those of the runtime not counted.
+    pub fn own_goroutines(&self) -> Result<u64, TargetError> {
+        let own = |goroutine: &&Goroutine| !self.tables.function(goroutine.start_pc).is_some_and(is_system_goroutine);
+        Ok(self.count()?.goroutines.iter().filter(own).count() as u64)
     }
 
     /// A census with the stacks of all goroutines that do not run.

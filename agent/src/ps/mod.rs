@@ -1,0 +1,247 @@
+//! Every Go process of the host: `parkwarden ps`.
+//!
+//! One odd process never spoils the list: each is looked at by itself, within a limit of time, and one that cannot be
+//! watched is listed with the reason. Binaries are understood once, however many processes run them.
+
+mod text;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+pub use text::render;
+
+use crate::discover::container::{self, Identity};
+use crate::discover::process::{OpenError, Process};
+use crate::golang::binary::{GoBinary, Refusal};
+use crate::golang::buildinfo::BuildInfo;
+use crate::golang::elf::Elf;
+use crate::target::{Target, TargetError};
+
+/// Version of the document's shape; it changes when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// How long the whole list may take; processes that have not answered by then are listed as such.
+pub const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// Processes looked at at once.
+const WORKERS: usize = 4;
+
+/// Bytes of a command line that are kept.
+const MAX_COMMAND: usize = 4096;
+
+/// The document of `ps --format json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// Go processes, those with most goroutines first.
+    pub processes: Vec<Entry>,
+    /// Processes that this user may not look at: whether they are Go programs is not known.
+    pub not_permitted: u64,
+}
+
+/// One Go process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// In parkwarden's PID namespace.
+    pub pid: u32,
+    /// Name of its user, or the number where it has none.
+    pub user: String,
+    /// Its command line.
+    pub command: String,
+    /// For example `go1.27.3`.
+    pub go_version: Option<String>,
+    /// Main module, as `path@version`.
+    pub main_module: Option<String>,
+    /// Without a symbol table.
+    pub stripped: Option<bool>,
+    /// The program's goroutines now, those of the runtime not counted.
+    pub goroutines: Option<u64>,
+    /// Whether it can be watched.
+    pub supported: bool,
+    /// Why it cannot.
+    pub reason: Option<String>,
+    /// Container, pod or unit.
+    #[serde(flatten)]
+    pub identity: Identity,
+}
+
+/// What a pid turned out to be.
+enum Seen {
+    Go(Box<Entry>),
+    NotGo,
+    NotPermitted,
+}
+
+/// A binary, by its file: device, inode, size and time of change.
+type FileId = (u64, u64, u64, i64);
+
+/// What is known of the binaries met so far.
+type Binaries = Mutex<HashMap<FileId, Understood>>;
+
+#[derive(Clone)]
+enum Understood {
+    NotGo,
+    Go(Arc<GoBinary>),
+    Refused { go_version: Option<String>, main_module: Option<String>, reason: String },
+}
+
+/// Lists the Go processes of this host.
+pub fn list() -> std::io::Result<Listing> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .collect();
+    pids.sort_unstable();
+    Ok(look_at(pids, Instant::now() + TIME_LIMIT))
+}
+
+fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
+    let mut waiting: std::collections::BTreeSet<u32> = pids.iter().copied().collect();
+    let queue = Arc::new(Mutex::new(pids.into_iter()));
+    let binaries: Arc<Binaries> = Arc::default();
+    let (sender, results) = channel();
+    for _ in 0..WORKERS {
+        let (queue, binaries, sender) = (Arc::clone(&queue), Arc::clone(&binaries), sender.clone());
+        // Not joined: one that is stuck in a process's file system must not hold up the list.
+        std::thread::spawn(move || work(&queue, &binaries, &sender));
+    }
+    drop(sender);
+    let mut listing = Listing { schema: SCHEMA, processes: Vec::new(), not_permitted: 0 };
+    loop {
+        match results.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok((pid, seen)) => {
+                waiting.remove(&pid);
+                match seen {
+                    Seen::Go(entry) => listing.processes.push(*entry),
+                    Seen::NotGo => {}
+                    Seen::NotPermitted => listing.not_permitted += 1,
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                listing.processes.extend(waiting.iter().map(|pid| Entry {
+                    reason: Some(format!(
+                        "did not answer within {TIME_LIMIT:?}: whether it is a Go program is not known"
+                    )),
+                    ..described(*pid)
+                }));
+                break;
+            }
+        }
+    }
+    listing.processes.sort_by_key(|entry| (std::cmp::Reverse(entry.goroutines), entry.pid));
+    listing
+}
+
+fn work(queue: &Mutex<std::vec::IntoIter<u32>>, binaries: &Binaries, results: &Sender<(u32, Seen)>) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let Some(pid) = next else { return };
+        // The receiver goes away when the time is up.
+        if results.send((pid, look(pid, binaries))).is_err() {
+            return;
+        }
+    }
+}
+
+fn look(pid: u32, binaries: &Binaries) -> Seen {
+    let process = match Process::open(pid) {
+        Ok(process) => process,
+        Err(OpenError::Denied(_)) => return Seen::NotPermitted,
+        // Kernel threads, zombies, and those that have gone meanwhile.
+        Err(_) => return Seen::NotGo,
+    };
+    let Some(understood) = understand(&process, binaries) else { return Seen::NotGo };
+    let mut entry = described(pid);
+    match understood {
+        Understood::NotGo => return Seen::NotGo,
+        Understood::Refused { go_version, main_module, reason } => {
+            (entry.go_version, entry.main_module, entry.reason) = (go_version, main_module, Some(reason));
+        }
+        Understood::Go(binary) => {
+            entry.go_version = Some(binary.version.to_string());
+            entry.main_module = module(&binary.build);
+            entry.stripped = Some(binary.stripped);
+            match Target::of(process, binary).and_then(|target| target.own_goroutines()) {
+                Ok(count) => {
+                    entry.goroutines = Some(count);
+                    entry.supported = true;
+                }
+                Err(TargetError::Exited { .. } | TargetError::Replaced { .. }) => return Seen::NotGo,
+                Err(error) => entry.reason = Some(error.to_string()),
+            }
+        }
+    }
+    Seen::Go(Box::new(entry))
+}
+
+/// What a process's executable is; `None` when it cannot be read at all.
+fn understand(process: &Process, binaries: &Binaries) -> Option<Understood> {
+    let metadata = process.exe().metadata().ok()?;
+    let id = (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime());
+    let known = binaries.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+    if let Some(known) = known {
+        return Some(known);
+    }
+    let understood = read(process);
+    binaries.lock().unwrap_or_else(PoisonError::into_inner).insert(id, understood.clone());
+    Some(understood)
+}
+
+fn read(process: &Process) -> Understood {
+    // Most processes are not Go programs, and their headers tell.
+    let Ok(elf) = Elf::parse(process.exe()) else { return Understood::NotGo };
+    let build = BuildInfo::parse(process.exe(), &elf);
+    match GoBinary::parse(process.exe()) {
+        Ok(binary) => Understood::Go(Arc::new(binary)),
+        Err(Refusal::NotElf | Refusal::NotGo) => Understood::NotGo,
+        Err(refusal) => Understood::Refused {
+            go_version: build.as_ref().ok().map(|build| build.go_version.clone()),
+            main_module: build.as_ref().ok().and_then(module),
+            reason: refusal.to_string(),
+        },
+    }
+}
+
+fn module(build: &BuildInfo) -> Option<String> {
+    let main = build.main.as_ref()?;
+    Some(if main.version.is_empty() { main.path.clone() } else { format!("{}@{}", main.path, main.version) })
+}
+
+/// What can be said of a process without its binary.
+fn described(pid: u32) -> Entry {
+    let read = |name: &str, limit: usize| {
+        let mut bytes = Vec::new();
+        if let Ok(file) = fs::File::open(format!("/proc/{pid}/{name}")) {
+            // What cannot be read is left out.
+            let _ = file.take(limit as u64).read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let command = read("cmdline", MAX_COMMAND);
+    let uid = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid()).ok();
+    let name = |uid: u32| {
+        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+        user.map_or_else(|| uid.to_string(), |user| user.name)
+    };
+    Entry {
+        pid,
+        user: uid.map(name).unwrap_or_default(),
+        command: command.trim_end_matches('\0').replace('\0', " "),
+        go_version: None,
+        main_module: None,
+        stripped: None,
+        goroutines: None,
+        supported: false,
+        reason: None,
+        identity: container::identity(&read("cgroup", container::MAX_CGROUP)),
+    }
+}

@@ -1,0 +1,62 @@
+//! The list of processes as a table for a terminal.
+
+use std::fmt::Write as _;
+
+use super::{Entry, Listing};
+use crate::report::words::printable;
+
+/// Characters of a command line that are shown.
+const MAX_COMMAND: usize = 60;
+
+/// The list for a person.
+pub fn render(listing: &Listing) -> String {
+    let mut rows =
+        vec![["PID", "USER", "GOROUTINES", "GO", "MODULE", "STRIPPED", "WHERE", "COMMAND"].map(str::to_owned)];
+    rows.extend(listing.processes.iter().map(row));
+    let widths: Vec<usize> =
+        (0..8).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+        if let Some(reason) = index.checked_sub(1).and_then(|i| listing.processes[i].reason.as_deref()) {
+            let _ = writeln!(out, "    not supported: {}", printable(reason));
+        }
+    }
+    if listing.processes.is_empty() {
+        out = "No Go process was found.\n".to_owned();
+    }
+    if listing.not_permitted > 0 {
+        let _ = writeln!(
+            out,
+            "{} processes could not be looked at: run as root, or with CAP_SYS_PTRACE, to see all",
+            listing.not_permitted
+        );
+    }
+    out
+}
+
+fn row(entry: &Entry) -> [String; 8] {
+    let or_dash = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), printable);
+    let identity = &entry.identity;
+    let place = match (&identity.container, &identity.unit) {
+        // As the container tools shorten an id.
+        (Some(id), _) => Some(id.get(..12).unwrap_or(id)),
+        (None, unit) => unit.as_deref(),
+    };
+    let mut command: String = printable(&entry.command).chars().take(MAX_COMMAND).collect();
+    if command.len() < entry.command.len() {
+        command.push('…');
+    }
+    [
+        entry.pid.to_string(),
+        printable(&entry.user),
+        entry.goroutines.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        or_dash(entry.go_version.as_deref()),
+        or_dash(entry.main_module.as_deref()),
+        or_dash(entry.stripped.map(|stripped| if stripped { "yes" } else { "no" })),
+        or_dash(place),
+        command,
+    ]
+}
