@@ -7,5 +7,6 @@ mod golden;
 mod layouts;
 mod processes;
 mod ps;
+mod servers;
 mod snapshot;
 mod watch;

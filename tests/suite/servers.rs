@@ -1,0 +1,177 @@
+//! Real servers that nobody here built: Debian's packages, stripped, under ordinary work for a minute.
+//!
+//! None of them leaks, so no group may be called a leak, and every event must be accounted for.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parkwarden::detect::Verdict;
+use parkwarden::ps::Listing;
+use parkwarden::report::{Lost, Report};
+use parkwarden::snapshot::Snapshot;
+use parkwarden_tests::agent::run;
+use parkwarden_tests::target::DEADLINE;
+use xtask::command;
+
+/// Debian package, its program, where it listens, arguments, and a path to ask for. `DIR` is a directory of its own.
+const SERVERS: [(&str, &str, u16, &[&str], &str); 6] = [
+    (
+        "etcd-server",
+        "etcd",
+        23791,
+        &[
+            "--data-dir=DIR",
+            "--listen-client-urls=http://127.0.0.1:23791",
+            "--advertise-client-urls=http://127.0.0.1:23791",
+            "--listen-peer-urls=http://127.0.0.1:23792",
+            "--initial-advertise-peer-urls=http://127.0.0.1:23792",
+            "--initial-cluster=default=http://127.0.0.1:23792",
+        ],
+        "/metrics",
+    ),
+    (
+        "prometheus",
+        "prometheus",
+        23793,
+        &["--config.file=DIR/prometheus.yml", "--storage.tsdb.path=DIR", "--web.listen-address=127.0.0.1:23793"],
+        "/api/v1/query?query=up",
+    ),
+    (
+        "prometheus-node-exporter",
+        "prometheus-node-exporter",
+        23794,
+        &["--web.listen-address=127.0.0.1:23794"],
+        "/metrics",
+    ),
+    ("caddy", "caddy", 23795, &["file-server", "--listen=127.0.0.1:23795", "--root=/etc", "--browse"], "/"),
+    (
+        "syncthing",
+        "syncthing",
+        23796,
+        &["serve", "--no-browser", "--gui-address=127.0.0.1:23796", "--home=DIR", "--no-default-folder"],
+        "/rest/noauth/health",
+    ),
+    ("rclone", "rclone", 23797, &["serve", "http", "/etc", "--addr=127.0.0.1:23797"], "/"),
+];
+
+/// Killed when dropped, its children with it.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        // Fails only when it has ended already.
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+fn start(program: &str, arguments: &[&str], directory: &std::path::Path) -> Server {
+    use std::os::unix::process::CommandExt as _;
+    let config = "scrape_configs:\n- job_name: itself\n  scrape_interval: 1s\n  static_configs:\n  \
+                  - targets: ['127.0.0.1:23793', '127.0.0.1:23794']\n";
+    std::fs::write(directory.join("prometheus.yml"), config).expect("written");
+    let place = directory.to_str().expect("UTF-8");
+    let child = Command::new(program)
+        .args(arguments.iter().map(|argument| argument.replace("DIR", place)))
+        .env("HOME", directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    Server(child.unwrap_or_else(|error| panic!("{program}: {error}")))
+}
+
+/// One request on a connection of its own; the status code.
+fn get(port: u16, path: &str) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let line = String::from_utf8_lossy(&answer);
+    let code = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    code.ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {line:.80}")))
+}
+
+#[test]
+fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
+    let missing: Vec<&str> = SERVERS
+        .iter()
+        .filter(|(_, program, ..)| command::find(program).is_none())
+        .map(|(package, ..)| *package)
+        .collect();
+    if !missing.is_empty() {
+        command::apt_install(&missing).expect("Debian's packages can be installed");
+    }
+    let directories: Vec<_> = SERVERS.iter().map(|_| tempfile::tempdir().expect("a directory")).collect();
+    let servers: Vec<Server> = SERVERS
+        .iter()
+        .zip(&directories)
+        .map(|((_, program, _, arguments, _), directory)| start(program, arguments, directory.path()))
+        .collect();
+    let deadline = Instant::now() + DEADLINE;
+    for (_, program, port, _, path) in SERVERS {
+        while get(port, path).is_err() {
+            assert!(Instant::now() < deadline, "{program} does not answer");
+            std::thread::yield_now();
+        }
+    }
+    // syncthing is watched by a process of its own binary: the one that serves is its child.
+    let pids: Vec<u32> = servers.iter().map(|server| serving_pid(server.0.id())).collect();
+
+    let listing: Listing = serde_json::from_slice(&run(["ps", "--format", "json"]).stdout).expect("a listing");
+    let stop = AtomicBool::new(false);
+    let served = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        // Ordinary work: a request to each in turn, as fast as they answer, by two customers.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for (_, _, port, _, path) in SERVERS {
+                        served.fetch_add(u64::from(get(port, path).is_ok()), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        let watches: Vec<_> = SERVERS
+            .iter()
+            .zip(&pids)
+            .map(|((_, program, ..), pid)| {
+                let pid = pid.to_string();
+                (program, scope.spawn(move || run(["watch", "--pid", &pid, "--for", "60s", "--format", "json"])))
+            })
+            .collect();
+        for ((program, watch), pid) in watches.into_iter().zip(&pids) {
+            let output = watch.join().expect("parkwarden runs");
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{program}: {errors}");
+            let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+            assert_eq!(report.observed.lost, Lost::default(), "{program}");
+            assert!(report.observed.events.parked > 0, "{program} did nothing");
+            let leaks: Vec<_> = report.groups.iter().filter(|group| group.verdict > Verdict::Idle).collect();
+            assert!(leaks.is_empty(), "{program} is said to leak: {leaks:#?}");
+
+            let output = run(["snapshot", "--pid", &pid.to_string(), "--format", "json"]);
+            let snapshot: Snapshot = serde_json::from_slice(&output.stdout).expect("a snapshot");
+            assert_eq!((snapshot.lost.census_read_fault, snapshot.lost.stack_unknown), (0, 0), "{program}");
+            let entry = listing.processes.iter().find(|entry| entry.pid == *pid);
+            assert!(entry.is_some_and(|entry| entry.supported), "{program}: {entry:?}");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(served.load(Ordering::Relaxed) > 1000, "the servers did not serve: {served:?}");
+}
+
+/// The process that serves: the last descendant that runs the same program.
+fn serving_pid(pid: u32) -> u32 {
+    let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let same =
+        children.split_whitespace().filter_map(|child| child.parse().ok()).find(|child| comm(*child) == comm(pid));
+    same.map_or(pid, serving_pid)
+}
