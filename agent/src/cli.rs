@@ -103,21 +103,32 @@ pub struct SnapshotArgs {
     #[arg(long, value_name = "PID")]
     pub pid: u32,
 
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    /// How to print it: pprof is a gzip'ed profile.proto that `go tool pprof` opens.
+    #[arg(long, value_enum, default_value_t = SnapshotFormat::Text)]
+    pub format: SnapshotFormat,
 
     /// What goroutines of one group have in common: the go statement that made them, the stack they block in, or both.
     #[arg(long, value_enum, default_value_t = Grouping::Both)]
     pub group_by: Grouping,
 
     /// Compare with an earlier snapshot (--format json): what grew, and what went away.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "group_by")]
     pub diff: Option<PathBuf>,
 
     /// Write to FILE instead of stdout.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+}
+
+/// How to print a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For `go tool pprof` and what reads its format.
+    Pprof,
 }
 
 /// How `snapshot` groups goroutines.

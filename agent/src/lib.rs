@@ -10,6 +10,7 @@ pub mod detect;
 pub mod discover;
 pub mod doctor;
 pub mod exit;
+pub mod export;
 pub mod golang;
 pub mod memory;
 pub mod probe;

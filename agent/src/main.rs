@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, WatchArgs};
+use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, WatchArgs};
 use parkwarden::config::{BpfLog, ProveConfig};
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
+use parkwarden::export::pprof;
 use parkwarden::prove::{self, ProveError};
 use parkwarden::ps;
 use parkwarden::report::{self, Report};
@@ -96,7 +97,7 @@ fn list(args: &PsArgs) -> anyhow::Result<Exit> {
 fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
     let earlier = args.diff.as_deref().map(diff::read).transpose()?;
     let mut target = Target::open(args.pid)?;
-    let snapshot = Snapshot::of(&Look::at(&mut target)?, args.group_by.into());
+    let look = Look::at(&mut target)?;
     let mut out: Box<dyn io::Write> = match &args.output {
         Some(path) => {
             let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -104,11 +105,16 @@ fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
         }
         None => Box::new(io::BufWriter::new(io::stdout().lock())),
     };
+    let snapshot = || Snapshot::of(&look, args.group_by.into());
     match (args.format, earlier) {
-        (Format::Text, None) => write!(out, "{}", snapshot::render(&snapshot))?,
-        (Format::Text, Some(earlier)) => write!(out, "{}", diff::render(&diff::diff(&earlier, &snapshot)))?,
-        (Format::Json, None) => print_json(&mut out, &snapshot)?,
-        (Format::Json, Some(earlier)) => print_json(&mut out, &diff::diff(&earlier, &snapshot))?,
+        (SnapshotFormat::Text, None) => write!(out, "{}", snapshot::render(&snapshot()))?,
+        (SnapshotFormat::Text, Some(earlier)) => write!(out, "{}", diff::render(&diff::diff(&earlier, &snapshot())))?,
+        (SnapshotFormat::Json, None) => print_json(&mut out, &snapshot())?,
+        (SnapshotFormat::Json, Some(earlier)) => print_json(&mut out, &diff::diff(&earlier, &snapshot()))?,
+        (SnapshotFormat::Pprof, None) => out.write_all(&pprof::encode(&look)?)?,
+        (SnapshotFormat::Pprof, Some(_)) => {
+            anyhow::bail!("a comparison is text or json; `go tool pprof -base` compares profiles")
+        }
     }
     out.flush()?;
     Ok(Exit::Done)

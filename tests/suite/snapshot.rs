@@ -102,3 +102,38 @@ fn two_snapshots_tell_what_grew() {
     assert_eq!(output.status.code(), Some(1), "{errors}");
     assert!(errors.contains("is not a snapshot"), "{errors}");
 }
+
+#[test]
+fn a_profile_opens_in_go_tool_pprof_with_the_same_counts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let profile = dir.path().join("goroutines.pb.gz");
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, statement): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let pid = target.pid().to_string();
+    let file = profile.to_str().expect("UTF-8");
+    let output = run(["snapshot", "--pid", &pid, "--format", "pprof", "-o", file]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let goroot = toolchain::goroot(NEWEST).expect("a toolchain");
+    let pprof = |arguments: &[&str]| {
+        let mut go = toolchain::go_command(&goroot.join("bin/go")).expect("go");
+        let output = go.args(["tool", "pprof"]).args(arguments).arg(&profile).output().expect("go tool pprof runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // `traces` prints each sample: its labels, then its value and its frames.
+    let traces = pprof(&["-traces"]);
+    for group in statement.classes.iter().filter(|group| !group.class.is_empty()) {
+        let place = group.created_by.as_ref().expect("a go statement");
+        let created = format!("created_by:  {} {}:{}\n", place.function, place.file, place.line);
+        let sample = traces
+            .split("-----------+")
+            .find(|sample| sample.contains(&created) && sample.contains(&group.wait_reason))
+            .unwrap_or_else(|| panic!("no sample with {created}:\n{traces}"));
+        let blocked = group.blocked_at.as_ref().expect("a place");
+        assert!(sample.contains(&blocked.function), "{sample}");
+        assert!(sample.lines().any(|line| line.trim_start().starts_with(&format!("{} ", group.count))), "{sample}");
+    }
+    let top = pprof(&["-top", "-sample_index=goroutines"]);
+    assert!(top.contains(&format!("of {} total", statement.num_goroutine)), "{top}");
+}

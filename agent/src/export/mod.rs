@@ -1,0 +1,3 @@
+//! What parkwarden saw, in formats that other tools read.
+
+pub mod pprof;

@@ -1,0 +1,218 @@
+//! A look at all goroutines as a profile of `go tool pprof`, Pyroscope and Parca: gzip'ed `profile.proto`.
+//!
+//! Sample types are `goroutines/count` and `parked/nanoseconds`: how long a goroutine has certainly been parked, where
+//! the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by` and `state`.
+//!
+//! Source of the format: `proto/profile.proto` of github.com/google/pprof.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hashbrown::HashMap;
+use prost::Message;
+
+use crate::report::Place;
+use crate::session::call_of;
+use crate::snapshot::Look;
+
+#[derive(Clone, PartialEq, Message)]
+struct Profile {
+    #[prost(message, repeated, tag = "1")]
+    sample_type: Vec<ValueType>,
+    #[prost(message, repeated, tag = "2")]
+    sample: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    mapping: Vec<Mapping>,
+    #[prost(message, repeated, tag = "4")]
+    location: Vec<Location>,
+    #[prost(message, repeated, tag = "5")]
+    function: Vec<Function>,
+    #[prost(string, repeated, tag = "6")]
+    string_table: Vec<String>,
+    #[prost(int64, tag = "9")]
+    time_nanos: i64,
+    #[prost(int64, tag = "14")]
+    default_sample_type: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ValueType {
+    #[prost(int64, tag = "1")]
+    r#type: i64,
+    #[prost(int64, tag = "2")]
+    unit: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(uint64, repeated, tag = "1")]
+    location_id: Vec<u64>,
+    #[prost(int64, repeated, tag = "2")]
+    value: Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    label: Vec<Label>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Label {
+    #[prost(int64, tag = "1")]
+    key: i64,
+    #[prost(int64, tag = "2")]
+    str: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Mapping {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "5")]
+    filename: i64,
+    #[prost(bool, tag = "7")]
+    has_functions: bool,
+    #[prost(bool, tag = "8")]
+    has_filenames: bool,
+    #[prost(bool, tag = "9")]
+    has_line_numbers: bool,
+    #[prost(bool, tag = "10")]
+    has_inline_frames: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Location {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    mapping_id: u64,
+    #[prost(uint64, tag = "3")]
+    address: u64,
+    #[prost(message, repeated, tag = "4")]
+    line: Vec<Line>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Line {
+    #[prost(uint64, tag = "1")]
+    function_id: u64,
+    #[prost(int64, tag = "2")]
+    line: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Function {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "2")]
+    name: i64,
+    #[prost(int64, tag = "3")]
+    system_name: i64,
+    #[prost(int64, tag = "4")]
+    filename: i64,
+}
+
+/// Builds a profile: strings, functions and locations stand in it once.
+struct Builder<'a> {
+    look: &'a Look,
+    profile: Profile,
+    strings: HashMap<String, i64>,
+    functions: HashMap<(i64, i64), u64>,
+    locations: HashMap<u64, u64>,
+}
+
+impl Builder<'_> {
+    fn string(&mut self, text: &str) -> i64 {
+        if let Some(index) = self.strings.get(text) {
+            return *index;
+        }
+        let index = self.profile.string_table.len() as i64;
+        self.profile.string_table.push(text.to_owned());
+        self.strings.insert(text.to_owned(), index);
+        index
+    }
+
+    fn function(&mut self, name: &str, file: &str) -> u64 {
+        let (name, filename) = (self.string(name), self.string(file));
+        let next = self.functions.len() as u64 + 1;
+        let id = *self.functions.entry((name, filename)).or_insert(next);
+        if id == next {
+            self.profile.function.push(Function { id, name, system_name: name, filename });
+        }
+        id
+    }
+
+    /// The location of the call that returns to `return_address`, its inlined calls innermost first.
+    fn location(&mut self, return_address: u64) -> u64 {
+        if let Some(id) = self.locations.get(&return_address) {
+            return *id;
+        }
+        let look = self.look;
+        let line = look
+            .symbols
+            .return_address(return_address)
+            .iter()
+            .map(|frame| Line { function_id: self.function(&frame.function, &frame.file), line: i64::from(frame.line) })
+            .collect();
+        let id = self.locations.len() as u64 + 1;
+        self.locations.insert(return_address, id);
+        self.profile.location.push(Location { id, mapping_id: 1, address: call_of(return_address), line });
+        id
+    }
+
+    fn label(&mut self, key: &str, value: &str) -> Label {
+        Label { key: self.string(key), str: self.string(value) }
+    }
+}
+
+/// The profile of a look, as the bytes of a `.pb.gz` file.
+pub fn encode(look: &Look) -> std::io::Result<Vec<u8>> {
+    let mut builder = Builder {
+        look,
+        profile: Profile::default(),
+        strings: HashMap::new(),
+        functions: HashMap::new(),
+        locations: HashMap::new(),
+    };
+    // The first string is the empty one, by the format.
+    builder.string("");
+    for (what, unit) in [("goroutines", "count"), ("parked", "nanoseconds")] {
+        let value = ValueType { r#type: builder.string(what), unit: builder.string(unit) };
+        builder.profile.sample_type.push(value);
+    }
+    builder.profile.default_sample_type = builder.string("goroutines");
+    builder.profile.time_nanos = i64::try_from(look.unix_ns).unwrap_or(i64::MAX);
+    let filename = builder.string(&look.target.exe);
+    builder.profile.mapping.push(Mapping {
+        id: 1,
+        filename,
+        has_functions: true,
+        has_filenames: true,
+        has_line_numbers: true,
+        has_inline_frames: true,
+    });
+
+    // Goroutines that differ in nothing the profile shows are one sample.
+    let mut samples: HashMap<_, (i64, i64)> = HashMap::new();
+    for (goroutine, stack) in look.goroutines() {
+        let reason = goroutine.status.is_waiting().then_some(goroutine.wait_reason);
+        let (count, parked) = samples.entry((goroutine.creation_pc, stack, goroutine.status, reason)).or_default();
+        *count += 1;
+        *parked = parked.saturating_add_unsigned(look.parked_ns(goroutine).unwrap_or(0));
+    }
+    let mut samples: Vec<_> = samples.into_iter().collect();
+    samples.sort_unstable();
+    for ((creation_pc, stack, status, reason), (count, parked)) in samples {
+        let location_id = look.stack(stack).iter().map(|pc| builder.location(*pc)).collect();
+        let mut label = vec![builder.label("state", status.word())];
+        if let Some(number) = reason {
+            label.push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));
+        }
+        if let Some(place) = Place::of_creation(&look.symbols, creation_pc) {
+            label.push(builder.label("created_by", &place.to_string()));
+        }
+        builder.profile.sample.push(Sample { location_id, value: vec![count, parked], label });
+    }
+
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&builder.profile.encode_to_vec())?;
+    gzip.finish()
+}
