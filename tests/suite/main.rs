@@ -4,6 +4,7 @@ mod bpf_object;
 mod fixtures;
 mod golang;
 mod golden;
+mod hostile;
 mod layouts;
 mod processes;
 mod ps;
