@@ -380,3 +380,24 @@ fn the_host_can_be_watched_from() {
     assert_eq!(report["watch_possible"], true, "{report:#}");
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[test]
+fn the_bpf_programs_log_when_asked() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    let watch = Watch::start(target.pid(), &["-vvv"]);
+    let _: Statement = target.ask("go");
+    let ended = watch.interrupt();
+    let hits: u64 = ended.report().observed.probes.iter().map(|probe| probe.hits).sum();
+    let logged = ended.errors.iter().filter(|line| line.contains("parkwarden_ebpf") && line.contains(" hit")).count();
+    assert!(logged > 0 && logged as u64 <= hits, "{logged} of {hits} hits logged");
+
+    // What is lost is told with less.
+    let program = fixture("churn", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-n", "100000"]);
+    let watch = Watch::start(target.pid(), &["-vv", "--ring", "4"]);
+    let _: Churned = target.ask("go");
+    let errors = watch.interrupt().errors;
+    assert!(errors.iter().any(|line| line.contains("the event ring is full")), "no loss was logged");
+    assert!(!errors.iter().any(|line| line.ends_with(" hit")), "hits are logged although only losses were asked for");
+}
