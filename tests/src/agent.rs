@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -83,6 +83,19 @@ impl Watch {
     ///
     /// When it does not come to that.
     pub fn start(pid: u32, arguments: &[&str]) -> Self {
+        Self::try_start(pid, arguments).unwrap_or_else(|said| panic!("parkwarden did not attach to {pid}: {said}"))
+    }
+
+    /// As [`Watch::start`]; what it said when it ended without having attached.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses the target, or fails.
+    ///
+    /// # Panics
+    ///
+    /// When it neither attaches nor ends.
+    pub fn try_start(pid: u32, arguments: &[&str]) -> Result<Self, String> {
         let mut child = Command::new(binary())
             .args(["watch", "--pid", &pid.to_string(), "--for", "0s", "--format", "json"])
             .args(arguments)
@@ -109,8 +122,9 @@ impl Watch {
         let mut said = Vec::new();
         loop {
             match watch.errors.recv_timeout(DEADLINE) {
-                Ok(line) if line.starts_with("parkwarden: watching pid") => return watch,
+                Ok(line) if line.starts_with("parkwarden: watching pid") => return Ok(watch),
                 Ok(line) => said.push(line),
+                Err(RecvTimeoutError::Disconnected) => return Err(said.join("\n")),
                 Err(error) => panic!("parkwarden did not attach to {pid}: {error}: {said:?}"),
             }
         }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use xtask::toolchain;
 
 #[derive(Debug, Deserialize)]
-struct Ready {
+pub(crate) struct Ready {
     #[expect(dead_code, reason = "its presence is what matters")]
     ready: bool,
     url: Option<String>,

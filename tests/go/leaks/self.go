@@ -151,7 +151,9 @@ func parse(lines []string) (int, group, error) {
 	reason, _, _ := strings.Cut(header[open+1:shut], ", ")
 	one.WaitReason = strings.TrimSuffix(reason, " (scan)")
 	for i := 1; i+1 < len(lines); i += 2 {
-		name, created := strings.CutPrefix(lines[i], "created by ")
+		// Not strings.CutPrefix, which Go 1.19 has not.
+		name := strings.TrimPrefix(lines[i], "created by ")
+		created := name != lines[i]
 		if created {
 			name, _, _ = strings.Cut(name, " in goroutine ")
 		} else if arguments := strings.LastIndexByte(name, '('); arguments > 0 {

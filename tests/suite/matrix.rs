@@ -1,0 +1,179 @@
+//! However a Go program was built, with whichever Go: `watch` reports the same groups, or refuses with the reason.
+//!
+//! The README's table of what is supported is what this test found:
+//! `UPDATE_GOLDEN=1 cargo test --package parkwarden-tests matrix` rewrites it; read the diff.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parkwarden::golang::binary::GoBinary;
+use parkwarden::golang::layout::LayoutSource;
+use parkwarden::golang::sites::{self, BinaryFunctions, Kernel};
+use parkwarden_tests::agent::Watch;
+use parkwarden_tests::leaks::Statement;
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use xtask::toolchain;
+
+use crate::watch::{EACH, Ready, assert_as_said};
+
+/// Ways of building that are tested with every Go version; the others with the oldest and the newest.
+const EVERYWHERE: [BuildFlags; 4] =
+    [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::PieStripped, BuildFlags::Arm64Stripped];
+
+const START: &str = "<!-- matrix -->\n";
+const END: &str = "<!-- end of matrix -->\n";
+
+type Cell = (&'static str, BuildFlags);
+
+/// What became of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Watched, and the report was right.
+    Watched,
+    /// Another machine's program: understood, and it is known where to probe it.
+    Planned,
+    Refused(String),
+}
+
+fn cells() -> Vec<Cell> {
+    let versions = toolchain::ALL_VERSIONS;
+    let ends = [versions[0], toolchain::VERSIONS[0], toolchain::NEWEST];
+    // Programs that Go 1.19 links statically with a C library of today abort as they start; `-cover` is newer.
+    let starts = |version, flags| {
+        let missing = [BuildFlags::ExternalStatic, BuildFlags::StaticPie, BuildFlags::Cover];
+        version != toolchain::DEBIAN || !missing.contains(&flags)
+    };
+    let tested = |version, flags| (EVERYWHERE.contains(&flags) || ends.contains(&version)) && starts(version, flags);
+    versions
+        .into_iter()
+        .filter(|version| *version != toolchain::DEBIAN || toolchain::has_debian_go())
+        .flat_map(|version| BuildFlags::ALL.map(|flags| (version, flags)))
+        .filter(|(version, flags)| tested(version, *flags))
+        .collect()
+}
+
+fn outcome((version, flags): Cell) -> Outcome {
+    let program = fixture("leaks", version, flags);
+    if !flags.runs_here() {
+        return planned(&program);
+    }
+    let what = format!("Go {version}, {}", flags.name());
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    let watch = match Watch::try_start(target.pid(), &["--threshold", "0s"]) {
+        Ok(watch) => watch,
+        Err(refusal) => return Outcome::Refused(refusal),
+    };
+    let said: Statement = target.ask("go");
+    let ended = watch.interrupt();
+    assert_eq!(ended.code, Some(0), "{what}: {:?}", ended.errors);
+    let report = ended.report();
+    assert_as_said(&report, &said, &what);
+    let lost = report.observed.lost;
+    assert_eq!((lost.ring_full, lost.read_fault, lost.decode_error), (0, 0, 0), "{what}");
+    let stripped = matches!(flags, BuildFlags::Stripped | BuildFlags::PieStripped);
+    let expected = if stripped || flags == BuildFlags::NoDwarf { LayoutSource::Table } else { LayoutSource::Dwarf };
+    assert_eq!((report.target.stripped, report.target.layout_source), (stripped, expected), "{what}");
+    Outcome::Watched
+}
+
+fn planned(program: &PathBuf) -> Outcome {
+    let file = File::open(program).expect("readable");
+    let binary = match GoBinary::parse(&file) {
+        Ok(binary) => binary,
+        Err(refusal) => return Outcome::Refused(refusal.to_string()),
+    };
+    match sites::plan(binary.arch, Kernel::from_version(6, 1), &BinaryFunctions::new(&binary, &file)) {
+        Ok(sites) => {
+            assert_eq!(sites.len(), 4, "{}", program.display());
+            Outcome::Planned
+        }
+        Err(refusal) => Outcome::Refused(refusal.to_string()),
+    }
+}
+
+/// Goes through all cells, two at a time: most of one's time is spent waiting.
+fn outcomes() -> BTreeMap<(&'static str, &'static str), Outcome> {
+    let cells = cells();
+    let next = AtomicUsize::new(0);
+    let found = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(cell) = cells.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = outcome(*cell);
+                    found.lock().expect("no panic").insert((cell.0, cell.1.name()), outcome);
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no panic")
+}
+
+fn minor(version: &str) -> &str {
+    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
+}
+
+/// The table; a cell that could not be tested here is as in `before`.
+fn render(outcomes: &BTreeMap<(&'static str, &'static str), Outcome>, before: &str) -> String {
+    let versions = toolchain::ALL_VERSIONS;
+    let mut text = String::from("| built with |");
+    for version in versions {
+        let _ = write!(text, " {} |", minor(version));
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"---|".repeat(versions.len()));
+    let mut reasons: Vec<&str> = Vec::new();
+    for flags in BuildFlags::ALL {
+        let _ = write!(text, "\n| {} |", flags.name());
+        let old = before.lines().find(|line| line.starts_with(&format!("| {} |", flags.name())));
+        for (column, version) in versions.iter().enumerate() {
+            let cell = match outcomes.get(&(*version, flags.name())) {
+                Some(Outcome::Watched) => "yes".to_owned(),
+                Some(Outcome::Planned) => "read".to_owned(),
+                Some(Outcome::Refused(reason)) => {
+                    let number = reasons.iter().position(|known| known == reason).unwrap_or_else(|| {
+                        reasons.push(reason);
+                        reasons.len() - 1
+                    });
+                    format!("no ({})", number + 1)
+                }
+                None if *version == toolchain::DEBIAN && !toolchain::has_debian_go() => {
+                    old.and_then(|line| line.split('|').nth(column + 2)).unwrap_or_default().trim().to_owned()
+                }
+                None => String::new(),
+            };
+            let _ = write!(text, " {cell} |");
+        }
+    }
+    text.push('\n');
+    for (index, reason) in reasons.iter().enumerate() {
+        let _ = write!(text, "\n{}. {reason}", index + 1);
+    }
+    if !reasons.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn however_a_program_is_built_its_leaks_are_reported_as_it_says() {
+    let outcomes = outcomes();
+    let refused: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_))).collect();
+    // What is refused is in the README; nothing of the matrix is.
+    assert!(refused.is_empty(), "{refused:#?}");
+    let path = xtask::root().join("README.md");
+    let readme = std::fs::read_to_string(&path).expect("the README");
+    let (head, rest) = readme.split_once(START).expect("the README has a place for the table");
+    let (before, tail) = rest.split_once(END).expect("the README has a place for the table");
+    let table = render(&outcomes, before);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, format!("{head}{START}{table}{END}{tail}")).expect("written");
+        return;
+    }
+    assert_eq!(before, table, "the README's table is not what was found: run with UPDATE_GOLDEN=1 and read the diff");
+}
