@@ -53,3 +53,30 @@ fn the_code_for_arm64_names_it_too() {
         assert!(named.contains(&binary.allgs.expect("a symbol")), "Go {version}: {named:x?}");
     }
 }
+
+#[test]
+fn other_variables_are_where_the_symbols_say() {
+    for version in toolchain::VERSIONS {
+        // The same addresses: symbols and debugging information are not loaded.
+        let programs = [BuildFlags::NoDwarf, BuildFlags::Stripped].map(|flags| fixture("leaks", version, flags));
+        let mut names = vec![
+            "runtime.allgs",
+            "runtime.firstmoduledata",
+            "runtime.allm",
+            "runtime.mheap_",
+            "runtime.semtable",
+            "runtime.allfin",
+        ];
+        if version >= "1.25" {
+            names.push("runtime.gcCleanups");
+        }
+        let [with, without] = programs.map(|program| {
+            let (process, _): (_, Statement) = Target::ready(&program, ["-n", "3"]);
+            let target = parkwarden::target::Target::open(process.pid()).expect("it can be looked at");
+            let found: Vec<_> = names.iter().map(|name| (*name, target.variable(name))).collect();
+            found
+        });
+        assert_eq!(without, with, "Go {version}");
+        assert!(with.iter().all(|(_, address)| address.is_some()), "Go {version}: {with:?}");
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::{Decoder, DecoderOptions, MemorySize};
 
 use super::Arch;
 use super::bytes::u32_at;
@@ -16,6 +16,19 @@ pub fn addresses(code: &[u8], entry: u64, arch: Arch) -> BTreeSet<u64> {
         Arch::Amd64 => amd64(code, entry),
         Arch::Arm64 => arm64(code, entry),
     }
+}
+
+/// Those of [`addresses`] that `code` reads or writes as words of 64 bits. Known for x86-64 only.
+pub fn words(code: &[u8], entry: u64, arch: Arch) -> BTreeSet<u64> {
+    if arch != Arch::Amd64 {
+        return BTreeSet::new();
+    }
+    Decoder::with_ip(64, code, entry, DecoderOptions::NONE)
+        .iter()
+        .filter(|instruction| instruction.is_ip_rel_memory_operand())
+        .filter(|instruction| matches!(instruction.memory_size(), MemorySize::UInt64 | MemorySize::Int64))
+        .map(|instruction| instruction.ip_rel_memory_address())
+        .collect()
 }
 
 fn amd64(code: &[u8], entry: u64) -> BTreeSet<u64> {
@@ -79,6 +92,7 @@ mod tests {
             0x48, 0x8d, 0x05, 0xf9, 0xff, 0xff, 0xff, // lea rax, [rip-7]
         ];
         assert_eq!(addresses(&code, 0x1000, Arch::Amd64), BTreeSet::from([0x10_6d35, 0x100a]));
+        assert_eq!(words(&code, 0x1000, Arch::Amd64), BTreeSet::from([0x10_6d35]));
     }
 
     #[test]

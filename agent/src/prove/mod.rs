@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crate::config::ProveConfig;
 use crate::golang::pclntab::PcLnTab;
-use crate::golang::symbols;
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
 use crate::memory::stop::{StopError, Thread, while_stopped};
@@ -305,36 +304,21 @@ impl Estimate {
     }
 }
 
-/// Addresses of the runtime's variables. The place where those of a stripped binary will have to be found by their
-/// contents.
+/// Addresses of the runtime's variables.
 fn variables(target: &Target) -> Result<Variables, ProveError> {
-    let binary = target.binary();
-    let pid = target.process().pid();
-    let names = [
-        "runtime.allgs",
-        "runtime.allm",
-        "runtime.mheap_",
-        "runtime.semtable",
-        "runtime.firstmoduledata",
-        "runtime.allfin",
-        "runtime.gcCleanups",
-    ];
-    let found = symbols::lookup(target.process().exe(), &binary.elf, &names)
-        .map_err(|error| ProveError::Unsupported { pid, reason: error.to_string() })?;
-    let address = |index: usize| found.get(index).copied().flatten().map(|s| s.address.wrapping_add(target.slide()));
-    let needed = |index: usize| {
-        address(index).ok_or_else(|| ProveError::Unsupported {
-            pid,
-            reason: format!("the binary has no symbol {}; build it without -ldflags=-s", names[index]),
+    let needed = |name: &str| {
+        target.variable(name).ok_or_else(|| ProveError::Unsupported {
+            pid: target.process().pid(),
+            reason: format!("where {name} is cannot be told with certainty; build it without -ldflags=-s"),
         })
     };
     Ok(Variables {
-        allgs: needed(0)?,
-        allm: needed(1)?,
-        mheap: needed(2)?,
-        semtable: needed(3)?,
-        firstmoduledata: needed(4)?,
-        allfin: needed(5)?,
-        gc_cleanups: if binary.version.minor >= 25 { Some(needed(6)?) } else { None },
+        allgs: needed("runtime.allgs")?,
+        allm: needed("runtime.allm")?,
+        mheap: needed("runtime.mheap_")?,
+        semtable: needed("runtime.semtable")?,
+        firstmoduledata: needed("runtime.firstmoduledata")?,
+        allfin: needed("runtime.allfin")?,
+        gc_cleanups: if target.binary().version.minor >= 25 { Some(needed("runtime.gcCleanups")?) } else { None },
     })
 }

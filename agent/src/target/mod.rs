@@ -20,6 +20,7 @@ use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
 use crate::golang::goroutine::is_system_goroutine;
 use crate::golang::layout::LayoutSource;
+use crate::golang::symbols;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
 use crate::memory::process::ProcessMemory;
@@ -39,6 +40,7 @@ pub struct Target {
     process: Process,
     binary: Arc<GoBinary>,
     slide: u64,
+    allgs: u64,
     memory: ProcessMemory,
     census: CensusReader,
     unwinder: Unwinder,
@@ -91,6 +93,7 @@ impl Target {
         let tables = LoadedTables::new(Arc::clone(&binary.pclntab), slide);
         let target = Self {
             memory,
+            allgs,
             census: CensusReader::new(binary.layout.g, allgs),
             unwinder: Unwinder::new(binary.arch),
             symbolizer: Symbolizer::new(Arc::clone(&binary.pclntab), slide),
@@ -120,6 +123,19 @@ impl Target {
     /// How far above its link-time addresses the binary is loaded.
     pub fn slide(&self) -> u64 {
         self.slide
+    }
+
+    /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its
+    /// code and contents leave no doubt.
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        if name == "runtime.allgs" {
+            return Some(self.allgs);
+        }
+        let symbols = symbols::lookup(self.process.exe(), &self.binary.elf, &[name]).unwrap_or_default();
+        match symbols.first().copied().flatten() {
+            Some(symbol) => Some(symbol.address.wrapping_add(self.slide)),
+            None => variables::find(name, &self.process, &self.binary, self.slide, &self.memory),
+        }
     }
 
     /// What reports say of it.
