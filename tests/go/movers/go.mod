@@ -1,0 +1,3 @@
+module movers
+
+go 1.21
