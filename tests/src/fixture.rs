@@ -175,7 +175,7 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
     Ok(binary)
 }
 
-fn fixtures_dir() -> PathBuf {
+pub(crate) fn fixtures_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| xtask::root().join("target"), PathBuf::from);
     target.join("fixtures")
 }

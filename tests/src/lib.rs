@@ -5,6 +5,7 @@
 //! missing is installed, and what cannot be installed fails the test.
 
 pub mod agent;
+pub mod corpus;
 pub mod fixture;
 pub mod leaks;
 pub mod target;

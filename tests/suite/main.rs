@@ -9,6 +9,7 @@ mod layouts;
 mod matrix;
 mod processes;
 mod ps;
+mod reach;
 mod servers;
 mod snapshot;
 mod variables;

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use crate::memory::census::Goroutine;
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::candidates::Finder;
@@ -11,6 +12,7 @@ use crate::reach::heap::{Spans, each_struct};
 use crate::reach::layout::ReachLayout;
 use crate::reach::objects::{ARENA, Objects};
 use crate::reach::roots::{self, Modules};
+use crate::reach::stack::MAX_STACK;
 use crate::reach::types::Types;
 use crate::reach::{ReachError, Subject};
 
@@ -65,14 +67,7 @@ impl<'a> Recorder<'a> {
     /// out: whoever needs them will find that they are not there.
     pub fn copy(&self, mut ranges: Vec<(u64, u64)>) -> Result<(), CopyError> {
         ranges.retain(|(from, to)| from < to && self.image.borrow().lend(*from, (*to - *from) as usize).is_none());
-        ranges.sort_unstable();
-        let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
-        for (from, to) in ranges {
-            match merged.last_mut() {
-                Some((_, end)) if from <= end.saturating_add(GAP) => *end = to.max(*end),
-                _ => merged.push((from, to)),
-            }
-        }
+        let merged = merge(ranges);
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
         let mut regions = Vec::with_capacity(merged.len());
@@ -147,6 +142,34 @@ impl Memory for Recorder<'_> {
     }
 }
 
+/// Joins ranges that are near each other.
+fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
+    for (from, to) in ranges {
+        match merged.last_mut() {
+            Some((_, end)) if from <= end.saturating_add(GAP) => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
+}
+
+/// How many bytes are read to copy `ranges`.
+pub fn size(ranges: Vec<(u64, u64)>) -> u64 {
+    merge(ranges).iter().map(|(from, to)| to - from).sum()
+}
+
+/// Address and end of the stacks of goroutines, as far as they are in use.
+pub fn stacks(goroutines: &[Goroutine]) -> Vec<(u64, u64)> {
+    let range = |g: &Goroutine| {
+        let (_, sp) = g.resume();
+        let standing = g.has_stack() && g.stack_lo <= sp && sp < g.stack_hi;
+        (if standing { sp } else { g.stack_lo }, g.stack_hi)
+    };
+    goroutines.iter().map(range).filter(|(from, to)| from < to && to - from <= MAX_STACK).collect()
+}
+
 /// Memory for `bytes`, touched already.
 pub fn spare(bytes: u64) -> Vec<u8> {
     let mut slab = vec![0u8; bytes as usize];
@@ -168,26 +191,22 @@ pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Co
 
 fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
     let Subject { layout, variables, .. } = *subject;
+    let began = Instant::now();
+    let step = |what: &str| log::debug!("{:?}: {what}", began.elapsed());
     let modules = Modules::read(recorder, layout, variables.firstmoduledata)?;
     recorder.copy(modules.variables().map(|(from, len)| (from, from.saturating_add(len))).collect())?;
     recorder.copy(vec![(variables.semtable, variables.semtable + 251 * u64::from(layout.semtable_entry))])?;
     let spans = Spans::read(recorder, layout, variables.mheap).map_err(ReachError::from)?;
+    step("spans");
     recorder.copy(scannable(&spans))?;
+    step("heap");
     copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
     let goroutines = subject.goroutines()?;
-    recorder.copy(
-        goroutines
-            .list
-            .iter()
-            .map(|g| {
-                let (_, sp) = g.resume();
-                let standing = g.has_stack() && g.stack_lo <= sp && sp < g.stack_hi;
-                (if standing { sp } else { g.stack_lo }, g.stack_hi)
-            })
-            .filter(|(from, to)| from < to && to - from <= crate::reach::stack::MAX_STACK)
-            .collect(),
-    )?;
-    recorder.copy(roots::system_stacks(subject)?)?;
+    step("goroutines");
+    recorder.copy(stacks(&goroutines.list))?;
+    step("stacks");
+    recorder.copy(roots::system(subject)?.stacks)?;
+    step("system stacks");
     let heads = spans.spans.iter().filter(|span| span.specials != 0).map(|span| (span.base, span.specials));
     roots::specials(recorder, &layout.special, heads.collect())?;
     roots::blocks(recorder, variables.allfin, roots::FIN_BLOCK, roots::FIN_LINK)?;
@@ -195,6 +214,7 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
         let head = queue.wrapping_add(u64::from(all));
         roots::blocks(recorder, head, roots::CLEANUP_BLOCK, roots::CLEANUP_LINK)?;
     }
+    step("specials");
     let finder = Finder {
         memory: recorder,
         layout,
@@ -204,7 +224,9 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
         semtable: variables.semtable,
     };
     let channels = finder.channels();
+    step("list of channels");
     each_struct(recorder, &channels, layout.hchan.size, |_, _| {})?;
+    step("channels");
     // Saved vector registers of goroutines that were preempted.
     if let Some(offset) = layout.g_xregs {
         for g in goroutines.list.iter().filter(|g| !g.status.is_waiting()) {

@@ -243,7 +243,7 @@ fn stop_and_copy(
         copy::copy_constants(&recorder, &estimate.modules).map_err(failed)?;
         recorder.into_image()
     };
-    let spare = vec![copy::spare(estimate.heap + estimate.heap / 8 + (1 << 20))];
+    let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(bytes + bytes / 8 + (1 << 20))).into();
     let stopped = while_stopped(pid, budget, |threads, deadline| {
         let recorder = Recorder::new(memory, constants, spare, Some(deadline));
         copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads))?;
@@ -266,6 +266,8 @@ struct Estimate {
     modules: Modules,
     /// Bytes of heap.
     heap: u64,
+    /// Bytes of stacks.
+    stacks: u64,
     /// All bytes.
     bytes: u64,
     pause: Duration,
@@ -279,9 +281,12 @@ impl Estimate {
         let spans = Spans::read(memory, layout, variables.mheap).map_err(ReachError::from)?;
         let structs = began.elapsed();
         let ranges = copy::scannable(&spans);
-        let heap: u64 = ranges.iter().map(|(from, to)| to - from).sum();
+        let heap = copy::size(ranges.clone());
+        let began = Instant::now();
         let goroutines = program.subject(memory, memory, &[]).goroutines()?;
-        let stacks: u64 = goroutines.list.iter().map(|g| g.stack_hi.saturating_sub(g.resume().1).min(1 << 20)).sum();
+        // They are looked at twice then: for their stacks, and for what they wait for.
+        let structs = structs + 2 * began.elapsed();
+        let stacks = copy::size(copy::stacks(&goroutines.list));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
         // How fast this memory is read, of the part that is read in the same way.
         let mut some = copy::spare(heap.min(TRIAL));
@@ -300,7 +305,7 @@ impl Estimate {
         memory.read_many(&mut requests)?;
         let trial = began.elapsed();
         let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
-        Ok(Self { modules, heap, bytes, pause })
+        Ok(Self { modules, heap, stacks, bytes, pause })
     }
 }
 

@@ -34,12 +34,12 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
     )?;
     writeln!(
         out,
-        "  stopped {:.1} ms ({:.1} ms expected, {:.0} ms allowed) to copy {:.1} MB from {} threads' process",
+        "  stopped {:.1} ms ({:.1} ms expected, {:.0} ms allowed), {} threads, to copy {:.1} MB",
         1e3 * pause.seconds,
         1e3 * pause.estimated_seconds,
         1e3 * pause.budget_seconds,
-        pause.copied_bytes as f64 / 1e6,
         pause.threads,
+        pause.copied_bytes as f64 / 1e6,
     )?;
     let counts = &report.goroutines;
     writeln!(

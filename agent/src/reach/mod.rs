@@ -16,6 +16,9 @@ pub mod stack;
 pub mod state;
 pub mod types;
 
+#[cfg(test)]
+mod tests;
+
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
@@ -148,18 +151,27 @@ impl Subject<'_> {
         if truncated || unreadable > 0 {
             return Err(ReachError::Incomplete(format!("{unreadable} goroutines cannot be read")));
         }
-        let waits = goroutines.iter().map(|goroutine| self.wait(goroutine)).collect();
+        let mut of_runtime = HashMap::new();
+        let waits = goroutines
+            .iter()
+            .map(|goroutine| {
+                let known = of_runtime.entry(goroutine.start_pc);
+                let of_runtime = *known.or_insert_with(|| self.is_of_runtime(goroutine.start_pc));
+                if of_runtime { None } else { self.wait(goroutine) }
+            })
+            .collect();
         Ok(Goroutines { list: goroutines, waits })
+    }
+
+    /// Whether a goroutine that starts at `start_pc` is the runtime's own, or one of which nothing is known.
+    fn is_of_runtime(&self, start_pc: u64) -> bool {
+        self.pclntab.func(start_pc.wrapping_sub(self.slide)).is_none_or(|func| is_system_goroutine(func.name))
     }
 
     /// What `goroutine` waits for, if it may be leaked. The runtime's own goroutines and the main one are taken to be
     /// parked for good reasons.
     fn wait(&self, goroutine: &Goroutine) -> Option<Wait> {
         if !is_parked(goroutine) || goroutine.goid == 1 {
-            return None;
-        }
-        let start = self.pclntab.func(goroutine.start_pc.wrapping_sub(self.slide))?;
-        if is_system_goroutine(start.name) {
             return None;
         }
         let reason = self.wait_reasons.get(usize::from(goroutine.wait_reason))?;

@@ -11,6 +11,7 @@ use super::stack::{MAX_STACK, Start};
 use super::types::{Types, bit};
 use super::{ReachError, Subject, start_of};
 use crate::memory::census::Goroutine;
+use crate::memory::stop::Thread;
 use crate::memory::{Fault, Memory, word_at};
 
 /// Modules of one program: itself and its plugins.
@@ -201,11 +202,31 @@ pub struct Held {
     pub starts: HashMap<u64, Start>,
 }
 
-/// Ranges of the system stacks of threads that run Go code, or code for it.
-pub fn system_stacks(subject: &Subject<'_>) -> Result<Vec<(u64, u64)>, Fault> {
+/// What the runtime's threads do: which of their system stacks hold anything, and which of them are idle.
+#[derive(Clone, Debug, Default)]
+pub struct System {
+    /// Ranges of system stacks that hold something.
+    pub stacks: Vec<(u64, u64)>,
+    /// System stacks of idle threads.
+    idle: Vec<(u64, u64)>,
+}
+
+/// Reads what the runtime's threads do, from the list of its `m`s.
+pub fn system(subject: &Subject<'_>) -> Result<System, Fault> {
     let Subject { memory, layout, variables, threads, .. } = *subject;
     let at = &layout.m;
-    let mut ranges = Vec::new();
+    let bounds = |g: u64| -> Result<(u64, u64), Fault> {
+        if g == 0 {
+            return Ok((0, 0));
+        }
+        let lo = memory.read_u64(g.wrapping_add(u64::from(layout.g.stack_lo)))?;
+        let hi = memory.read_u64(g.wrapping_add(u64::from(layout.g.stack_hi)))?;
+        Ok(if lo < hi && hi - lo <= MAX_STACK { (lo, hi) } else { (0, 0) })
+    };
+    let pointer_in = |(lo, hi): (u64, u64)| threads.iter().map(|thread| thread.sp).find(|sp| (lo..hi).contains(sp));
+    // Under cgo the bounds of a thread's own stack are an estimate, and far apart.
+    let whole = |(lo, hi): (u64, u64)| (lo.max(hi.saturating_sub(MAX_SYSTEM_STACK)), hi);
+    let mut system = System::default();
     let mut next = memory.read_u64(variables.allm)?;
     for _ in 0..MAX_THREADS {
         if next == 0 {
@@ -214,31 +235,33 @@ pub fn system_stacks(subject: &Subject<'_>) -> Result<Vec<(u64, u64)>, Fault> {
         let mut m = vec![0; at.size as usize];
         memory.read(next, &mut m)?;
         let word = |offset: u32| word_at(&m, offset as usize).unwrap_or(0);
-        // Without a processor and a goroutine it is idle or the monitor, neither of which handles objects.
-        if word(at.p) != 0 || word(at.curg) != 0 {
-            for g in [word(at.g0), word(at.gsignal)].into_iter().filter(|g| *g != 0) {
-                let lo = memory.read_u64(g.wrapping_add(u64::from(layout.g.stack_lo)))?;
-                let hi = memory.read_u64(g.wrapping_add(u64::from(layout.g.stack_hi)))?;
-                // The bounds of a thread's own stack are an estimate under cgo: its stack pointer is not.
-                let sp = threads.iter().map(|thread| thread.sp).find(|sp| (lo..hi).contains(sp));
-                let saved = memory.read_u64(g.wrapping_add(u64::from(layout.g.sched_sp)))?;
-                let from = sp.or(Some(saved).filter(|sp| (lo..hi).contains(sp)));
-                let from = from.unwrap_or(lo.max(hi.saturating_sub(MAX_SYSTEM_STACK)));
-                if lo < hi && hi - lo <= MAX_STACK {
-                    ranges.push((from & !7, hi.min(from.saturating_add(MAX_SYSTEM_STACK))));
-                }
-            }
+        let (g0, gsignal) = (bounds(word(at.g0))?, bounds(word(at.gsignal))?);
+        if word(at.p) == 0 && word(at.curg) == 0 {
+            // It has nothing to run, or is the monitor: neither handles objects.
+            system.idle.push(g0);
+        } else if let Some(sp) = pointer_in(gsignal) {
+            // A signal's handler: what it interrupted is saved here, and may have been on the system stack.
+            system.stacks.extend([(sp & !7, gsignal.1), whole(g0)]);
+        } else if let Some(sp) = pointer_in(g0) {
+            system.stacks.push((sp & !7, g0.1.min(sp.saturating_add(MAX_SYSTEM_STACK))));
+        } else if pointer_in(bounds(word(at.curg))?).is_none() {
+            system.stacks.extend([whole(gsignal), whole(g0)]);
         }
+        // While it runs a goroutine on that one's stack, its system stack holds nothing.
         next = word(at.alllink);
     }
-    Ok(ranges)
+    system.stacks.retain(|(from, to)| from < to);
+    Ok(system)
 }
 
 /// Reads what the threads hold.
 pub fn threads(subject: &Subject<'_>, goroutines: &[Goroutine]) -> Result<Held, Fault> {
     let mut held = Held::default();
-    held.words.extend(subject.threads.iter().flat_map(|thread| thread.registers.iter().copied()));
-    for (from, to) in system_stacks(subject)? {
+    let system = system(subject)?;
+    let idle = |thread: &Thread| system.idle.iter().any(|(lo, hi)| (*lo..*hi).contains(&thread.sp));
+    let busy = subject.threads.iter().filter(|thread| !idle(thread));
+    held.words.extend(busy.flat_map(|thread| thread.registers.iter().copied()));
+    for (from, to) in system.stacks {
         if let Some(bytes) = bytes_at(subject.memory, from, (to - from) as usize) {
             held.words.extend(words(&bytes));
         }

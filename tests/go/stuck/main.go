@@ -78,25 +78,25 @@ var ways = map[string]func(n int){
 	},
 	"mutex": func(n int) {
 		repeat(n, func() {
-			mu := &sync.Mutex{}
+			mu := &lock{}
 			mu.Lock()
 			mu.Lock()
 		})
 	},
 	"lock order": func(n int) {
 		for i := 0; i < n; i++ {
-			a, b := &sync.Mutex{}, &sync.Mutex{}
+			a, b := &lock{}, &lock{}
 			var both sync.WaitGroup
 			both.Add(2)
-			lock := func(first, second *sync.Mutex) {
+			inOrder := func(first, second *lock) {
 				first.Lock()
 				both.Done()
 				both.Wait()
 				second.Lock()
 				first.Unlock()
 			}
-			go lock(a, b)
-			go lock(b, a)
+			go inOrder(a, b)
+			go inOrder(b, a)
 		}
 	},
 	"rwmutex": func(n int) {
@@ -139,6 +139,12 @@ var (
 	nothing chan int
 	heap    [][]*int
 )
+
+// lock is a mutex with heap of its own: one alone shares it with whatever else is small and holds no pointers.
+type lock struct {
+	sync.Mutex
+	name *int
+}
 
 func ranging(c chan string) {
 	for range c {

@@ -1,0 +1,323 @@
+//! `parkwarden prove` against the truth: the runtime's own leak profile where there is one, and programs that are known
+//! to leak or not to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use parkwarden::prove::ProofReport;
+use parkwarden::reach::cause::CauseKind;
+use parkwarden_tests::agent::{binary, run};
+use parkwarden_tests::corpus::{PARTS, corpus};
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde::Deserialize;
+use xtask::toolchain;
+
+const NEWEST: &str = "1.27.3";
+
+/// Versions a proof works for.
+fn versions() -> impl Iterator<Item = &'static str> {
+    toolchain::VERSIONS.iter().copied().filter(|version| *version >= "1.21")
+}
+
+#[derive(Debug, Deserialize)]
+struct Ready {
+    #[expect(dead_code, reason = "its presence is what matters")]
+    ready: bool,
+    /// What the runtime's profile found; -1 without one.
+    #[serde(default)]
+    runtime: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    runtime: Option<Vec<u64>>,
+}
+
+/// Tests share a small machine: a pause longer than the default is no failure here.
+const PATIENT: [&str; 4] = ["--max-pause", "20s", "--format", "json"];
+
+fn prove(pid: u32) -> ProofReport {
+    let pid = pid.to_string();
+    let output = run(["prove", "--pid", &pid].into_iter().chain(PATIENT));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+fn proven(report: &ProofReport) -> BTreeSet<u64> {
+    report.leaks.iter().flat_map(|group| group.goids.iter().copied()).collect()
+}
+
+/// What was found in one program. Some go on to get stuck, so the runtime looks before and after.
+struct Found {
+    before: Option<BTreeSet<u64>>,
+    ours: BTreeSet<u64>,
+    after: Option<BTreeSet<u64>>,
+}
+
+/// One program of the corpus: what the runtime found and what parkwarden proved; `None` when it ended by itself.
+fn compare(binary: &std::path::Path, program: &str) -> Option<Found> {
+    if ENDS.contains(&program) {
+        return None;
+    }
+    let mut command = Command::new(binary);
+    command.arg(program).stderr(Stdio::null());
+    let mut target = Target::spawn_command(command);
+    let pid = target.pid();
+    let mut look = || target.ask::<Said>("look").runtime.map(|ids| ids.into_iter().collect());
+    let before = look();
+    let ours = proven(&prove(pid));
+    Some(Found { before, ours, after: look() })
+}
+
+/// `SelectNoCasesMain` blocks the main goroutine itself; `SpawnGC` needs the profile, and panics without it.
+const ENDS: [&str; 2] = ["SelectNoCasesMain", "SpawnGC"];
+
+/// Runs every program of a corpus, a few at a time, and gives for each what was found.
+fn whole_corpus(from: &str, version: &str) -> BTreeMap<String, Found> {
+    let found = Mutex::new(BTreeMap::new());
+    for part in PARTS {
+        let corpus = corpus(part, from, version);
+        let todo = Mutex::new(corpus.programs.iter());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    loop {
+                        let Some(program) = todo.lock().expect("no panic").next() else { return };
+                        if let Some(result) = compare(&corpus.binary, program) {
+                            found.lock().expect("no panic").insert(program.clone(), result);
+                        }
+                    }
+                });
+            }
+        });
+    }
+    found.into_inner().expect("no panic")
+}
+
+/// What the runtime proves of the corpus, parkwarden proves; and it proves nothing that the runtime does not.
+#[test]
+fn the_corpus_is_proven_as_the_runtime_proves_it() {
+    let mut table = String::new();
+    for version in ["1.26.6", NEWEST] {
+        let found = whole_corpus(version, version);
+        assert!(found.len() > 80, "the corpus of Go {version} has {} programs", found.len());
+        let (mut all, mut missed) = (0, 0);
+        for (program, Found { before, ours, after }) in &found {
+            let runtime = before.as_ref().expect("a runtime with the profile");
+            let extra: Vec<_> = ours.difference(after.as_ref().expect("it still has it")).collect();
+            assert!(extra.is_empty(), "Go {version}, {program}: proven, but not by the runtime: {extra:?}");
+            assert!(runtime.is_empty() || !ours.is_empty(), "Go {version}, {program}: {} missed", runtime.len());
+            all += runtime.len();
+            missed += runtime.difference(ours).count();
+            let _ = writeln!(table, "| {version} | {program} | {} | {} |", runtime.len(), ours.len());
+        }
+        assert!(missed * 100 <= all, "Go {version}: {missed} of {all} goroutines were not proven");
+        let _ = writeln!(table, "| **{version}** | **all {}** | **{all}** | **{}** |", found.len(), all - missed);
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let page = format!("{CORPUS_HEAD}{table}");
+        std::fs::write(xtask::root().join("docs/leak-corpus.md"), page).expect("written");
+    }
+}
+
+const CORPUS_HEAD: &str = "# Proofs compared with the Go runtime's own\n\n\
+    Generated by `UPDATE_GOLDEN=1 cargo test --package parkwarden-tests corpus`; not edited by hand.\n\n\
+    The programs are those of the Go toolchain's `src/runtime/testdata/testgoroutineleakprofile`. Each ran once; then the\n\
+    runtime's `goroutineleak` profile looked for leaked goroutines in the process, and `parkwarden prove` from outside. The\n\
+    programs race with themselves, so that the numbers differ a little from run to run.\n\n\
+    | Go | program | runtime | parkwarden |\n|---|---|---|---|\n";
+
+/// Where there is no profile to compare with, what the newest runtime proves is expected of every version. A program
+/// that leaks only by a race is left out.
+#[test]
+fn the_corpus_is_proven_on_older_versions_too() {
+    const RELIABLE: [&str; 12] = [
+        "ChanRecv",
+        "ChanSend",
+        "Cond",
+        "MutexHeap",
+        "NilRecv",
+        "NilSend",
+        "NoCloseRange",
+        "RWMutexLock",
+        "RWMutexRLock",
+        "Select",
+        "SelectNoCases",
+        "WaitGroup",
+    ];
+    for version in versions().filter(|version| *version < "1.26") {
+        let corpus = corpus("examples", NEWEST, version);
+        for program in RELIABLE {
+            let Found { ours, .. } = compare(&corpus.binary, program).expect("it stands by");
+            assert!(!ours.is_empty(), "Go {version}, {program}: not proven");
+        }
+        let Found { ours, .. } = compare(&corpus.binary, "NoLeakGlobal").expect("it stands by");
+        assert!(ours.is_empty(), "Go {version}: a wait on a global channel is no leak: {ours:?}");
+    }
+}
+
+/// The pattern that Go 1.27.3 itself does not prove: the value sent is a captured variable.
+#[test]
+fn senders_of_captured_variables_are_proven() {
+    for version in versions() {
+        let (target, _): (_, Ready) = Target::ready(&fixture("stuck", version, BuildFlags::Default), ["captured=400"]);
+        let report = prove(target.pid());
+        assert_eq!(report.goroutines.proven, 400, "Go {version}");
+        assert_eq!(report.leaks.len(), 1, "Go {version}: one group");
+        assert_eq!(report.leaks[0].cause.kind, CauseKind::SendNobodyReceives);
+    }
+}
+
+#[test]
+fn long_chains_are_proven_or_live_as_a_whole() {
+    let program = fixture("stuck", NEWEST, BuildFlags::Default);
+    for (way, expected) in [("chain=10000", 10_000), ("live chain=10000", 0)] {
+        let (target, ready): (_, Ready) = Target::ready(&program, [way]);
+        let report = prove(target.pid());
+        assert_eq!(report.goroutines.proven, expected, "{way}");
+        assert_eq!(ready.runtime, expected.cast_signed(), "{way}: the runtime agrees");
+    }
+}
+
+#[test]
+fn causes_are_named() {
+    let expected = [
+        ("send", CauseKind::SendNobodyReceives, 1),
+        ("send full", CauseKind::SendFull, 1),
+        ("receive", CauseKind::ReceiveNobodySends, 1),
+        ("range", CauseKind::ReceiveNobodySends, 1),
+        ("nil channel", CauseKind::NilChannel, 1),
+        ("empty select", CauseKind::EmptySelect, 1),
+        ("select", CauseKind::DeadSelect, 1),
+        ("wait group", CauseKind::WaitGroupNeverDone, 1),
+        ("mutex", CauseKind::MutexNeverUnlocked, 1),
+        ("lock order", CauseKind::MutexNeverUnlocked, 2),
+        ("rwmutex", CauseKind::RwMutexNeverUnlocked, 1),
+        ("cond", CauseKind::CondNeverSignalled, 1),
+        ("stopped timer", CauseKind::TimerNeverFires, 1),
+    ];
+    for version in versions() {
+        let program = fixture("stuck", version, BuildFlags::Default);
+        for (way, cause, each) in expected {
+            let (target, _): (_, Ready) = Target::ready(&program, [format!("{way}=2")]);
+            let report = prove(target.pid());
+            assert_eq!(report.goroutines.proven, 2 * each, "Go {version}, {way}: {report:#?}");
+            assert_eq!(report.leaks[0].cause.kind, cause, "Go {version}, {way}");
+            assert_eq!(report.precision.conservative_objects, 0, "Go {version}, {way}: {:?}", report.precision);
+        }
+    }
+}
+
+#[test]
+fn goroutines_that_wait_for_good_reasons_are_never_proven() {
+    for version in versions() {
+        let (mut target, _): (_, Ready) =
+            Target::ready(&fixture("benign", version, BuildFlags::Default), std::iter::empty::<&str>());
+        for _ in 0..3 {
+            let report = prove(target.pid());
+            assert!(report.goroutines.candidates > 1000, "Go {version}: {:?}", report.goroutines);
+            assert!(report.leaks.is_empty(), "Go {version}: {:#?}", report.leaks);
+        }
+        target.tell("exit");
+    }
+}
+
+#[test]
+fn what_moves_all_the_time_is_never_proven() {
+    for (version, runs) in [(NEWEST, 40), ("1.24.11", 30), ("1.21.13", 30)] {
+        let (mut target, _): (_, Ready) =
+            Target::ready(&fixture("movers", version, BuildFlags::Default), std::iter::empty::<&str>());
+        let mut woken = 0;
+        for attempt in 0..runs {
+            let report = prove(target.pid());
+            assert!(report.leaks.is_empty(), "Go {version}, attempt {attempt}: {:#?}", report.leaks);
+            let now: u64 = target.ask("woken");
+            assert!(now > woken, "Go {version}: it does not run on");
+            woken = now;
+        }
+    }
+}
+
+#[test]
+fn position_independent_and_cgo_programs_are_proven() {
+    for flags in [BuildFlags::Pie, BuildFlags::Cgo, BuildFlags::Unoptimized, BuildFlags::Race] {
+        let (target, _): (_, Ready) = Target::ready(&fixture("stuck", NEWEST, flags), ["send=5", "cond=2"]);
+        assert_eq!(prove(target.pid()).goroutines.proven, 7, "{}", flags.name());
+    }
+}
+
+#[test]
+fn a_saved_image_proves_the_same_without_the_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let image = dir.path().join("image");
+    let image = image.to_str().expect("UTF-8");
+    for version in versions() {
+        let (target, _): (_, Ready) = Target::ready(
+            &fixture("stuck", version, BuildFlags::Default),
+            ["send=5", "mutex=2", "cond=2", "select=2", "wait group=1", "heap=3"],
+        );
+        let pid = target.pid().to_string();
+        let output = run(["prove", "--pid", &pid, "--save-image", image].into_iter().chain(PATIENT));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let live: ProofReport = serde_json::from_slice(&output.stdout).expect("a report");
+        target.kill();
+        let output = run(["prove", "--image", image, "--format", "json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let saved: ProofReport = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(live.goroutines.proven, 12, "Go {version}");
+        assert_eq!(ProofReport { from_image: false, ..saved }, live, "Go {version}");
+    }
+}
+
+#[test]
+fn a_target_too_large_for_the_pause_is_left_alone() {
+    let (mut target, _): (_, Ready) = Target::ready(&fixture("stuck", NEWEST, BuildFlags::Default), ["heap=200"]);
+    let pid = target.pid().to_string();
+    let output = run(["prove", "--pid", &pid, "--max-pause", "1ms"]);
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--max-pause is 1ms") && said.contains("was not stopped"), "{said}");
+    let _: serde_json::Value = target.ask("ping");
+}
+
+/// parkwarden is killed while the target stands still: it runs on.
+#[test]
+fn a_target_survives_the_end_of_parkwarden() {
+    let (mut target, _): (_, Ready) = Target::ready(&fixture("stuck", NEWEST, BuildFlags::Default), ["heap=300"]);
+    let pid = target.pid().to_string();
+    let is_stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('t'))
+    };
+    let mut killed = 0;
+    for attempt in 0..1000 {
+        let mut prove = Command::new(binary())
+            .args(["prove", "--pid", &pid])
+            .args(PATIENT)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("parkwarden runs");
+        let stopped = loop {
+            if is_stopped() {
+                break true;
+            }
+            if prove.try_wait().expect("it can be waited for").is_some() {
+                break false;
+            }
+        };
+        let _ = prove.kill();
+        prove.wait().expect("it can be waited for");
+        let _: serde_json::Value = target.ask("ping");
+        assert!(!is_stopped(), "attempt {attempt}");
+        killed += u32::from(stopped);
+        if killed == 100 {
+            return;
+        }
+    }
+    panic!("only {killed} attempts were killed while the target stood still");
+}
