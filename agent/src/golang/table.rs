@@ -19,9 +19,20 @@ static BUNDLED: &str = include_str!("layouts.tsv");
 /// What stands in the column of fields for the struct itself.
 const WHOLE: &str = "(size)";
 
-/// Experiments (`GOEXPERIMENT`) that change no struct of package runtime. Others are not in the table.
-const HARMLESS: &[&str] =
-    &["aliastypeparams", "boringcrypto", "jsonv2", "loopvar", "nodwarf5", "rangefunc", "synctest"];
+/// Experiments (`GOEXPERIMENT`) that change none of the structs here: the layouts of programs built with each were
+/// compared with the table. Others are not in the table.
+const HARMLESS: &[&str] = &[
+    "aliastypeparams",
+    "boringcrypto",
+    "goroutineleakprofile",
+    "greenteagc",
+    "jsonv2",
+    "loopvar",
+    "nodwarf5",
+    "nogreenteagc",
+    "rangefunc",
+    "synctest",
+];
 
 /// What one toolchain's runtime looks like on one architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,9 +254,11 @@ fn same_minor(a: &GoVersion, b: &GoVersion) -> bool {
     (a.major, a.minor) == (b.major, b.minor)
 }
 
-/// The first experiment named in `version` that may change layouts.
+/// The first experiment named in `version` that may change layouts. Up to Go 1.25 they follow a space
+/// (`go1.25.5 X:jsonv2`), later a hyphen.
 fn unknown_experiment(version: &GoVersion) -> Option<&str> {
-    let list = version.text.split_ascii_whitespace().find_map(|word| word.strip_prefix("X:"))?;
+    let (_, list) = version.text.split_once("X:")?;
+    let list = list.split_ascii_whitespace().next().unwrap_or_default();
     list.split(',').find(|experiment| !HARMLESS.contains(experiment))
 }
 
