@@ -177,7 +177,8 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
 
 pub(crate) fn fixtures_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| xtask::root().join("target"), PathBuf::from);
-    target.join("fixtures")
+    // Go runs in the program's directory, cargo and its tests in others.
+    xtask::root().join(target).join("fixtures")
 }
 
 /// A digest of all that decides how the fixture comes out.

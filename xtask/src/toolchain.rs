@@ -42,7 +42,7 @@ pub fn goroot(version: &str) -> anyhow::Result<PathBuf> {
         return Ok(goroot);
     }
     fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
-    let partial = home.join(format!(".{version}.{}", std::process::id()));
+    let partial = home.join(format!(".{version}.{}.{:?}", std::process::id(), std::thread::current().id()));
     let outcome = install(version, &partial).and_then(|()| {
         make_executable(&partial.join("go"))?;
         match fs::rename(&partial, &installed) {

@@ -152,9 +152,20 @@ impl Builder<'_> {
             .iter()
             .map(|frame| Line { function_id: self.function(&frame.function, &frame.file), line: i64::from(frame.line) })
             .collect();
-        let id = self.locations.len() as u64 + 1;
+        let id = self.profile.location.len() as u64 + 1;
         self.locations.insert(return_address, id);
         self.profile.location.push(Location { id, mapping_id: 1, address: call_of(return_address), line });
+        id
+    }
+
+    /// Stands for the stack of goroutines in `state` that could not be read: those that run have none to read.
+    fn placeholder(&mut self, state: &str) -> u64 {
+        let line = vec![Line { function_id: self.function(&format!("[{state}: stack not known]"), ""), line: 0 }];
+        if let Some(known) = self.profile.location.iter().find(|location| location.line == line) {
+            return known.id;
+        }
+        let id = self.profile.location.len() as u64 + 1;
+        self.profile.location.push(Location { id, mapping_id: 0, address: 0, line });
         id
     }
 
@@ -201,7 +212,11 @@ pub fn encode(look: &Look) -> std::io::Result<Vec<u8>> {
     let mut samples: Vec<_> = samples.into_iter().collect();
     samples.sort_unstable();
     for ((creation_pc, stack, status, reason), (count, parked)) in samples {
-        let location_id = look.stack(stack).iter().map(|pc| builder.location(*pc)).collect();
+        let mut location_id: Vec<u64> = look.stack(stack).iter().map(|pc| builder.location(*pc)).collect();
+        if location_id.is_empty() {
+            // A sample without a location is shown nowhere.
+            location_id.push(builder.placeholder(status.word()));
+        }
         let mut label = vec![builder.label("state", status.word())];
         if let Some(number) = reason {
             label.push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));

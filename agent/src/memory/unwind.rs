@@ -18,8 +18,8 @@ pub const MAX_FRAMES: usize = 256;
 /// Stacks read with one system call.
 const BATCH: usize = 1024;
 
-/// Bytes read of every stack: enough for most goroutines that wait.
-const FIRST_READ: u64 = 1024;
+/// Bytes read of every stack: enough for some 45 frames, so that few goroutines need a read of their own.
+const FIRST_READ: u64 = 4096;
 
 /// Bytes read of a stack at most, in steps that grow fourfold.
 const MAX_READ: u64 = 256 << 10;

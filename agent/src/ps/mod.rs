@@ -21,7 +21,7 @@ use crate::discover::container::{self, Identity};
 use crate::discover::process::{OpenError, Process};
 use crate::golang::binary::{GoBinary, Refusal};
 use crate::golang::buildinfo::BuildInfo;
-use crate::golang::elf::Elf;
+use crate::golang::elf::{Elf, ElfError};
 use crate::target::{Target, TargetError};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
@@ -32,6 +32,9 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Processes looked at at once.
 const WORKERS: usize = 4;
+
+/// Bytes of a file searched for Go's magic when its headers cannot be read.
+const MAX_SEARCHED: u64 = 64 << 20;
 
 /// Bytes of a command line that are kept.
 const MAX_COMMAND: usize = 4096;
@@ -197,8 +200,16 @@ fn understand(process: &Process, binaries: &Binaries) -> Option<Understood> {
 }
 
 fn read(process: &Process) -> Understood {
-    // Most processes are not Go programs, and their headers tell.
-    let Ok(elf) = Elf::parse(process.exe()) else { return Understood::NotGo };
+    // Most processes are not Go programs, and their headers tell. Headers that cannot be read tell nothing.
+    let elf = match Elf::parse(process.exe()) {
+        Ok(elf) => elf,
+        Err(ElfError::NotElf) => return Understood::NotGo,
+        Err(_) if !has_build_info(process.exe()) => return Understood::NotGo,
+        Err(error) => {
+            let reason = Refusal::from(error).to_string();
+            return Understood::Refused { go_version: None, main_module: None, reason };
+        }
+    };
     let build = BuildInfo::parse(process.exe(), &elf);
     match GoBinary::parse(process.exe()) {
         Ok(binary) => Understood::Go(Arc::new(binary)),
@@ -209,6 +220,25 @@ fn read(process: &Process) -> Understood {
             reason: refusal.to_string(),
         },
     }
+}
+
+/// Whether the magic of Go's build information is anywhere in the beginning of a file.
+fn has_build_info(file: &fs::File) -> bool {
+    const MAGIC: &[u8] = b"\xff Go buildinf:";
+    let mut piece = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < MAX_SEARCHED {
+        let read = std::os::unix::fs::FileExt::read_at(file, &mut piece, at).unwrap_or(0);
+        if piece[..read].windows(MAGIC.len()).any(|window| window == MAGIC) {
+            return true;
+        }
+        if read <= MAGIC.len() {
+            return false;
+        }
+        // The magic can stand across two pieces.
+        at += (read - MAGIC.len()) as u64;
+    }
+    false
 }
 
 fn module(build: &BuildInfo) -> Option<String> {
