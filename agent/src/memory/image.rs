@@ -38,13 +38,15 @@ impl Image {
         self.slabs.push(slab);
     }
 
-    /// Adds all regions of `other`.
+    /// Adds the regions of `other` that are not within a region of this one.
     pub fn merge(&mut self, other: Self) {
         let base = self.slabs.len();
         self.slabs.extend(other.slabs);
-        self.regions.extend(
-            other.regions.into_iter().map(|(address, piece)| (address, Piece { slab: piece.slab + base, ..piece })),
-        );
+        for (address, piece) in other.regions {
+            if self.lend(address, piece.len).is_none() {
+                self.regions.insert(address, Piece { slab: piece.slab + base, ..piece });
+            }
+        }
     }
 
     /// All regions in the order of their addresses.
@@ -99,6 +101,19 @@ mod tests {
         assert_eq!(image.lend(112, 60), None);
         assert_eq!(image.lend(99, 1), None);
         assert_eq!(image.lend(u64::MAX, usize::MAX), None);
+    }
+
+    #[test]
+    fn a_longer_region_stays_whatever_is_merged() {
+        let mut image = Image::default();
+        image.insert(100, vec![7; 64]);
+        let mut other = Image::default();
+        for address in 100..130 {
+            other.insert(address, vec![7; 4]);
+        }
+        other.insert(300, vec![8]);
+        image.merge(other);
+        assert_eq!((image.lend(150, 10), image.lend(300, 1)), (Some(&[7; 10][..]), Some(&[8][..])));
     }
 
     #[test]
