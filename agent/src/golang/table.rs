@@ -254,12 +254,9 @@ fn same_minor(a: &GoVersion, b: &GoVersion) -> bool {
     (a.major, a.minor) == (b.major, b.minor)
 }
 
-/// The first experiment named in `version` that may change layouts. Up to Go 1.25 they follow a space
-/// (`go1.25.5 X:jsonv2`), later a hyphen.
+/// The first experiment named in `version` that may change layouts.
 fn unknown_experiment(version: &GoVersion) -> Option<&str> {
-    let (_, list) = version.text.split_once("X:")?;
-    let list = list.split_ascii_whitespace().next().unwrap_or_default();
-    list.split(',').find(|experiment| !HARMLESS.contains(experiment))
+    version.experiments().find(|experiment| !HARMLESS.contains(experiment))
 }
 
 /// How two descriptions of the same structs differ, in words: what both describe, differently.

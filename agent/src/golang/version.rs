@@ -22,6 +22,14 @@ pub struct GoVersion {
 }
 
 impl GoVersion {
+    /// Experiments it was built with or without (`GOEXPERIMENT`). Up to Go 1.25 they follow a space
+    /// (`go1.25.5 X:jsonv2`), later a hyphen.
+    pub fn experiments(&self) -> impl Iterator<Item = &str> {
+        let list = self.text.split_once("X:").map(|(_, list)| list.split_ascii_whitespace().next().unwrap_or_default());
+        // A list that is empty is one that is not understood, and has an experiment without a name.
+        list.into_iter().flat_map(|list| list.split(','))
+    }
+
     /// Reads the numbers out of `text`; `None` when it names no `go1.N`.
     pub fn parse(text: &str) -> Option<Self> {
         let word = text.split_ascii_whitespace().find(|word| word.starts_with("go"))?;

@@ -45,7 +45,7 @@ pub enum AttachError {
 }
 
 /// The probes of one target. Dropping it removes them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Attachment {
     probes: Vec<(u16, UProbeLink)>,
 }
@@ -95,7 +95,8 @@ impl Prober {
 
     /// Removes a target's probes and makes their indices available again.
     pub fn detach(&mut self, attachment: Attachment) {
-        for (index, link) in attachment.probes {
+        // Last attached, first removed: as long as anything is told of goroutines, their creation is too.
+        for (index, link) in attachment.probes.into_iter().rev() {
             drop(link);
             self.free_probes.push(index);
         }

@@ -148,6 +148,10 @@ impl Program {
         if binary.version.minor < 21 {
             return Err(unsupported(format!("{} is older than Go 1.21", binary.version)));
         }
+        // They move the bitmaps that tell which words of an object are pointers.
+        if let Some(collector) = binary.version.experiments().find(|name| name.contains("greenteagc")) {
+            return Err(unsupported(format!("it was built with the experiment {collector}")));
+        }
         let slide = target.slide();
         let segments = binary.elf.segments.iter().filter(|segment| !segment.write);
         Ok(Self {

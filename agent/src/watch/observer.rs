@@ -20,6 +20,8 @@ use crate::target::{Target, TargetError, now_ns, unix_now_ns};
 pub struct Observer {
     // The probes go first: everything below serves them.
     attachment: Attachment,
+    /// Indices of the probes, which outlive them.
+    probes: Vec<u16>,
     stream: EventStream,
     prober: Prober,
     target: Target,
@@ -60,7 +62,8 @@ impl Observer {
             threshold_ns: u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
-        Ok(Self { attachment, stream, prober, target, records: Vec::new(), sink })
+        let probes = attachment.probes().collect();
+        Ok(Self { attachment, probes, stream, prober, target, records: Vec::new(), sink })
     }
 
     /// Whether the target has exited.
@@ -104,16 +107,17 @@ impl Observer {
 
     /// Removes the probes and ends the session.
     pub fn finish(mut self, reason: EndReason) -> Result<Session, WatchError> {
+        // Once there are no more hits, what was counted and what arrived must agree.
+        self.prober.detach(std::mem::take(&mut self.attachment));
         self.take_events()?;
         self.read_counters()?;
-        self.prober.detach(self.attachment);
         self.sink.feed(&Input::End(End { time_ns: now_ns(), reason }))?;
         Ok(self.sink.into_session())
     }
 
     fn read_counters(&mut self) -> Result<(), WatchError> {
         let mut readings = Vec::new();
-        for index in self.attachment.probes() {
+        for &index in &self.probes {
             let counters = self.prober.counters(index).map_err(|error| WatchError::Counters(Box::new(error)))?;
             readings.push(ProbeReading { index, counters });
         }
