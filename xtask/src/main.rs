@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, demo, tests, and what is generated: the BPF object and the table of layouts.
+//! `cargo xtask`: set-up, demo, tests, benchmarks, and what is generated: the BPF object and the table of layouts.
 
 mod demo;
 mod fuzz;
@@ -30,6 +30,8 @@ enum Task {
     Ebpf(EbpfArgs),
     /// Fuzz every parser of untrusted bytes, for a bounded time.
     Fuzz(fuzz::FuzzArgs),
+    /// Measure what parkwarden costs and how fast it is, and write BENCHMARKS.md.
+    Bench(suite::BenchArgs),
     /// Write the table of runtime layouts for stripped binaries, from the Go toolchains.
     Layouts,
 }
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Task::Bench(arguments) => suite::bench(&arguments),
         Task::Layouts => layouts::write(),
     };
     match outcome {

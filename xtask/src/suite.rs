@@ -1,4 +1,4 @@
-//! `cargo xtask setup` and `cargo xtask test`: what the tests need, and all of them.
+//! `cargo xtask setup`, `test` and `bench`: what the tests need, and all of them.
 
 use std::process::Command;
 
@@ -16,6 +16,9 @@ pub struct TestArgs {
     /// Build the BPF object from source first, and test with that one.
     #[arg(long)]
     rebuild_bpf: bool,
+    /// Test every Go version with every way of building, not only some with each. The builds take long; they are kept.
+    #[arg(long)]
+    full_matrix: bool,
     /// Leave tests out. Without it, a test whose needs the machine does not meet fails.
     #[arg(long, value_enum, env = "PARKWARDEN_SKIP")]
     skip: Option<Skip>,
@@ -25,6 +28,13 @@ pub struct TestArgs {
 enum Skip {
     /// Tests that attach probes to running programs: they need root and BPF.
     Live,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Measure only these sections; what the others said in BENCHMARKS.md stays.
+    sections: Vec<String>,
 }
 
 /// Installs everything the demo, the tests and the build of the BPF object need.
@@ -57,13 +67,16 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     }
     cargo_component("fmt", "rustfmt")?;
     cargo_component("clippy", "clippy")?;
-    step("formatting", cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
+    step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
     // The tests run this one; built here, so that it is not root who builds it.
-    step("parkwarden", cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
-    step("unit tests", as_root(cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
+    step("parkwarden", &mut cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
+    step("unit tests", as_root(&mut cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
 
     let mut suite = cargo(&["test", "--locked", "--package", "parkwarden-tests"]);
+    if arguments.full_matrix {
+        suite.env("PARKWARDEN_FULL_MATRIX", "1");
+    }
     let skipped = match arguments.skip {
         None => Vec::new(),
         Some(Skip::Live) => {
@@ -74,7 +87,7 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
             live_tests()?
         }
     };
-    step("integration tests", as_root(suite))?;
+    step("integration tests", as_root(&mut suite))?;
     for test in &skipped {
         say(format_args!("skipped {test}"));
     }
@@ -82,9 +95,16 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn step(name: &str, mut command: Command) -> anyhow::Result<()> {
-    say(format_args!("{name}: {}", command::describe(&command)));
-    run(&mut command)
+/// Runs the benchmarks, which write BENCHMARKS.md.
+pub fn bench(arguments: &BenchArgs) -> anyhow::Result<()> {
+    toolchain::goroot(toolchain::NEWEST)?;
+    let mut bench = cargo(&["bench", "--locked", "--package", "parkwarden-tests", "--bench", "bench", "--"]);
+    run(as_root(bench.args(&arguments.sections)))
+}
+
+fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
+    say(format_args!("{name}: {}", command::describe(command)));
+    run(command)
 }
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -94,7 +114,7 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 /// Has cargo run what it builds as root, without building as root.
-fn as_root(mut cargo: Command) -> Command {
+fn as_root(cargo: &mut Command) -> &mut Command {
     if !command::is_root() {
         let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase());
         cargo.env(variable, "sudo --preserve-env");

@@ -1,0 +1,52 @@
+//! What parkwarden costs and how fast it is: `cargo xtask bench [SECTION ...]` runs the sections, each by itself, and writes
+//! what they measured to BENCHMARKS.md. A section that was not asked for keeps what stands there.
+//!
+//! Machines are noisy, so what matters is measured as a ratio of things that ran side by side, or many times with the median
+//! told. Nothing here passes or fails.
+
+mod document;
+mod measure;
+mod prove;
+mod snapshot;
+mod startup;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use document::{Document, Section};
+
+/// A section: its name on the command line and in the document, and how it is measured.
+type Bench = (&'static str, fn() -> anyhow::Result<Section>);
+
+/// In the order of the document.
+const SECTIONS: [Bench; 3] = [("startup", startup::run), ("snapshot", snapshot::run), ("prove", prove::run)];
+
+fn main() -> ExitCode {
+    // cargo tells every benchmark that it is one.
+    let asked: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match run(&asked) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(asked: &[String]) -> anyhow::Result<()> {
+    if let Some(unknown) = asked.iter().find(|name| SECTIONS.iter().all(|(known, _)| known != name)) {
+        let names: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no section {unknown}; there are: {}", names.join(", "));
+    }
+    let path = xtask::root().join("BENCHMARKS.md");
+    let mut document = Document::read(&path, SECTIONS.map(|(name, _)| name))?;
+    for (name, bench) in SECTIONS {
+        if asked.is_empty() || asked.iter().any(|wanted| wanted == name) {
+            eprintln!("bench: {name}");
+            document.put(name, &bench().with_context(|| format!("section {name}"))?);
+            // At once: a later section that fails does not lose this one.
+            document.write(&path)?;
+        }
+    }
+    Ok(())
+}
