@@ -124,3 +124,67 @@ fn an_exec_of_another_program_ends_the_watch_with_what_was_seen() {
         assert_eq!(report.target.exe, next.display().to_string());
     }
 }
+
+#[test]
+fn what_a_forked_child_does_is_not_the_targets() {
+    let program = fixture("fork", NEWEST, BuildFlags::Default);
+    let (mut target, _): (_, Value) = Target::ready(&program, [] as [&str; 0]);
+    let watch = Watch::start(target.pid(), &[]);
+    let child: Value = target.ask("fork 1000");
+    assert_ne!(child["pid"], target.pid());
+    let _: Value = target.ask("churn 100");
+    let report = watch.interrupt().report();
+    let events = report.observed.events;
+    assert_eq!((events.created, events.exited), (100, 100));
+    assert_eq!(report.observed.lost, parkwarden::report::Lost::default());
+    assert!(target.exit().success());
+}
+
+#[test]
+fn a_forked_child_is_a_target_like_any_other() {
+    let program = fixture("fork", NEWEST, BuildFlags::Stripped);
+    let (mut target, _): (_, Value) = Target::ready(&program, [] as [&str; 0]);
+    let child: Value = target.ask("stay 50");
+    let pid = child["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
+    let report = Watch::start(pid, &["--threshold", "0s"]).interrupt().report();
+    let leaked: Vec<_> = report.groups.iter().filter(|group| group.wait_reason == "chan send").collect();
+    assert_eq!(leaked.iter().map(|group| group.count).sum::<u64>(), 50, "{:#?}", report.groups);
+    assert!(target.exit().success());
+}
+
+#[test]
+fn a_process_that_gets_the_targets_pid_is_not_taken_for_it() {
+    let program = fixture("leaks", NEWEST, BuildFlags::Default);
+    let (target, said): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let pid = target.pid();
+    let watch = Watch::start(pid, &["--threshold", "0s", "--interval", "100ms"]);
+    // It must not notice before another process has the number.
+    watch.signal(Signal::SIGSTOP);
+    target.kill();
+    let other = spawn_as(pid, &program);
+    watch.signal(Signal::SIGCONT);
+    let ended = watch.ended();
+    assert_eq!(ended.code, Some(4), "{:?}", ended.errors);
+    let report = ended.report();
+    assert_eq!(report.observed.ended, Some(EndReason::TargetExited));
+    assert_eq!(report.goroutines.live - report.goroutines.system, said.num_goroutine as u64);
+    // The new process can be watched, as itself.
+    let report = Watch::start(pid, &["--threshold", "0s"]).interrupt().report();
+    assert_eq!(report.goroutines.live - report.goroutines.system, 1);
+    assert!(other.exit().success());
+}
+
+/// The program `leaks`, without leaks, as a process with id `pid`, which must be free.
+fn spawn_as(pid: u32, program: &std::path::Path) -> Target {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        // The next process of this namespace gets the number after this one, unless another is faster.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("it can be chosen");
+        let mut target = Target::spawn(program, ["-wait", "-n", EACH]);
+        if target.pid() == pid {
+            let _: Value = target.answer();
+            return target;
+        }
+        assert!(std::time::Instant::now() < deadline, "pid {pid} is not to be had");
+    }
+}

@@ -154,13 +154,22 @@ impl Target {
 
     /// A census without stacks.
     pub fn count(&self) -> Result<Census, TargetError> {
-        self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error)).and_then(|census| {
-            // Read from another program's memory, it would mean nothing.
-            match self.process.has_executed() {
-                true => Err(TargetError::Replaced { pid: self.process.pid() }),
-                false => Ok(census),
-            }
-        })
+        let census = self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error))?;
+        self.still_the_same()?;
+        Ok(census)
+    }
+
+    /// What was read is of the program that was opened only if that still runs: its pid may be another process's by now,
+    /// or it has executed another program.
+    fn still_the_same(&self) -> Result<(), TargetError> {
+        let pid = self.process.pid();
+        if self.process.has_exited() {
+            return Err(TargetError::Exited { pid });
+        }
+        if self.process.has_executed() {
+            return Err(TargetError::Replaced { pid });
+        }
+        Ok(())
     }
 
     /// How many goroutines the program has, those of the runtime not counted.
@@ -178,6 +187,7 @@ impl Target {
             .unwinder
             .unwind(&self.memory, &self.tables, &self.census, &standing, &mut self.stacks)
             .map_err(|fault| self.memory_failed(fault))?;
+        self.still_the_same()?;
         let mut unwound = stacks.into_iter();
         let stacks = census
             .goroutines
