@@ -103,7 +103,7 @@ pub struct SnapshotArgs {
     #[arg(long, value_name = "PID")]
     pub pid: u32,
 
-    /// How to print it: pprof is a gzip'ed profile.proto that `go tool pprof` opens, always by both.
+    /// How to print it: pprof is a gzip'ed profile.proto that `go tool pprof` opens.
     #[arg(long, value_enum, default_value_t = SnapshotFormat::Text)]
     pub format: SnapshotFormat,
 

@@ -111,7 +111,7 @@ fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
         (SnapshotFormat::Text, Some(earlier)) => write!(out, "{}", diff::render(&diff::diff(&earlier, &snapshot())))?,
         (SnapshotFormat::Json, None) => print_json(&mut out, &snapshot())?,
         (SnapshotFormat::Json, Some(earlier)) => print_json(&mut out, &diff::diff(&earlier, &snapshot()))?,
-        (SnapshotFormat::Pprof, None) => out.write_all(&pprof::encode(&look)?)?,
+        (SnapshotFormat::Pprof, None) => out.write_all(&pprof::encode(&look, args.group_by.into())?)?,
         (SnapshotFormat::Pprof, Some(_)) => {
             anyhow::bail!("a comparison is text or json; `go tool pprof -base` compares profiles")
         }

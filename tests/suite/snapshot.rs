@@ -111,8 +111,11 @@ fn a_profile_opens_in_go_tool_pprof_with_the_same_counts() {
     let (target, statement): (_, Statement) = Target::ready(&program, ["-n", EACH]);
     let pid = target.pid().to_string();
     let file = profile.to_str().expect("UTF-8");
-    let output = run(["snapshot", "--pid", &pid, "--format", "pprof", "-o", file]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let take = |by| {
+        let output = run(["snapshot", "--pid", &pid, "--format", "pprof", "--group-by", by, "-o", file]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    take("both");
 
     let goroot = toolchain::goroot(NEWEST).expect("a toolchain");
     let pprof = |arguments: &[&str]| {
@@ -136,4 +139,14 @@ fn a_profile_opens_in_go_tool_pprof_with_the_same_counts() {
     }
     let top = pprof(&["-top", "-sample_index=goroutines"]);
     assert!(top.contains(&format!("of {} total", statement.num_goroutine)), "{top}");
+
+    // By creation the go statement is all that is left of a stack; by blocking it is not told.
+    take("created");
+    let traces = pprof(&["-traces"]);
+    assert!(traces.contains("created_by:") && traces.contains("main.startChanSend\n"), "{traces}");
+    assert!(!traces.contains("wait_reason:") && !traces.contains("runtime.gopark"), "{traces}");
+    take("blocked");
+    let traces = pprof(&["-traces"]);
+    assert!(!traces.contains("created_by:"), "{traces}");
+    assert!(traces.contains("wait_reason:") && traces.contains("runtime.gopark"), "{traces}");
 }

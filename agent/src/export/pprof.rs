@@ -1,7 +1,8 @@
 //! A look at all goroutines as a profile of `go tool pprof`, Pyroscope and Parca: gzip'ed `profile.proto`.
 //!
 //! Sample types are `goroutines/count` and `parked/nanoseconds`: how long a goroutine has certainly been parked, where
-//! the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by` and `state`.
+//! the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by`, `state`, and `verdict` for goroutines that
+//! the runtime's own leak profile has found. What could not be read is told in comments.
 //!
 //! Source of the format: `proto/profile.proto` of github.com/google/pprof.
 
@@ -12,9 +13,11 @@ use flate2::write::GzEncoder;
 use hashbrown::HashMap;
 use prost::Message;
 
+use crate::detect::Verdict;
+use crate::memory::census::Status;
 use crate::report::Place;
 use crate::session::call_of;
-use crate::snapshot::Look;
+use crate::snapshot::{GroupBy, Look};
 
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
@@ -32,6 +35,8 @@ struct Profile {
     string_table: Vec<String>,
     #[prost(int64, tag = "9")]
     time_nanos: i64,
+    #[prost(int64, repeated, tag = "13")]
+    comment: Vec<i64>,
     #[prost(int64, tag = "14")]
     default_sample_type: i64,
 }
@@ -174,8 +179,8 @@ impl Builder<'_> {
     }
 }
 
-/// The profile of a look, as the bytes of a `.pb.gz` file.
-pub fn encode(look: &Look) -> std::io::Result<Vec<u8>> {
+/// The profile of a look, as the bytes of a `.pb.gz` file. By creation, a sample's stack is the `go` statement alone.
+pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
     let mut builder = Builder {
         look,
         profile: Profile::default(),
@@ -201,28 +206,47 @@ pub fn encode(look: &Look) -> std::io::Result<Vec<u8>> {
         has_inline_frames: true,
     });
 
+    for loss in losses(look) {
+        let comment = builder.string(&loss);
+        builder.profile.comment.push(comment);
+    }
+
     // Goroutines that differ in nothing the profile shows are one sample.
     let mut samples: HashMap<_, (i64, i64)> = HashMap::new();
     for (goroutine, stack) in look.goroutines() {
         let reason = goroutine.status.is_waiting().then_some(goroutine.wait_reason);
-        let (count, parked) = samples.entry((goroutine.creation_pc, stack, goroutine.status, reason)).or_default();
+        let created = (group_by != GroupBy::Blocked).then_some(goroutine.creation_pc);
+        let blocked = (group_by != GroupBy::Created).then_some((stack, goroutine.status, reason));
+        let (count, parked) = samples.entry((created, blocked)).or_default();
         *count += 1;
         *parked = parked.saturating_add_unsigned(look.parked_ns(goroutine).unwrap_or(0));
     }
     let mut samples: Vec<_> = samples.into_iter().collect();
     samples.sort_unstable();
-    for ((creation_pc, stack, status, reason), (count, parked)) in samples {
-        let mut location_id: Vec<u64> = look.stack(stack).iter().map(|pc| builder.location(*pc)).collect();
-        if location_id.is_empty() {
-            // A sample without a location is shown nowhere.
-            location_id.push(builder.placeholder(status.word()));
+    for ((created, blocked), (count, parked)) in samples {
+        let (mut location_id, mut label) = (Vec::new(), Vec::new());
+        if let Some((stack, status, reason)) = blocked {
+            location_id.extend(look.stack(stack).iter().map(|pc| builder.location(*pc)));
+            if location_id.is_empty() {
+                // A sample without a location is shown nowhere.
+                location_id.push(builder.placeholder(status.word()));
+            }
+            label.push(builder.label("state", status.word()));
+            if let Some(number) = reason {
+                label
+                    .push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));
+            }
+            if status == Status::Leaked {
+                label.push(builder.label("verdict", Verdict::Proven.word()));
+            }
         }
-        let mut label = vec![builder.label("state", status.word())];
-        if let Some(number) = reason {
-            label.push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));
-        }
-        if let Some(place) = Place::of_creation(&look.symbols, creation_pc) {
-            label.push(builder.label("created_by", &place.to_string()));
+        if let Some(creation_pc) = created {
+            if blocked.is_none() {
+                location_id.push(builder.location(creation_pc));
+            }
+            if let Some(place) = Place::of_creation(&look.symbols, creation_pc) {
+                label.push(builder.label("created_by", &place.to_string()));
+            }
         }
         builder.profile.sample.push(Sample { location_id, value: vec![count, parked], label });
     }
@@ -230,4 +254,19 @@ pub fn encode(look: &Look) -> std::io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&builder.profile.encode_to_vec())?;
     gzip.finish()
+}
+
+/// What the profile misses, a sentence each.
+fn losses(look: &Look) -> Vec<String> {
+    let taken = &look.taken;
+    [
+        (taken.census.unreadable, "goroutines could not be read"),
+        (taken.stack_moved, "goroutines moved on while their stack was read"),
+        (taken.stack_cut, "stacks lack their outer part"),
+        (taken.stack_unknown, "goroutines have a stack that could not be read"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("parkwarden: {count} {what}"))
+    .collect()
 }

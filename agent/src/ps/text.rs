@@ -30,7 +30,7 @@ pub fn render(listing: &Listing) -> String {
     if listing.not_permitted > 0 {
         let _ = writeln!(
             out,
-            "{} processes could not be looked at: run as root, or with CAP_SYS_PTRACE, to see all",
+            "not permitted to look at {} more: run as root, or with CAP_SYS_PTRACE, to see all that can be seen",
             listing.not_permitted
         );
     }
