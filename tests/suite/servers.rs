@@ -167,6 +167,50 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
     assert!(served.load(Ordering::Relaxed) > 1000, "the servers did not serve: {served:?}");
 }
 
+/// dockerd is a PIE whose pclntab is in no section of its own.
+#[test]
+fn a_server_without_a_section_for_its_pclntab_is_understood() {
+    let package = tempfile::tempdir().expect("a directory");
+    command::apt_unpack("docker.io", package.path()).expect("Debian's package can be had");
+    let work = package.path().join("work");
+    std::fs::create_dir(&work).expect("a directory");
+    let path = |name: &str| work.join(name).to_str().expect("UTF-8").to_owned();
+    // It waits for a containerd that does not come, which is enough: it runs.
+    let arguments = [
+        format!("--data-root={}", path("root")),
+        format!("--exec-root={}", path("exec")),
+        format!("--pidfile={}", path("pid")),
+        format!("--host=unix://{}", path("socket")),
+        format!("--containerd={}", path("containerd")),
+        "--iptables=false".to_owned(),
+        "--bridge=none".to_owned(),
+        "--storage-driver=vfs".to_owned(),
+    ];
+    let program = package.path().join("usr/sbin/dockerd");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = start(program.to_str().expect("UTF-8"), &arguments, &work);
+    let pid = server.0.id().to_string();
+    let deadline = Instant::now() + DEADLINE;
+    let waits_for_containerd = |snapshot: &Snapshot| {
+        let grpc = "google.golang.org/grpc.(*ClientConn)";
+        snapshot.groups.iter().any(|group| group.stack.iter().any(|frame| frame.function.starts_with(grpc)))
+    };
+    let mut said = String::new();
+    let seen = std::iter::repeat_with(|| run(["snapshot", "--pid", &pid, "--format", "json"]))
+        .take_while(|_| Instant::now() < deadline)
+        .inspect(|output| said = String::from_utf8_lossy(&output.stderr).into_owned())
+        .filter_map(|output| serde_json::from_slice::<Snapshot>(&output.stdout).ok())
+        .find(waits_for_containerd);
+    let snapshot = seen.unwrap_or_else(|| panic!("dockerd is not understood: {said}"));
+    assert_eq!((snapshot.lost.census_read_fault, snapshot.lost.stack_unknown), (0, 0));
+
+    let output = run(["watch", "--pid", &pid, "--for", "2s", "--threshold", "0s", "--format", "json"]);
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report.observed.lost, Lost::default());
+    assert!(report.observed.events.parked > 0, "{:?}", report.observed.events);
+    assert!(report.target.pie && report.target.stripped);
+}
+
 /// The process that serves: the last descendant that runs the same program.
 fn serving_pid(pid: u32) -> u32 {
     let comm = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

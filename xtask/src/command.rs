@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -99,6 +99,28 @@ pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     }
     run(as_root("apt-get").args(["update", "--quiet"]))?;
     run(&mut install())
+}
+
+/// Unpacks a package of Debian or Ubuntu below `directory`, without installing it or what it depends on.
+///
+/// # Errors
+///
+/// When this is no Debian or Ubuntu, or the package cannot be had.
+pub fn apt_unpack(package: &str, directory: &Path) -> anyhow::Result<()> {
+    let place = tempfile::tempdir().context("a place for the download")?;
+    let download = || {
+        let mut command = Command::new("apt-get");
+        command.current_dir(place.path()).args(["download", "--quiet", package]);
+        command
+    };
+    if run(&mut download()).is_err() {
+        run(as_root("apt-get").args(["update", "--quiet"]))?;
+        run(&mut download())?;
+    }
+    for entry in std::fs::read_dir(place.path())? {
+        run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(directory))?;
+    }
+    Ok(())
 }
 
 fn apt_installed(package: &str) -> bool {
