@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How much the BPF programs say. What is off costs a hit nothing: the kernel's verifier removes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BpfLog {
@@ -13,6 +15,18 @@ pub enum BpfLog {
     Losses,
     /// Each hit. Slows the target down.
     Hits,
+}
+
+/// Where the goroutines' states come from, the cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// No probes: all goroutines are read from memory at every interval.
+    Census,
+    /// Four probes whose programs keep parks to themselves until they are long; and censuses.
+    Filter,
+    /// Every event of the four probes, and censuses.
+    Trace,
 }
 
 /// How `watch` watches.

@@ -6,6 +6,12 @@
 /// Highest probe index + 1: what 12 bits hold.
 pub const MAX_PROBES: u32 = 1 << 12;
 
+/// Probes of one attachment: one for each kind of event.
+pub const PROBES_PER_SLOT: u32 = 4;
+
+/// Attachments there can be at once.
+pub const MAX_SLOTS: u32 = MAX_PROBES / PROBES_PER_SLOT;
+
 /// Offsets a probe's program needs, in bytes, and the index its counters and records carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cookie {
@@ -42,6 +48,12 @@ impl Cookie {
             i += 1;
         }
         Some(bits)
+    }
+
+    /// The attachment this probe is one of: the probes of a slot have consecutive indices.
+    #[inline(always)]
+    pub const fn slot(&self) -> crate::filter::Slot {
+        self.probe as u32 / PROBES_PER_SLOT
     }
 
     /// The reverse of [`Cookie::encode`]; total, as any 64 bits are some cookie.

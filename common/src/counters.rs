@@ -10,6 +10,8 @@ pub struct ProbeCounters {
     pub ring_full: u64,
     /// Records not written because a field of the goroutine could not be read.
     pub read_fault: u64,
+    /// Parks and creation sites not kept because the map of `filter` mode had no room.
+    pub map_full: u64,
 }
 
-const _: () = assert!(core::mem::size_of::<ProbeCounters>() == 24);
+const _: () = assert!(core::mem::size_of::<ProbeCounters>() == 32);

@@ -1,5 +1,5 @@
 //! What the BPF programs and the agent must agree on byte for byte: the records of the ring buffer, the attach
-//! cookie that configures a probe, and the counters.
+//! cookie that configures a probe, the counters, and the maps of `filter` mode.
 //!
 //! Deliberately absent: anything that needs `std`, the Go runtime's field offsets (they travel in the cookie), and
 //! the meaning of events (that is the agent's `registry`).
@@ -8,4 +8,5 @@
 
 pub mod cookie;
 pub mod counters;
+pub mod filter;
 pub mod record;

@@ -1,11 +1,14 @@
 //! Records of the event ring buffer.
 //!
 //! Every kind has one fixed size, and the kind decides it, so that a record costs the ring no more than its content:
-//! 24 bytes parked and exited, 32 readied, 48 created. All integers are in the host's byte order, which is
+//! 24 bytes parked and exited, 32 readied, 40 waited, 48 created. All integers are in the host's byte order, which is
 //! little-endian on every architecture parkwarden runs on.
 
 use core::fmt;
 use core::mem::{offset_of, size_of};
+
+/// Records that one hit of the program `generate` writes, which exists to measure how fast events are taken.
+pub const GENERATED_PER_HIT: u64 = 64;
 
 /// What happened to a goroutine. The discriminant is the `kind` byte of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,11 +22,13 @@ pub enum Kind {
     Readied = 3,
     /// The goroutine returned from its start function and reached `runtime.goexit1`.
     Exited = 4,
+    /// A park that was long has ended, told at once by the programs of `filter` mode.
+    Waited = 5,
 }
 
 impl Kind {
-    /// All kinds, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Created, Self::Parked, Self::Readied, Self::Exited];
+    /// The kinds that a place in the runtime stands for, in the order of their discriminants; there is a probe for each.
+    pub const PROBED: [Self; 4] = [Self::Created, Self::Parked, Self::Readied, Self::Exited];
 
     /// Size of this kind's record in bytes.
     pub const fn record_size(self) -> usize {
@@ -31,6 +36,7 @@ impl Kind {
             Self::Created => size_of::<Created>(),
             Self::Readied => size_of::<Readied>(),
             Self::Parked | Self::Exited => size_of::<Header>(),
+            Self::Waited => size_of::<Waited>(),
         }
     }
 }
@@ -44,6 +50,7 @@ impl TryFrom<u8> for Kind {
             2 => Ok(Self::Parked),
             3 => Ok(Self::Readied),
             4 => Ok(Self::Exited),
+            5 => Ok(Self::Waited),
             _ => Err(DecodeError::UnknownKind(byte)),
         }
     }
@@ -61,7 +68,7 @@ pub struct Header {
     pub probe: u16,
     /// A [`Kind`] as a byte.
     pub kind: u8,
-    /// Parked: the runtime's `waitReason` number, whose meaning depends on the Go version. Else 0.
+    /// Parked and waited: the runtime's `waitReason` number, whose meaning depends on the Go version. Else 0.
     pub wait_reason: u8,
     /// Zero. Explicit, so that no uninitialised byte leaves the kernel.
     pub reserved: u32,
@@ -91,8 +98,36 @@ pub struct Readied {
     pub waker_goid: u64,
 }
 
+/// Record of [`Kind::Waited`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Waited {
+    /// Whose `time_ns` is when the goroutine was woken.
+    pub header: Header,
+    /// When it parked.
+    pub since_ns: u64,
+    /// See [`Readied::waker_goid`].
+    pub waker_goid: u64,
+}
+
+impl Header {
+    /// The record of a goroutine that parked at `time_ns`, as the programs write it.
+    pub fn parked(time_ns: u64, goid: u64, probe: u16, wait_reason: u8) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..8].copy_from_slice(&time_ns.to_ne_bytes());
+        bytes[offset_of!(Self, goid)..][..8].copy_from_slice(&goid.to_ne_bytes());
+        bytes[offset_of!(Self, probe)..][..2].copy_from_slice(&probe.to_ne_bytes());
+        bytes[offset_of!(Self, kind)] = Kind::Parked as u8;
+        bytes[offset_of!(Self, wait_reason)] = wait_reason;
+        bytes
+    }
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 24);
+    assert!(size_of::<Waited>() == 40);
+    assert!(offset_of!(Waited, since_ns) == 24);
+    assert!(offset_of!(Waited, waker_goid) == 32);
     assert!(size_of::<Readied>() == 32);
     assert!(size_of::<Created>() == 48);
     assert!(offset_of!(Header, goid) == 8);
@@ -143,6 +178,15 @@ pub enum What {
     },
     /// See [`Kind::Exited`].
     Exited,
+    /// See [`Waited`].
+    Waited {
+        /// See [`Header::wait_reason`].
+        wait_reason: u8,
+        /// See [`Waited::since_ns`].
+        since_ns: u64,
+        /// See [`Readied::waker_goid`].
+        waker_goid: u64,
+    },
 }
 
 /// Why bytes are not a record.
@@ -202,6 +246,11 @@ impl Event {
                 Kind::Parked => What::Parked { wait_reason: bytes[offset_of!(Header, wait_reason)] },
                 Kind::Readied => What::Readied { waker_goid: u64_at(bytes, offset_of!(Readied, waker_goid)) },
                 Kind::Exited => What::Exited,
+                Kind::Waited => What::Waited {
+                    wait_reason: bytes[offset_of!(Header, wait_reason)],
+                    since_ns: u64_at(bytes, offset_of!(Waited, since_ns)),
+                    waker_goid: u64_at(bytes, offset_of!(Waited, waker_goid)),
+                },
             },
         })
     }
@@ -213,6 +262,7 @@ impl Event {
             What::Parked { .. } => Kind::Parked,
             What::Readied { .. } => Kind::Readied,
             What::Exited => Kind::Exited,
+            What::Waited { .. } => Kind::Waited,
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: anything about a target (`watch` says why one cannot be watched), and changing the host.
 
+mod costs;
 mod host;
 
 use std::fmt::Write as _;
@@ -13,6 +14,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 pub use host::LiveHost;
+
+use crate::probe::calibrate::{CalibrateError, Costs};
 
 /// Version of [`Report`]'s JSON.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +34,8 @@ pub trait Host {
     fn open_uprobe(&self) -> io::Result<()>;
     /// Attaches the program to such an uprobe, with a cookie.
     fn attach_with_cookie(&self) -> io::Result<()>;
+    /// What a probe hit costs.
+    fn hit_costs(&self) -> Result<Costs, CalibrateError>;
 }
 
 /// How a check ended.
@@ -77,6 +82,8 @@ pub struct Report {
     pub watch_possible: bool,
     /// In the order in which one would fix them.
     pub checks: Vec<Check>,
+    /// What a probe hit costs the program that is watched, measured here; none where `watch` cannot work.
+    pub hit_costs: Option<Costs>,
 }
 
 const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
@@ -87,7 +94,7 @@ const NOT_RIGHTS: &str = "the capabilities are there, so something else forbids 
 pub fn run(host: &dyn Host) -> Report {
     let capabilities = Capabilities::of(host);
     let denied = if capabilities.may_probe() { NOT_RIGHTS } else { RIGHTS };
-    let checks = vec![
+    let mut checks = vec![
         kernel(host),
         capabilities_check(&capabilities),
         bpf(host, denied),
@@ -101,7 +108,8 @@ pub fn run(host: &dyn Host) -> Report {
         btf(host),
     ];
     let watch_possible = checks.iter().all(|check| check.status != Status::Missing);
-    Report { schema: SCHEMA, watch_possible, checks }
+    let hit_costs = if watch_possible { costs::measure(host, &mut checks) } else { None };
+    Report { schema: SCHEMA, watch_possible, checks, hit_costs }
 }
 
 /// The report as a table.
@@ -114,6 +122,9 @@ pub fn render(report: &Report) -> String {
         if let Some(remedy) = remedy {
             let _ = writeln!(text, "{:width$}  {:7}  -> {remedy}", "", "");
         }
+    }
+    if let Some(hit_costs) = &report.hit_costs {
+        let _ = costs::write(&mut text, hit_costs);
     }
     text.push_str(if report.watch_possible {
         "\n`parkwarden watch` can work on this host.\n"

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::probe::calibrate::{ProgramCosts, SiteCosts};
 
 /// A host on which everything works, to be spoilt one thing at a time.
 struct FakeHost {
@@ -9,6 +10,7 @@ struct FakeHost {
     create_ring_buffer: Option<i32>,
     open_uprobe: Option<i32>,
     attach_with_cookie: Option<i32>,
+    hit_costs: Option<Costs>,
 }
 
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
@@ -40,6 +42,11 @@ impl FakeHost {
             create_ring_buffer: None,
             open_uprobe: None,
             attach_with_cookie: None,
+            hit_costs: Some(Costs {
+                sites: SiteCosts { nop5: Some(300), emulated: 500, single_step: 900 },
+                filter: ProgramCosts { parked: 70, ..ProgramCosts::default() },
+                ..Costs::default()
+            }),
         }
     }
 
@@ -79,6 +86,19 @@ impl Host for FakeHost {
     fn attach_with_cookie(&self) -> io::Result<()> {
         answer(self.attach_with_cookie)
     }
+    fn hit_costs(&self) -> Result<Costs, CalibrateError> {
+        self.hit_costs.ok_or_else(|| CalibrateError::Attach(io::Error::from_raw_os_error(libc::EPERM)))
+    }
+}
+
+#[test]
+fn what_a_hit_costs_is_shown_where_probes_work() {
+    let report = run(&FakeHost::good());
+    let table = render(&report);
+    let line = table.lines().find(|line| line.starts_with("filter, emulated")).expect("a line");
+    assert_eq!(line.split_whitespace().skip(2).collect::<Vec<_>>(), ["500", "500", "570", "500", "500"]);
+    assert_eq!(run(&FakeHost { open_uprobe: Some(libc::EPERM), ..FakeHost::good() }).hit_costs, None);
+    only(&FakeHost { hit_costs: None, ..FakeHost::good() }, "hit costs", Status::Warning, "not measured", "--mode");
 }
 
 /// Asserts that exactly one check is not ok, with that status and with words of its detail and remedy.
@@ -197,6 +217,7 @@ fn the_table_is_aligned_and_says_what_to_do() {
         schema: SCHEMA,
         watch_possible: false,
         checks: vec![ok("kernel", "Linux 6.18"), check("ring buffer", Status::Missing, "creating one: no", Some("do"))],
+        hit_costs: None,
     };
     let expected = "\
 kernel       ok       Linux 6.18

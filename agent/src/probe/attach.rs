@@ -1,13 +1,17 @@
 //! Attaching the programs to one target.
 
+use std::ffi::{CStr, CString};
+use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use aya::programs::uprobe::{UProbe, UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
-use parkwarden_common::cookie::Cookie;
+use aya::programs::UProbe;
+use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
+use parkwarden_common::filter::Slot;
 
-use super::load::{LoadError, Prober, program};
+use super::load::{LoadError, Prober, program, program_name};
+use super::uprobe;
+use crate::config::Mode;
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 
@@ -23,7 +27,7 @@ pub enum AttachError {
         offset: u64,
         /// The kernel's answer.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: io::Error,
     },
     /// The object is incomplete.
     #[error(transparent)]
@@ -40,14 +44,51 @@ pub enum AttachError {
     #[error("the runtime's field offsets do not fit parkwarden's probes: {0:?}")]
     Layout(Cookie),
     /// Too many probes at once.
-    #[error("all {0} probe slots are taken: watch fewer processes")]
+    #[error("all {0} targets there can be are watched already: watch fewer processes")]
     NoSlot(u32),
+}
+
+/// A breakpoint and the program that its hits run. Dropping it removes both.
+#[derive(Debug)]
+pub(super) struct Probe {
+    // Without its program a hit costs less: first.
+    link: Option<OwnedFd>,
+    event: OwnedFd,
+}
+
+impl Probe {
+    /// Puts a breakpoint there. Its hits run nothing yet.
+    pub(super) fn open(path: &CStr, offset: u64, pid: NonZeroU32) -> io::Result<Self> {
+        Ok(Self { link: None, event: uprobe::open(path, offset, pid.get())? })
+    }
+
+    /// Has hits run `program` from now on, and no other.
+    pub(super) fn run(&mut self, program: &UProbe, cookie: u64) -> io::Result<()> {
+        let program = program.fd().map_err(io::Error::other)?;
+        let Some(link) = self.link.take() else {
+            self.link = Some(uprobe::link(program.as_fd(), &self.event, cookie)?);
+            return Ok(());
+        };
+        // The kernel takes a program away at once, and then waits for every CPU before its call returns. Nobody else has
+        // to wait for that.
+        let closing = std::thread::Builder::new().name("unlink".to_owned()).spawn(move || drop(link))?;
+        loop {
+            let finished = closing.is_finished();
+            match uprobe::link(program.as_fd(), &self.event, cookie) {
+                Ok(link) => break self.link = Some(link),
+                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !finished => std::thread::yield_now(),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The probes of one target. Dropping it removes them.
 #[derive(Debug, Default)]
 pub struct Attachment {
-    probes: Vec<(u16, UProbeLink)>,
+    slot: Option<Slot>,
+    probes: Vec<(u16, Probe)>,
 }
 
 impl Attachment {
@@ -58,61 +99,57 @@ impl Attachment {
 }
 
 impl Prober {
-    /// Attaches a probe at each site, for this process only.
+    /// Attaches the probes of a mode, one at each site, for this process only.
     ///
     /// `exe` is the open executable that the sites were planned for: attaching through it reaches that very inode,
     /// whatever has happened to its path.
     pub fn attach(
         &mut self,
+        mode: Mode,
         pid: NonZeroU32,
         exe: &std::fs::File,
         sites: &[(Site, u64)],
         layout: &RuntimeLayout,
     ) -> Result<Attachment, AttachError> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", exe.as_raw_fd()));
-        let mut attachment = Attachment { probes: Vec::with_capacity(sites.len()) };
-        for (site, offset) in sites {
-            let probe = self.free_probes.pop().ok_or(AttachError::NoSlot(parkwarden_common::cookie::MAX_PROBES))?;
-            self.counters.reset(probe).map_err(LoadError::refused)?;
-            let cookie = cookie(probe, layout)?;
-            let program = program(&mut self.ebpf, site.kind)?;
-            let link = attach_one(program, &path, *offset, cookie, pid).map_err(|source| AttachError::Refused {
-                function: site.function.clone(),
-                offset: *offset,
-                source,
-            });
-            match link {
-                Ok(link) => attachment.probes.push((probe, link)),
-                Err(error) => {
-                    self.free_probes.push(probe);
-                    self.detach(attachment);
-                    return Err(error);
-                }
+        let path = own_path(exe);
+        let slot = self.free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
+        let mut attachment = Attachment { slot: Some(slot), probes: Vec::with_capacity(sites.len()) };
+        let attached = (0..PROBES_PER_SLOT).zip(sites).try_for_each(|(position, (site, offset))| {
+            let index = u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
+            self.counters.reset(index).map_err(LoadError::refused)?;
+            let cookie = cookie(index, layout)?;
+            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
+            let program = program(&mut self.ebpf, name)?;
+            let probe = Probe::open(&path, *offset, pid)
+                .and_then(|mut probe| probe.run(program, cookie).map(|()| probe))
+                .map_err(|source| AttachError::Refused { function: site.function.clone(), offset: *offset, source })?;
+            attachment.probes.push((index, probe));
+            Ok(())
+        });
+        match attached {
+            Ok(()) => Ok(attachment),
+            Err(error) => {
+                self.detach(attachment);
+                Err(error)
             }
         }
-        Ok(attachment)
     }
 
     /// Removes a target's probes and makes their indices available again.
     pub fn detach(&mut self, attachment: Attachment) {
-        // Last attached, first removed: as long as anything is told of goroutines, their creation is too.
-        for (index, link) in attachment.probes.into_iter().rev() {
-            drop(link);
-            self.free_probes.push(index);
-        }
+        let mut probes = attachment.probes;
+        // Last attached, first removed: as long as anything is told of goroutines, their creation is too. All programs
+        // go before any breakpoint, which takes the kernel long.
+        probes.iter_mut().rev().for_each(|(_, probe)| probe.link = None);
+        drop(probes);
+        self.free_slots.extend(attachment.slot);
     }
 }
 
-fn attach_one(
-    program: &mut UProbe,
-    path: &std::path::Path,
-    offset: u64,
-    cookie: u64,
-    pid: NonZeroU32,
-) -> Result<UProbeLink, Box<dyn std::error::Error + Send + Sync>> {
-    let point = UProbeAttachPoint { location: UProbeAttachLocation::AbsoluteOffset(offset), cookie: Some(cookie) };
-    let id = program.attach(point, path, UProbeScope::OneProcess(pid))?;
-    Ok(program.take_link(id)?)
+/// A path to an open file that leads to that very inode.
+fn own_path(file: &std::fs::File) -> CString {
+    // A number has no NUL.
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
 }
 
 fn cookie(probe: u16, layout: &RuntimeLayout) -> Result<u64, AttachError> {

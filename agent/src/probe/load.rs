@@ -3,16 +3,18 @@
 use aya::maps::{MapError, PerCpuArray, RingBuf};
 use aya::programs::UProbe;
 use aya::{Ebpf, EbpfLoader};
-use parkwarden_common::cookie::MAX_PROBES;
+use parkwarden_common::cookie::MAX_SLOTS;
 use parkwarden_common::counters::ProbeCounters;
+use parkwarden_common::filter::Slot;
 use parkwarden_common::record::Kind;
 
-use crate::config::BpfLog;
+use crate::config::{BpfLog, Mode};
 
 use super::stream::{Counters, EventStream};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/parkwarden.bpf.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/parkwarden.bpf.o"));
 
 /// Why the BPF side could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,19 +37,48 @@ impl LoadError {
 }
 
 /// How to load the BPF side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Size of the ring buffer, rounded up to a power of two of at least a page.
     pub ring_bytes: u32,
     /// How much the programs log.
     pub log: BpfLog,
+    /// The modes that targets may be watched in: only their programs are loaded.
+    pub modes: Vec<Mode>,
+    /// Parks shorter than this do not reach the agent in mode [`Mode::Filter`].
+    pub min_park_ns: u64,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        // 8 MiB hold 200 000 records: 100 ms of two million events a second.
-        Self { ring_bytes: 8 << 20, log: BpfLog::Off }
-    }
+/// Goroutines whose parks the kernel holds in mode [`Mode::Filter`]; further ones are counted, and known from censuses.
+/// Takes about 30 MiB.
+const MAX_PARKS: u32 = 1 << 18;
+
+/// `go` statements told apart by the kernel in that mode.
+const MAX_SITES: u32 = 1 << 12;
+
+/// What the maps are made for.
+pub(super) struct MapSizes {
+    pub(super) ring_bytes: u32,
+    pub(super) parks: u32,
+    pub(super) sites: u32,
+    pub(super) min_park_ns: u64,
+}
+
+/// Puts the object's maps into the kernel; its programs are still to be loaded.
+pub(super) fn load_object(sizes: &MapSizes, log: BpfLog) -> Result<Ebpf, LoadError> {
+    let log_level = match log {
+        BpfLog::Off => 0,
+        BpfLog::Losses => log::Level::Debug as u8,
+        BpfLog::Hits => log::Level::Trace as u8,
+    };
+    EbpfLoader::new()
+        .map_max_entries("EVENTS", sizes.ring_bytes)
+        .map_max_entries("PARKS", sizes.parks)
+        .map_max_entries("SITES", sizes.sites)
+        .override_global("MIN_PARK_NS", &sizes.min_park_ns, true)
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .load(OBJECT)
+        .map_err(LoadError::refused)
 }
 
 /// The loaded programs, ready to be attached to targets.
@@ -55,31 +86,29 @@ pub struct Prober {
     pub(super) ebpf: Ebpf,
     pub(super) counters: Counters,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
-    pub(super) free_probes: Vec<u16>,
+    pub(super) free_slots: Vec<Slot>,
 }
 
 impl std::fmt::Debug for Prober {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prober").field("free_probes", &self.free_probes.len()).finish_non_exhaustive()
+        f.debug_struct("Prober").field("free_slots", &self.free_slots.len()).finish_non_exhaustive()
     }
 }
 
 impl Prober {
     /// Loads maps and programs into the kernel, with the stream that all of them write to. Nothing is attached yet.
-    pub fn load(options: Options) -> Result<(Self, EventStream), LoadError> {
+    pub fn load(options: &Options) -> Result<(Self, EventStream), LoadError> {
         let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
-        let log_level = match options.log {
-            BpfLog::Off => 0,
-            BpfLog::Losses => log::Level::Debug as u8,
-            BpfLog::Hits => log::Level::Trace as u8,
-        };
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("EVENTS", ring_bytes)
-            .override_global("AYA_LOG_LEVEL", &log_level, false)
-            .load(OBJECT)
-            .map_err(LoadError::refused)?;
-        for kind in Kind::ALL {
-            program(&mut ebpf, kind)?.load().map_err(LoadError::refused)?;
+        // What is not used takes no memory.
+        let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
+        let sizes = MapSizes { ring_bytes, parks, sites, min_park_ns: options.min_park_ns };
+        let mut ebpf = load_object(&sizes, options.log)?;
+        for &mode in &options.modes {
+            for kind in Kind::PROBED {
+                if let Some(name) = program_name(mode, kind) {
+                    program(&mut ebpf, name)?.load().map_err(LoadError::refused)?;
+                }
+            }
         }
         let logger = if options.log != BpfLog::Off {
             Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?)
@@ -94,7 +123,7 @@ impl Prober {
             counters: Counters::new(PerCpuArray::try_from(counters).map_err(LoadError::refused)?),
             ebpf,
             logger,
-            free_probes: (0..MAX_PROBES as u16).rev().collect(),
+            free_slots: (0..MAX_SLOTS).rev().collect(),
         };
         Ok((prober, stream))
     }
@@ -112,14 +141,23 @@ impl Prober {
     }
 }
 
-/// The program for events of one kind.
-pub(super) fn program(ebpf: &mut Ebpf, kind: Kind) -> Result<&mut UProbe, LoadError> {
-    let name = match kind {
-        Kind::Created => "created",
-        Kind::Parked => "parked",
-        Kind::Readied => "readied",
-        Kind::Exited => "exited",
-    };
+/// What the program is called that a mode has for events of one kind.
+pub(super) const fn program_name(mode: Mode, kind: Kind) -> Option<&'static str> {
+    match (mode, kind) {
+        (Mode::Trace, Kind::Created) => Some("created"),
+        (Mode::Trace, Kind::Parked) => Some("parked"),
+        (Mode::Trace, Kind::Readied) => Some("readied"),
+        (Mode::Trace, Kind::Exited) => Some("exited"),
+        (Mode::Filter, Kind::Created) => Some("filter_created"),
+        (Mode::Filter, Kind::Parked) => Some("filter_parked"),
+        (Mode::Filter, Kind::Readied) => Some("filter_readied"),
+        (Mode::Filter, Kind::Exited) => Some("filter_exited"),
+        (Mode::Census, _) | (_, Kind::Waited) => None,
+    }
+}
+
+/// A program by its name.
+pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut UProbe, LoadError> {
     let program = ebpf.program_mut(name).ok_or(LoadError::Incomplete(name))?;
     program.try_into().map_err(|_| LoadError::Incomplete(name))
 }

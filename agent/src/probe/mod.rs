@@ -4,9 +4,11 @@
 //! this process, however it dies, because the kernel closes the links with it.
 
 mod attach;
+pub mod calibrate;
 pub mod check;
 mod load;
 mod stream;
+mod uprobe;
 
 pub use attach::{AttachError, Attachment};
 pub use load::{LoadError, Options, Prober};

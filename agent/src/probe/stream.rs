@@ -129,7 +129,7 @@ impl State {
 #[repr(transparent)]
 pub(super) struct Raw(ProbeCounters);
 
-// SAFETY: three u64, any bit pattern is valid, no padding (asserted where the type is defined).
+// SAFETY: four u64, any bit pattern is valid, no padding (asserted where the type is defined).
 unsafe impl aya::Pod for Raw {}
 
 /// The counters of all probes.
@@ -154,6 +154,7 @@ impl Counters {
             hits: sum.hits + cpu.hits,
             ring_full: sum.ring_full + cpu.ring_full,
             read_fault: sum.read_fault + cpu.read_fault,
+            map_full: sum.map_full + cpu.map_full,
         }))
     }
 }

@@ -69,6 +69,9 @@ pub struct EventCounts {
     pub readied: u64,
     /// Goroutines that ended.
     pub exited: u64,
+    /// Long parks that ended, as `filter` mode tells of them.
+    #[serde(default)]
+    pub waited: u64,
 }
 
 /// Disagreements between events and what was known; each is a loss that reconciliation repaired.
@@ -196,6 +199,10 @@ impl Registry {
             }
             What::Readied { .. } => {
                 self.events.readied += 1;
+                self.enter(event, State::Active);
+            }
+            What::Waited { .. } => {
+                self.events.waited += 1;
                 self.enter(event, State::Active);
             }
             What::Exited => {

@@ -8,6 +8,7 @@ pub(crate) mod words;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::golang::sites::SiteClass;
 use crate::registry::{Anomalies, EventCounts};
@@ -59,16 +60,6 @@ pub struct Observed {
     pub ring: Ring,
     /// The attached probes.
     pub probes: Vec<Probe>,
-}
-
-/// Where the goroutines' states come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Every event of the four probes, and censuses.
-    Trace,
-    /// Censuses only.
-    Census,
 }
 
 /// Losses by cause. All zero means that nothing was missed.

@@ -63,6 +63,7 @@ struct Counters {
     hits: u64,
     ring_full: u64,
     read_fault: u64,
+    map_full: u64,
 }
 
 /// How a session begins.

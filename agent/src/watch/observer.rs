@@ -34,11 +34,22 @@ impl Observer {
     pub fn start(pid: u32, config: &WatchConfig) -> Result<Self, WatchError> {
         let target = Target::open(pid)?;
         let sites = plan(&target)?;
-        let options = crate::probe::Options { ring_bytes: config.ring_bytes, log: config.bpf_log };
-        let (mut prober, stream) = Prober::load(options)?;
+        let options = crate::probe::Options {
+            ring_bytes: config.ring_bytes,
+            log: config.bpf_log,
+            modes: vec![crate::config::Mode::Trace],
+            min_park_ns: 0,
+        };
+        let (mut prober, stream) = Prober::load(&options)?;
         let sites = locate(target.binary(), sites).map_err(|source| WatchError::Attach { pid, source })?;
         let raw = NonZeroU32::new(pid).ok_or(TargetError::Open(OpenError::NoSuchProcess(pid)))?;
-        let attachment = match prober.attach(raw, target.process().exe(), &sites, &target.binary().layout) {
+        let attachment = match prober.attach(
+            crate::config::Mode::Trace,
+            raw,
+            target.process().exe(),
+            &sites,
+            &target.binary().layout,
+        ) {
             Ok(attachment) => attachment,
             Err(_) if target.process().has_exited() => return Err(TargetError::Exited { pid }.into()),
             Err(source) => return Err(WatchError::Attach { pid, source }),

@@ -1,0 +1,51 @@
+//! What a probe hit costs on this host, for people.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+
+use super::{Check, Host, Status, check};
+use crate::config::Mode;
+use crate::golang::sites::SiteClass;
+use crate::probe::calibrate::Costs;
+use parkwarden_common::record::Kind;
+
+/// The costs; where they cannot be measured, a check that says so is added.
+pub(super) fn measure(host: &dyn Host, checks: &mut Vec<Check>) -> Option<Costs> {
+    match host.hit_costs() {
+        Ok(costs) => Some(costs),
+        Err(error) => {
+            let mut detail = format!("not measured: {error}");
+            if let Some(cause) = error.source() {
+                detail.push_str(&format!(": {cause}"));
+            }
+            let remedy = "none needed to watch with --mode trace, filter or census; --mode auto keeps to its budget by \
+                          measured costs";
+            checks.push(check("hit costs", Status::Warning, detail, Some(remedy)));
+            None
+        }
+    }
+}
+
+/// The table: a line for each mode, program and class of place.
+pub(super) fn write(text: &mut String, costs: &Costs) -> fmt::Result {
+    writeln!(text, "\nWhat one probe hit adds to the watched program, in nanoseconds, measured on this host:")?;
+    writeln!(text, "{:18}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "empty", "created", "parked", "readied", "exited")?;
+    let classes =
+        [("nop5", SiteClass::Nop5), ("emulated", SiteClass::Emulated), ("single-step", SiteClass::SingleStep)];
+    for (mode, word) in [(Mode::Trace, "trace"), (Mode::Filter, "filter")] {
+        for (name, class) in classes {
+            let empty = match class {
+                SiteClass::Nop5 => costs.sites.nop5,
+                SiteClass::Emulated => Some(costs.sites.emulated),
+                SiteClass::SingleStep => Some(costs.sites.single_step),
+            };
+            let Some(empty) = empty else { continue };
+            write!(text, "{:18}{empty:>9}", format!("{word}, {name}"))?;
+            for kind in Kind::PROBED {
+                write!(text, "{:>9}", costs.hit_ns(mode, kind, class))?;
+            }
+            writeln!(text)?;
+        }
+    }
+    Ok(())
+}

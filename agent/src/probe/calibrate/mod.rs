@@ -1,0 +1,216 @@
+//! What a probe hit costs on this host: measured by probing parkwarden's own code, with the programs that targets get.
+//!
+//! The price of a hit is that of its place (what the kernel does with the instruction there) and that of the program that
+//! runs. Both are measured once per boot and kernel and kept in a file, see [`cache`].
+//!
+//! Deliberately absent: `kernel.bpf_stats_enabled`. It counts a program's time over all targets, and costs every BPF
+//! program of the host time of its own.
+
+pub mod cache;
+mod sites;
+
+use std::num::NonZeroU32;
+
+use aya::programs::UProbe;
+use parkwarden_common::cookie::Cookie;
+use parkwarden_common::record::Kind;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::attach::Probe;
+use super::load::{LoadError, MapSizes, load_object, program, program_name};
+use super::uprobe::file_offset;
+use crate::config::{BpfLog, Mode};
+use crate::golang::sites::SiteClass;
+use sites::OwnSite;
+
+/// Nanoseconds that a hit adds to the program that is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Costs {
+    /// By place, with a program that does nothing.
+    pub sites: SiteCosts,
+    /// On top of that, the programs of `trace` mode.
+    pub trace: ProgramCosts,
+    /// On top of that, the programs of `filter` mode.
+    pub filter: ProgramCosts,
+}
+
+/// By class of the place, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteCosts {
+    /// See [`SiteClass::Nop5`]; none where the architecture has no such class.
+    pub nop5: Option<u32>,
+    /// See [`SiteClass::Emulated`].
+    pub emulated: u32,
+    /// See [`SiteClass::SingleStep`].
+    pub single_step: u32,
+}
+
+/// By event, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramCosts {
+    /// See [`Kind::Created`].
+    pub created: u32,
+    /// See [`Kind::Parked`].
+    pub parked: u32,
+    /// See [`Kind::Readied`].
+    pub readied: u32,
+    /// See [`Kind::Exited`].
+    pub exited: u32,
+}
+
+impl Costs {
+    /// What a hit adds, in nanoseconds.
+    pub fn hit_ns(&self, mode: Mode, kind: Kind, class: SiteClass) -> u32 {
+        let programs = match mode {
+            Mode::Census => return 0,
+            Mode::Filter => &self.filter,
+            Mode::Trace => &self.trace,
+        };
+        let program = match kind {
+            Kind::Created => programs.created,
+            Kind::Parked => programs.parked,
+            Kind::Readied => programs.readied,
+            Kind::Exited => programs.exited,
+            Kind::Waited => 0,
+        };
+        let site = match class {
+            SiteClass::Nop5 => self.sites.nop5.unwrap_or(self.sites.emulated),
+            SiteClass::Emulated => self.sites.emulated,
+            SiteClass::SingleStep => self.sites.single_step,
+        };
+        site.saturating_add(program)
+    }
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrateError {
+    /// The programs cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A probe cannot be attached to parkwarden itself.
+    #[error("a probe on parkwarden's own code was refused")]
+    Attach(#[from] std::io::Error),
+}
+
+/// Hits in one measurement, of which there are [`BATCHES`]: few, because a single-stepped one can take 10 µs.
+const HITS: u64 = 100;
+
+/// Odd, so that there is a median. What disturbs the machine disturbs some of them.
+const BATCHES: usize = 9;
+
+/// Hits before it is measured: the kernel improves some places at their first hit.
+const WARM_UP: u64 = 20;
+
+/// Room for the records of all measurements: a full ring would make hits cheaper than they are.
+const RING_BYTES: u32 = 1 << 19;
+
+/// The program that does nothing.
+const EMPTY: &str = "empty";
+
+/// A `g` as the programs read it, with `g.m.curg` leading back to it.
+#[repr(C)]
+struct OwnG {
+    goid: u64,
+    parent_goid: u64,
+    gopc: u64,
+    startpc: u64,
+    m: u64,
+    curg: u64,
+}
+
+/// Measures. Takes some tens of milliseconds.
+pub fn measure() -> Result<Costs, CalibrateError> {
+    let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, min_park_ns: u64::MAX };
+    let mut ebpf = load_object(&sizes, BpfLog::Off)?;
+    let modes = [Mode::Trace, Mode::Filter];
+    let names = modes.iter().flat_map(|mode| Kind::PROBED.iter().filter_map(|kind| program_name(*mode, *kind)));
+    for name in names.chain([EMPTY]) {
+        program(&mut ebpf, name)?.load().map_err(LoadError::refused)?;
+    }
+    let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, startpc: 1, m: 0, curg: 0 });
+    let address = std::ptr::from_ref(&*g).addr() as u64;
+    (g.m, g.curg) = (address, address);
+    let place = |class| OwnSite::of(class).map(|site| Place::open(site, address)).transpose();
+    let (mut nop5, mut emulated, mut single_step) =
+        (place(SiteClass::Nop5)?, place(SiteClass::Emulated)?, place(SiteClass::SingleStep)?);
+    let mut hit_ns = |place: &mut Option<Place>, name| match place {
+        Some(place) => place.hit_ns(program(&mut ebpf, name)?).map(Some),
+        None => Ok(None),
+    };
+    let sites = SiteCosts {
+        nop5: hit_ns(&mut nop5, EMPTY)?,
+        emulated: hit_ns(&mut emulated, EMPTY)?.unwrap_or_default(),
+        single_step: hit_ns(&mut single_step, EMPTY)?.unwrap_or_default(),
+    };
+    let mut programs = |mode| -> Result<ProgramCosts, CalibrateError> {
+        let mut cost = |kind| -> Result<u32, CalibrateError> {
+            let Some(name) = program_name(mode, kind) else { return Ok(0) };
+            Ok(hit_ns(&mut emulated, name)?.unwrap_or_default().saturating_sub(sites.emulated))
+        };
+        Ok(ProgramCosts {
+            created: cost(Kind::Created)?,
+            parked: cost(Kind::Parked)?,
+            readied: cost(Kind::Readied)?,
+            exited: cost(Kind::Exited)?,
+        })
+    };
+    let costs = Costs { sites, trace: programs(Mode::Trace)?, filter: programs(Mode::Filter)? };
+    // Removing a breakpoint takes the kernel tens of milliseconds, for which nobody has to wait.
+    std::thread::spawn(move || drop((nop5, emulated, single_step)));
+    Ok(costs)
+}
+
+/// A place in parkwarden's own code with a breakpoint.
+struct Place {
+    site: OwnSite,
+    probe: Probe,
+    g: u64,
+    /// What passing it took before.
+    bare_ns: u64,
+}
+
+impl Place {
+    fn open(site: OwnSite, g: u64) -> Result<Self, CalibrateError> {
+        let bare_ns = Self::median_ns(site, g);
+        let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
+        let probe = Probe::open(c"/proc/self/exe", file_offset(site.address())?, pid)?;
+        Ok(Self { site, probe, g, bare_ns })
+    }
+
+    /// What a hit takes with a program.
+    fn hit_ns(&mut self, program: &UProbe) -> Result<u32, CalibrateError> {
+        let cookie = Cookie {
+            probe: 0,
+            goid: 0,
+            parent_goid: 8,
+            gopc: 16,
+            startpc: 24,
+            m: std::mem::offset_of!(OwnG, m) as u16,
+            curg: std::mem::offset_of!(OwnG, curg) as u16,
+        };
+        self.probe.run(program, cookie.encode().unwrap_or_default())?;
+        self.site.pass(WARM_UP, self.g);
+        let probed_ns = Self::median_ns(self.site, self.g);
+        Ok(u32::try_from(probed_ns.saturating_sub(self.bare_ns)).unwrap_or(u32::MAX))
+    }
+
+    /// Nanoseconds of CPU time per pass.
+    fn median_ns(site: OwnSite, g: u64) -> u64 {
+        let mut batches = [0; BATCHES];
+        for batch in &mut batches {
+            let before = thread_cpu_ns();
+            site.pass(HITS, g);
+            *batch = thread_cpu_ns().saturating_sub(before) / HITS;
+        }
+        batches.sort_unstable();
+        batches[BATCHES / 2]
+    }
+}
+
+/// CPU time of this thread: time in which others ran does not count.
+fn thread_cpu_ns() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned())
+}

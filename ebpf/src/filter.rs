@@ -1,0 +1,129 @@
+//! The four programs of `filter` mode, at the same places: parks are kept here, and only one that was long reaches the
+//! agent when it ends. Those that have not ended, and what each `go` statement made, the agent reads from the maps.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::macros::{map, uprobe};
+use aya_ebpf::maps::{HashMap, PerCpuHashMap};
+use aya_ebpf::programs::ProbeContext;
+use parkwarden_common::filter::{Park, ParkKey, SiteCounts, SiteKey};
+use parkwarden_common::record::{Header, Kind, Waited};
+
+use crate::hit::{Hit, increment, now_ns};
+
+/// Goroutines that park, or have parked and live. The agent sets the size.
+#[map]
+static PARKS: HashMap<ParkKey, Park> = HashMap::with_max_entries(1 << 10, 0);
+
+/// Counts of each `go` statement. The agent sets the size.
+#[map]
+static SITES: PerCpuHashMap<SiteKey, SiteCounts> = PerCpuHashMap::with_max_entries(1 << 10, 0);
+
+/// Parks shorter than this do not reach the agent. It sets its own when it loads the object.
+#[unsafe(no_mangle)]
+static MIN_PARK_NS: u64 = 10_000_000;
+
+/// See [`crate::programs::created`].
+#[uprobe]
+pub fn filter_created(ctx: ProbeContext) -> u32 {
+    let hit = Hit::new(&ctx);
+    let g = hit.registers.new_g();
+    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
+        return hit.read_fault(&ctx, g);
+    };
+    count_site(&hit, &ctx, creation_pc, |counts| &raw mut counts.created)
+}
+
+/// See [`crate::programs::parked`].
+#[uprobe]
+pub fn filter_parked(ctx: ProbeContext) -> u32 {
+    let hit = Hit::new(&ctx);
+    let g = hit.registers.current_g();
+    let Some(key) = park_key(&hit, g) else {
+        return hit.read_fault(&ctx, g);
+    };
+    let park = Park { since_ns: now_ns(), wait_reason: u64::from(hit.registers.park_reason()) };
+    match PARKS.get_ptr_mut(key) {
+        Some(known) => {
+            // SAFETY: map values live until they are removed, and are not reused before this program ends. Only the
+            // goroutine's own park and its waker write here, one after the other.
+            unsafe {
+                (*known).wait_reason = park.wait_reason;
+                (*known).since_ns = park.since_ns;
+            }
+            0
+        }
+        None if PARKS.insert(key, park, 0).is_ok() => 0,
+        None => hit.map_full(&ctx),
+    }
+}
+
+/// See [`crate::programs::readied`].
+#[uprobe]
+pub fn filter_readied(ctx: ProbeContext) -> u32 {
+    let hit = Hit::new(&ctx);
+    let g = hit.registers.readied_g();
+    let Some(key) = park_key(&hit, g) else {
+        return hit.read_fault(&ctx, g);
+    };
+    let Some(known) = PARKS.get_ptr_mut(key) else { return 0 };
+    // SAFETY: as in `filter_parked`.
+    let Park { since_ns, wait_reason } = unsafe { *known };
+    if since_ns == 0 {
+        return 0;
+    }
+    // SAFETY: as in `filter_parked`.
+    unsafe { (*known).since_ns = 0 };
+    let time_ns = now_ns();
+    // SAFETY: a constant that the agent has set; volatile, so that the compiler does not take the one above for it.
+    if time_ns.wrapping_sub(since_ns) < unsafe { core::ptr::read_volatile(&raw const MIN_PARK_NS) } {
+        return 0;
+    }
+    let header = Header {
+        time_ns,
+        goid: key.goid,
+        probe: hit.cookie.probe,
+        kind: Kind::Waited as u8,
+        wait_reason: wait_reason as u8,
+        reserved: 0,
+    };
+    hit.submit(&ctx, Waited { header, since_ns, waker_goid: hit.running_goid() })
+}
+
+/// See [`crate::programs::exited`].
+#[uprobe]
+pub fn filter_exited(ctx: ProbeContext) -> u32 {
+    let hit = Hit::new(&ctx);
+    let g = hit.registers.current_g();
+    let (Some(key), Some(creation_pc)) = (park_key(&hit, g), hit.field(g, hit.cookie.gopc)) else {
+        return hit.read_fault(&ctx, g);
+    };
+    // Fails for a goroutine that never parked.
+    let _ = PARKS.remove(key);
+    count_site(&hit, &ctx, creation_pc, |counts| &raw mut counts.exited)
+}
+
+#[inline(always)]
+fn park_key(hit: &Hit, g: u64) -> Option<ParkKey> {
+    Some(ParkKey { goid: hit.field(g, hit.cookie.goid)?, slot: hit.cookie.slot(), reserved: 0 })
+}
+
+#[inline(always)]
+fn count_site(hit: &Hit, ctx: &ProbeContext, creation_pc: u64, count: impl Fn(&mut SiteCounts) -> *mut u64) -> u32 {
+    let key = SiteKey { creation_pc, slot: hit.cookie.slot(), reserved: 0 };
+    let counts = match SITES.get_ptr_mut(key) {
+        Some(counts) => Some(counts),
+        None => {
+            // Another CPU may be faster: then it is there as well.
+            let _ = SITES.insert(key, SiteCounts::default(), u64::from(BPF_NOEXIST));
+            SITES.get_ptr_mut(key)
+        }
+    };
+    match counts {
+        Some(counts) => {
+            // SAFETY: the pointer is to this CPU's map value.
+            unsafe { increment(count(&mut *counts)) };
+            0
+        }
+        None => hit.map_full(ctx),
+    }
+}
