@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BpfLog, ProveConfig, WatchConfig};
+use crate::config::{BpfLog, ProveConfig, Rules, WatchConfig};
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -63,6 +63,17 @@ pub struct WatchArgs {
     /// Time between two looks at all goroutines, and between two reports on a terminal.
     #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().interval.into())]
     pub interval: humantime::Duration,
+
+    /// Windows of time over which a group of goroutines has to grow to be called a likely leak; a window is an interval, or
+    /// two, four, eight… of them.
+    #[arg(long, value_name = "N", default_value_t = Rules::default().windows,
+          value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub windows: u32,
+
+    /// By how many goroutines a group has to grow over these windows to be called a likely leak.
+    #[arg(long, value_name = "N", default_value_t = Rules::default().min_growth,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub min_growth: u64,
 
     /// How to print the report: text is refreshed on a terminal, json is one document at the end.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -207,6 +218,7 @@ impl WatchArgs {
             duration: self.duration.into(),
             // An interval of zero would read the target without a pause.
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
+            rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,

@@ -29,6 +29,24 @@ pub enum Mode {
     Trace,
 }
 
+/// When goroutines that wait are called a likely leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Windows of time, one after the other up to now, over which they have to grow, all but one; a window is the time
+    /// between two looks, or two, four, eight… times it.
+    pub windows: u32,
+    /// By how many goroutines they have to grow over these windows.
+    pub min_growth: u64,
+    /// How many in a hundred that were there as a window began have to be there still.
+    pub min_kept_percent: u8,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { windows: 5, min_growth: 5, min_kept_percent: 90 }
+    }
+}
+
 /// How `watch` watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchConfig {
@@ -38,6 +56,8 @@ pub struct WatchConfig {
     pub duration: Duration,
     /// Time between two censuses, and between two reports on a terminal.
     pub interval: Duration,
+    /// When goroutines are called a likely leak.
+    pub rules: Rules,
     /// Size of the ring buffer in bytes.
     pub ring_bytes: u32,
     /// Where to save the session.
@@ -52,6 +72,7 @@ impl Default for WatchConfig {
             threshold: Duration::from_secs(10),
             duration: Duration::from_secs(30),
             interval: Duration::from_secs(5),
+            rules: Rules::default(),
             ring_bytes: 8 << 20,
             save: None,
             bpf_log: BpfLog::Off,

@@ -49,7 +49,7 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     let config = args.config(bpf_log);
     let threshold_ns = u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX);
     if let Some(path) = &args.replay {
-        let report = Report::of(&replay::replay(path)?, threshold_ns);
+        let report = Report::of(&replay::replay(path)?, threshold_ns, &config.rules);
         print_report(&report, args.format)?;
         return Ok(verdict(&report, args.fail_on_leak));
     }
@@ -64,11 +64,11 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         }
         Progress::Looked(session) if live => {
             // A terminal that cannot be written to does not end the watch; printing the report will tell.
-            let _ = refresh(&Report::of(session, threshold_ns));
+            let _ = refresh(&Report::of(session, threshold_ns, &config.rules));
         }
         Progress::Attached | Progress::Looked(_) => {}
     })?;
-    let report = Report::of(&outcome.session, threshold_ns);
+    let report = Report::of(&outcome.session, threshold_ns, &config.rules);
     if live {
         clear()?;
     }

@@ -13,4 +13,5 @@ mod reach;
 mod servers;
 mod snapshot;
 mod variables;
+mod verdicts;
 mod watch;

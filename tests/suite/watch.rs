@@ -360,20 +360,6 @@ fn a_damaged_capture_is_refused_with_the_offset() {
 }
 
 #[test]
-fn a_leak_sets_the_exit_status_when_asked() {
-    let program = fixture("leaks", NEWEST, BuildFlags::Default);
-    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
-    // The first look comes with the attach, so what starts after it has grown.
-    let watch = Watch::start(target.pid(), &["--threshold", "0s", "--fail-on-leak", "--interval", "100ms"]);
-    let _: Statement = target.ask("go");
-    let ended = watch.interrupt();
-    assert_eq!(ended.code, Some(3), "{:?}", ended.errors);
-    let group = ended.report().groups.into_iter().find(|group| group.wait_reason == "chan send").expect("reported");
-    assert_eq!(group.verdict, parkwarden::detect::Verdict::Likely);
-    assert!(group.growth_per_second > 0.0);
-}
-
-#[test]
 fn the_host_can_be_watched_from() {
     let output = run(["doctor", "--format", "json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -1,10 +1,21 @@
-//! Verdicts: what a group of long-parked goroutines is, and the evidence for it.
+//! Verdicts: what a group of parked goroutines is, and the evidence for it.
 //!
-//! Each rule is a file and looks at one [`Suspect`]. Pure: the numbers come from the session, nothing is read here.
+//! A group is `likely` a leak if every rule finds its sign over the same windows of time: the group grows, so do the
+//! goroutines of its `go` statement, and those that wait stay. Each rule is a file and looks at one [`Suspect`]. Windows
+//! are one look long, or two, four, eight…, so that slow leaks are found too. `proven` comes from a proof
+//! ([`crate::reach`]), never from here. Pure: the numbers come from the session, nothing is read here.
 
 mod growth;
+mod retention;
+mod turnover;
+mod windows;
 
 use serde::{Deserialize, Serialize};
+
+pub use windows::{Looks, Windows};
+
+use crate::config::Rules;
+use crate::session::Series;
 
 /// What a group of parked goroutines is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,52 +40,69 @@ impl Verdict {
     }
 }
 
-/// A group of goroutines parked beyond the threshold, and the history that rules judge it by.
+/// A group of goroutines that wait, and the history that rules judge it by.
 #[derive(Clone, Copy, Debug)]
 pub struct Suspect<'a> {
-    /// Members parked beyond the threshold.
-    pub over_threshold: u64,
     /// Members that wait, since when ever: history.
-    pub waiting: &'a crate::session::Series,
+    pub waiting: &'a Series,
     /// Live goroutines of the same creation site, waiting or not: history.
-    pub live: &'a crate::session::Series,
+    pub live: &'a Series,
+    /// Goroutines of the creation site that one look saw and a later one no more, in all: history.
+    pub gone: &'a Series,
+    /// Since when each member has been parked, ascending.
+    pub parked_since: &'a [u64],
     /// Goroutines of the creation site created while watched, by events.
     pub created: u64,
     /// Goroutines of the creation site that exited while watched, by events.
     pub exited: u64,
 }
 
-/// What a rule says of a suspect.
+/// What a rule says of a suspect over some windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing wrong.
+    /// The sign is not there.
     Ok,
-    /// A leak as far as this rule can tell, with its numbers in one sentence.
-    Finding(Verdict, String),
+    /// The sign, with its numbers in one sentence.
+    Finding(String),
     /// Too early to tell, with the reason.
     Recheck(String),
 }
 
-/// One way to tell a leak.
+/// One sign of a leak.
 pub trait Rule {
-    /// Judges one suspect.
-    fn check(&self, suspect: &Suspect<'_>) -> Outcome;
+    /// Looks for it.
+    fn check(&self, suspect: &Suspect<'_>, windows: &Windows, rules: &Rules) -> Outcome;
 }
 
-/// The verdict of all rules, with their evidence.
-pub fn judge(suspect: &Suspect<'_>) -> (Verdict, Vec<String>) {
-    let rules: [&dyn Rule; 1] = [&growth::Growth];
-    let mut verdict = Verdict::Idle;
-    let mut evidence = Vec::new();
-    for rule in rules {
-        match rule.check(suspect) {
-            Outcome::Ok => {}
-            Outcome::Finding(found, sentence) => {
-                verdict = verdict.max(found);
-                evidence.push(sentence);
+/// In the order in which their sentences are told.
+const RULES: [&dyn Rule; 3] = [&growth::Growth, &turnover::Turnover, &retention::Retention];
+
+/// The verdict of all rules on a group seen in `looks`, with their evidence.
+pub fn judge(suspect: &Suspect<'_>, looks: Looks, rules: &Rules) -> (Verdict, Vec<String>) {
+    let mut recheck = None;
+    for windows in looks.windows(rules.windows) {
+        let mut found = Vec::new();
+        for rule in RULES {
+            match rule.check(suspect, &windows, rules) {
+                Outcome::Finding(sentence) => found.push(sentence),
+                Outcome::Ok => break,
+                Outcome::Recheck(reason) => {
+                    recheck.get_or_insert(reason);
+                    break;
+                }
             }
-            Outcome::Recheck(reason) => evidence.push(reason),
+        }
+        if found.len() == RULES.len() {
+            return (Verdict::Likely, found);
         }
     }
-    (verdict, evidence)
+    (Verdict::Idle, recheck.into_iter().collect())
 }
+
+/// How often `counts` rises from one to the next.
+fn rises(counts: &[u64]) -> usize {
+    counts.windows(2).filter(|pair| pair[1] > pair[0]).count()
+}
+
+#[cfg(test)]
+mod tests;

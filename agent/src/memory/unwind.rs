@@ -24,6 +24,12 @@ const FIRST_READ: u64 = 4096;
 /// Bytes read of a stack at most, in steps that grow fourfold.
 const MAX_READ: u64 = 256 << 10;
 
+/// Torn stacks of one look that are read again.
+const MAX_SECOND_TRIES: usize = 256;
+
+/// Room for the frames of most stacks.
+const USUAL_FRAMES: usize = 32;
+
 /// Addresses whose frame is remembered.
 const MAX_CACHED: usize = 1 << 18;
 
@@ -72,6 +78,17 @@ pub struct Unwound {
     pub unknown: u64,
 }
 
+/// What became of one stack.
+enum Attempt {
+    /// Its goroutine moved while it was read.
+    Moved,
+    Still {
+        pcs: Vec<u64>,
+        /// Whether its outer part is missing.
+        cut: bool,
+    },
+}
+
 /// Walks stacks of one program.
 #[derive(Debug)]
 pub struct Unwinder {
@@ -95,29 +112,57 @@ impl Unwinder {
         table: &mut StackTable,
     ) -> Result<Unwound, Fault> {
         let mut unwound = Unwound { stacks: Vec::with_capacity(goroutines.len()), ..Unwound::default() };
-        let mut pcs = Vec::with_capacity(MAX_FRAMES);
+        let mut second_tries = MAX_SECOND_TRIES;
         for batch in goroutines.chunks(BATCH) {
-            let tops = read_tops(memory, batch)?;
-            let mut read = Vec::with_capacity(batch.len());
-            for (goroutine, top) in batch.iter().zip(tops) {
-                pcs.clear();
-                let cut = match top {
-                    Some(top) => self.walk(memory, tables, goroutine, top, &mut pcs),
-                    None => Some(Cut::Unreadable(goroutine.resume().1)),
-                };
-                unwound.cut += u64::from(cut.is_some() && !pcs.is_empty());
-                read.push(if pcs.is_empty() { None } else { table.intern(&pcs) });
+            let first = self.attempt(memory, tables, reader, batch)?;
+            let mut again: Vec<usize> = Vec::new();
+            for (index, attempt) in first.iter().enumerate() {
+                // One that ran and came back to where it was looks as if it had stood still, but its stack is torn.
+                if matches!(attempt, Attempt::Still { cut: true, .. }) && again.len() < second_tries {
+                    again.push(index);
+                }
             }
-            // Only now, after the whole batch, is it known who stood still.
-            let addresses: Vec<u64> = batch.iter().map(|g| g.address).collect();
-            for ((before, after), stack) in batch.iter().zip(reader.reread(memory, &addresses)?).zip(read) {
-                let still = after.is_some_and(|after| stands_still(before, &after));
-                unwound.moved += u64::from(!still);
-                unwound.unknown += u64::from(still && stack.is_none());
-                unwound.stacks.push(stack.filter(|_| still));
+            second_tries -= again.len();
+            let torn: Vec<Goroutine> = again.iter().map(|index| batch[*index]).collect();
+            let mut second = again.iter().copied().zip(self.attempt(memory, tables, reader, &torn)?).peekable();
+            for (index, attempt) in first.into_iter().enumerate() {
+                let attempt = second.next_if(|(torn, _)| *torn == index).map_or(attempt, |(_, second)| second);
+                let Attempt::Still { pcs, cut } = attempt else {
+                    unwound.moved += 1;
+                    unwound.stacks.push(None);
+                    continue;
+                };
+                let stack = if pcs.is_empty() { None } else { table.intern(&pcs) };
+                unwound.cut += u64::from(cut && !pcs.is_empty());
+                unwound.unknown += u64::from(stack.is_none());
+                unwound.stacks.push(stack);
             }
         }
         Ok(unwound)
+    }
+
+    /// Walks the stacks of a batch of goroutines, and looks afterwards which of them stood still.
+    fn attempt(
+        &mut self,
+        memory: &dyn Memory,
+        tables: &dyn StackTables,
+        reader: &CensusReader,
+        batch: &[Goroutine],
+    ) -> Result<Vec<Attempt>, Fault> {
+        let mut read = Vec::with_capacity(batch.len());
+        for (goroutine, top) in batch.iter().zip(read_tops(memory, batch)?) {
+            let mut pcs = Vec::with_capacity(USUAL_FRAMES);
+            let cut = match top {
+                Some(top) => self.walk(memory, tables, goroutine, top, &mut pcs),
+                None => Some(Cut::Unreadable(goroutine.resume().1)),
+            };
+            read.push(Attempt::Still { pcs, cut: cut.is_some() });
+        }
+        let addresses: Vec<u64> = batch.iter().map(|g| g.address).collect();
+        let after = reader.reread(memory, &addresses)?;
+        let still =
+            batch.iter().zip(after).map(|(before, after)| after.is_some_and(|after| stands_still(before, &after)));
+        Ok(read.into_iter().zip(still).map(|(read, still)| if still { read } else { Attempt::Moved }).collect())
     }
 
     /// Collects the addresses of one stack, innermost first, the return addresses as they stand.

@@ -6,30 +6,31 @@ use hashbrown::HashMap;
 
 use super::words::{is_system, seconds, start_function, wait_reason};
 use super::{Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
-use crate::detect::{self, Suspect};
+use crate::config::Rules;
+use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
-use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
 
 /// Members of one group.
 #[derive(Default)]
 struct Members {
-    /// Since when each has been parked, and its goid.
+    /// Since when each has been parked, and its goid: those of whom that is known.
     parked: Vec<(u64, u64)>,
     waiting: u64,
     start_pc: u64,
-    /// Members whose parking was not seen: their age is a lower bound.
-    lower_bounds: u64,
+    /// Since when those have been parked whose parking was not seen: their age is a lower bound.
+    lower_bounds: Vec<u64>,
 }
 
 impl Report {
-    /// The report of what `session` has seen so far, with goroutines parked longer than `threshold_ns`.
-    pub fn of(session: &Session, threshold_ns: u64) -> Self {
+    /// The report of what `session` has seen so far, with goroutines parked longer than `threshold_ns`, judged
+    /// by `rules`.
+    pub fn of(session: &Session, threshold_ns: u64, rules: &Rules) -> Self {
         let goroutines = count_goroutines(session);
-        let mut groups = groups(session, threshold_ns);
+        let mut groups = groups(session, threshold_ns, rules);
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
-        let parked_over_threshold = groups.iter().map(|group| group.count).sum();
+        let parked_over_threshold = groups.iter().filter(|group| !group.loops).map(|group| group.count).sum();
         Self {
             schema: SCHEMA,
             target: session.header().target.clone(),
@@ -98,16 +99,14 @@ fn count_goroutines(session: &Session) -> Goroutines {
     Goroutines { live, system, created: events.created, exited: events.exited, parked_over_threshold: 0, by_state }
 }
 
-/// Groups of those that have been parked beyond the threshold: by the census, and by no event since.
-fn groups(session: &Session, threshold_ns: u64) -> Vec<Group> {
+/// Groups of those that have been parked beyond the threshold, by the census and by no event since; and of those that wake
+/// up again and again, but pile up.
+fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
     let Some(taken) = session.latest() else { return Vec::new() };
-    let now_ns = session.now_ns();
     let mut members: HashMap<GroupKey, Members> = HashMap::new();
     for (goroutine, stack) in taken.goroutines() {
         let Some(stack) = stack else { continue };
-        if !matches!(goroutine.status, Status::Waiting | Status::Leaked)
-            || is_system(session.symbols(), goroutine.start_pc)
-        {
+        if !goroutine.status.is_waiting() || is_system(session.symbols(), goroutine.start_pc) {
             continue;
         }
         let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
@@ -115,15 +114,19 @@ fn groups(session: &Session, threshold_ns: u64) -> Vec<Group> {
         group.waiting += 1;
         group.start_pc = goroutine.start_pc;
         let Some(known) = session.registry().get(goroutine.goid) else { continue };
-        if known.state != State::Parked(goroutine.wait_reason) || now_ns.saturating_sub(known.since_ns) < threshold_ns {
-            continue;
+        if known.state == State::Parked(goroutine.wait_reason) {
+            group.parked.push((known.since_ns, goroutine.goid));
+            if !known.exact {
+                group.lower_bounds.push(known.since_ns);
+            }
         }
-        group.lower_bounds += u64::from(!known.exact);
-        group.parked.push((known.since_ns, goroutine.goid));
     }
-    members.retain(|_, group| !group.parked.is_empty());
+    let parked_by = session.now_ns().saturating_sub(threshold_ns);
     let site_counts = site_counts(session);
-    members.into_iter().map(|(key, group)| build_group(session, &key, group, &site_counts, now_ns)).collect()
+    members
+        .into_iter()
+        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, parked_by, rules))
+        .collect()
 }
 
 /// Created and exited by events, for each creation site.
@@ -137,46 +140,63 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
     counts
 }
 
+/// The group of `members`, if any of them was parked by `parked_by`, or if they pile up although none was.
 fn build_group(
     session: &Session,
     key: &GroupKey,
     mut members: Members,
     site_counts: &HashMap<u64, (u64, u64)>,
-    now_ns: u64,
-) -> Group {
+    parked_by: u64,
+    rules: &Rules,
+) -> Option<Group> {
     members.parked.sort_unstable();
-    let count = members.parked.len() as u64;
+    let parked_since: Vec<u64> = members.parked.iter().map(|(since, _)| *since).collect();
+    let over_threshold = parked_since.partition_point(|since| *since <= parked_by);
+    let loops = over_threshold == 0;
+    let wait_reason = wait_reason(&session.header().wait_reasons, key.wait_reason);
+    // Connections on which something happens now and then are no leak, however many there are.
+    if loops && wait_reason == "IO wait" {
+        return None;
+    }
     let (created, exited) = site_counts.get(&key.creation_pc).copied().unwrap_or_default();
     let none = crate::session::Series::default();
     let waiting = session.group_series(key).unwrap_or(&none);
     let suspect = Suspect {
-        over_threshold: count,
         waiting,
         live: session.live_series(key.creation_pc).unwrap_or(&none),
+        gone: session.gone_series(key.creation_pc).unwrap_or(&none),
+        parked_since: &parked_since,
         created,
         exited,
     };
-    let (verdict, mut evidence) = detect::judge(&suspect);
-    if members.lower_bounds > 0 {
+    let (verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
+    if loops && verdict == Verdict::Idle {
+        return None;
+    }
+    let told = if loops { &members.parked[..] } else { &members.parked[..over_threshold] };
+    let count = told.len() as u64;
+    let lower_bounds = members.lower_bounds.iter().filter(|since| loops || **since <= parked_by).count();
+    if lower_bounds > 0 {
         evidence.push(format!(
-            "{} of {count} were parked before they were first seen: their time is a lower bound.",
-            members.lower_bounds
+            "{lower_bounds} of {count} were parked before they were first seen: their time is a lower bound."
         ));
     }
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let now_ns = session.now_ns();
     let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
-    Group {
+    Some(Group {
         verdict,
         count,
         waiting: members.waiting,
+        loops,
         growth_per_second: waiting.growth_per_second(),
-        wait_reason: wait_reason(&session.header().wait_reasons, key.wait_reason),
+        wait_reason,
         created_by: Place::of_creation(session.symbols(), key.creation_pc),
         start_function: start_function(session.symbols(), members.start_pc),
         blocked_at: Place::of_blocking(&stack),
         stack,
-        parked_seconds: Span { min: age(members.parked.last()), max: age(members.parked.first()) },
-        goids: members.parked.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
+        parked_seconds: Span { min: age(told.last()), max: age(told.first()) },
+        goids: told.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
         evidence,
-    }
+    })
 }

@@ -33,7 +33,8 @@ pub struct Report {
     pub observed: Observed,
     /// The goroutines at the last census.
     pub goroutines: Goroutines,
-    /// Goroutines parked beyond the threshold, by creation site, blocking stack and wait reason; largest first.
+    /// Goroutines parked beyond the threshold, and such that pile up although they wake up now and then; by creation site,
+    /// blocking stack and wait reason; largest first.
     pub groups: Vec<Group>,
 }
 
@@ -162,10 +163,12 @@ pub struct Span {
 pub struct Group {
     /// What they are.
     pub verdict: Verdict,
-    /// How many are parked beyond the threshold.
+    /// How many are parked beyond the threshold; if `loops`, how many wait here.
     pub count: u64,
     /// How many wait here in all.
     pub waiting: u64,
+    /// None of them is parked beyond the threshold: they wake up again and again, but never end.
+    pub loops: bool,
     /// Slope of `waiting` over the watch.
     pub growth_per_second: f64,
     /// The runtime's words for why they wait.

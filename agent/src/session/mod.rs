@@ -9,13 +9,14 @@ mod symbols;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parkwarden_common::record::{Event, Kind};
 
 pub use input::{CensusTaken, End, EndReason, Header, Input, ProbeInfo, ProbeReading, TargetInfo};
 pub use series::Series;
 pub use symbols::{Symbols, call_of};
 
+use crate::detect::Looks;
 use crate::golang::Frame;
 use crate::memory::StackId;
 use crate::registry::Registry;
@@ -58,11 +59,11 @@ pub struct Session {
     losses: Losses,
     lost_at_last_census: u64,
     latest: Option<CensusTaken>,
-    /// When the first census was taken, and the last.
-    looks: Option<(u64, u64)>,
+    looks: Looks,
     groups: HashMap<GroupKey, Series>,
     groups_dropped: u64,
     live: HashMap<u64, Series>,
+    gone: HashMap<u64, Series>,
     ring_fill_max: u64,
     now_ns: u64,
     end: Option<End>,
@@ -81,10 +82,11 @@ impl Session {
             losses: Losses::default(),
             lost_at_last_census: 0,
             latest: None,
-            looks: None,
+            looks: Looks::default(),
             groups: HashMap::new(),
             groups_dropped: 0,
             live: HashMap::new(),
+            gone: HashMap::new(),
             ring_fill_max: 0,
             now_ns,
             end: None,
@@ -147,12 +149,30 @@ impl Session {
             }
         }
         // The first look and the last before this one stand for all in between.
-        let mut earlier: Vec<u64> = self.looks.iter().flat_map(|(first, last)| [*first, *last]).collect();
+        let mut earlier = if self.looks.count > 0 { vec![self.looks.first_ns, self.looks.last_ns] } else { Vec::new() };
         earlier.dedup();
+        let mut gone = self.gone_since_last(taken);
+        for (site, series) in &self.gone {
+            *gone.entry(*site).or_default() += series.last().1;
+        }
         self.groups_dropped += note(&mut self.groups, groups, &earlier, time_ns);
         note(&mut self.live, live, &earlier, time_ns);
-        self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
+        note(&mut self.gone, gone, &earlier, time_ns);
+        let first_ns = if self.looks.count > 0 { self.looks.first_ns } else { time_ns };
+        self.looks = Looks { first_ns, last_ns: time_ns, count: self.looks.count + 1 };
         self.latest = Some(taken.clone());
+    }
+
+    /// How many goroutines of each creation site the last census saw and this one does not.
+    fn gone_since_last(&self, taken: &CensusTaken) -> HashMap<u64, u64> {
+        let mut gone: HashMap<u64, u64> = HashMap::new();
+        if let Some(last) = &self.latest {
+            let here: HashSet<u64> = taken.census.goroutines.iter().map(|goroutine| goroutine.goid).collect();
+            for goroutine in last.census.goroutines.iter().filter(|goroutine| !here.contains(&goroutine.goid)) {
+                *gone.entry(goroutine.creation_pc).or_default() += 1;
+            }
+        }
+        gone
     }
 
     /// Events the kernel side lost so far, whatever the cause.
@@ -209,6 +229,16 @@ impl Session {
     /// How many goroutines of a creation site lived, over time.
     pub fn live_series(&self, creation_pc: u64) -> Option<&Series> {
         self.live.get(&creation_pc)
+    }
+
+    /// How many goroutines of a creation site one census saw and a later one no more, in all, over time.
+    pub fn gone_series(&self, creation_pc: u64) -> Option<&Series> {
+        self.gone.get(&creation_pc)
+    }
+
+    /// When the censuses were taken.
+    pub fn looks(&self) -> Looks {
+        self.looks
     }
 
     /// Groups not followed because there were more than [`MAX_GROUPS`].

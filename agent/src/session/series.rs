@@ -1,15 +1,18 @@
-//! A bounded history of one count.
+//! A bounded history of one count: every look of the last few, and the older the fewer.
 
-/// Points a series keeps; beyond it every second one is dropped, so that it always spans the whole watch.
-const MAX_POINTS: usize = 512;
+use std::collections::VecDeque;
+
+/// Points kept of each resolution. The finest holds every point pushed, the next every second one, and so on, so that
+/// the whole watch is spanned by some of them and its end by all.
+const PER_LEVEL: usize = 16;
 
 /// A count over time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    points: Vec<(u64, u64)>,
-    /// Pushes to pass over between two points kept, and how many were since the last.
-    stride: u32,
-    skipped: u32,
+    /// Finest first.
+    levels: Vec<VecDeque<(u64, u64)>>,
+    pushed: u64,
+    first: (u64, u64),
     last: (u64, u64),
 }
 
@@ -28,25 +31,29 @@ impl Series {
     /// Adds a point. Times do not go backwards.
     pub fn push(&mut self, time_ns: u64, count: u64) {
         self.last = (time_ns, count);
-        if self.skipped < self.stride {
-            self.skipped += 1;
-            return;
+        if self.pushed == 0 {
+            self.first = self.last;
         }
-        self.skipped = 0;
-        if self.points.len() == MAX_POINTS {
-            let mut index = 0;
-            self.points.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
-            self.stride = self.stride * 2 + 1;
+        let full = self.levels.last().is_none_or(|coarsest| coarsest.len() == PER_LEVEL);
+        if full {
+            // What will be forgotten of the finer ones is what the new one keeps half of.
+            let halved = self.levels.last().map(|coarsest| coarsest.iter().step_by(2).copied().collect());
+            self.levels.push(halved.unwrap_or_default());
         }
-        self.points.push((time_ns, count));
+        for (level, points) in self.levels.iter_mut().enumerate() {
+            if self.pushed.is_multiple_of(1 << level) {
+                if points.len() == PER_LEVEL {
+                    points.pop_front();
+                }
+                points.push_back((time_ns, count));
+            }
+        }
+        self.pushed += 1;
     }
 
     /// Time and count of the first point.
     pub fn first(&self) -> (u64, u64) {
-        self.points.first().copied().unwrap_or(self.last)
+        self.first
     }
 
     /// Time and count of the last point.
@@ -54,10 +61,30 @@ impl Series {
         self.last
     }
 
+    /// The point nearest to `time_ns`; zeros for a series without any.
+    pub fn nearest(&self, time_ns: u64) -> (u64, u64) {
+        let reaches_back = |points: &&VecDeque<(u64, u64)>| points.front().is_some_and(|(time, _)| *time <= time_ns);
+        let level = self.levels.iter().find(reaches_back).or(self.levels.last());
+        let points = level.into_iter().flatten().copied().chain([self.first, self.last]);
+        points.min_by_key(|(time, _)| time.abs_diff(time_ns)).unwrap_or_default()
+    }
+
+    /// The count at the point nearest to `time_ns`.
+    pub fn at(&self, time_ns: u64) -> u64 {
+        self.nearest(time_ns).1
+    }
+
     /// Points, oldest first, ending with the last one pushed.
     pub fn points(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let tail = (self.points.last() != Some(&self.last)).then_some(self.last);
-        self.points.iter().copied().chain(tail)
+        let first = (self.pushed > 0).then_some(self.first);
+        let mut finer = self.levels.iter().map(|points| points.front().map_or(u64::MAX, |(time, _)| *time)).rev();
+        // Of each level what is older than all of the next finer one.
+        finer.next();
+        let until = finer.chain(std::iter::once(u64::MAX));
+        let levels = self.levels.iter().rev().zip(until);
+        let points = levels.flat_map(|(points, until)| points.iter().copied().filter(move |(time, _)| *time < until));
+        let origin = self.first.0;
+        first.into_iter().chain(points.filter(move |(time, _)| *time > origin))
     }
 
     /// Whether no point it holds is above zero.
@@ -106,12 +133,36 @@ mod tests {
     #[test]
     fn a_long_history_stays_bounded_and_keeps_both_ends() {
         let mut series = Series::default();
-        for i in 0..100_000u64 {
-            series.push(i, i);
+        let times: Vec<u64> = (0..100_000).collect();
+        for time in &times {
+            series.push(*time, *time);
         }
-        assert!(series.points().count() <= MAX_POINTS + 1);
-        assert_eq!(series.first(), (0, 0));
-        assert_eq!(series.points().last(), Some((99_999, 99_999)));
-        assert!(series.points().zip(series.points().skip(1)).all(|(a, b)| a.0 < b.0));
+        let points: Vec<u64> = series.points().map(|(time, _)| time).collect();
+        assert!(points.len() <= 16 * PER_LEVEL, "{}", points.len());
+        assert_eq!(points.first(), Some(&0));
+        assert!(points.windows(2).all(|pair| pair[0] < pair[1]), "{points:?}");
+        // All of the last, and of what is older nothing farther apart than it is old.
+        assert!(points.ends_with(&times[times.len() - PER_LEVEL..]), "{points:?}");
+        assert!(points.windows(2).all(|pair| pair[1] - pair[0] <= 1 + (99_999 - pair[0]) / 4), "{points:?}");
+    }
+
+    #[test]
+    fn a_short_history_is_kept_whole() {
+        for length in 0..40u64 {
+            let mut series = Series::default();
+            (0..length).for_each(|time| series.push(time, 2 * time));
+            let points: Vec<_> = series.points().collect();
+            if length <= PER_LEVEL as u64 {
+                assert_eq!(points, (0..length).map(|time| (time, 2 * time)).collect::<Vec<_>>());
+            }
+            assert_eq!(points.first().copied(), (length > 0).then_some((0, 0)));
+            assert_eq!(points.last().copied(), length.checked_sub(1).map(|last| (last, 2 * last)));
+        }
+    }
+
+    #[test]
+    fn the_count_at_a_time_is_that_of_the_nearest_point() {
+        let series = Series::begun_at(&[0, 100], 200, 7);
+        assert_eq!([0, 140, 160, 1000].map(|time| series.at(time)), [0, 0, 7, 7]);
     }
 }

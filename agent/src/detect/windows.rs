@@ -1,0 +1,63 @@
+//! The windows of time that rules look at.
+
+/// When a target was looked at: the first time, the last, and how often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looks {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub first_ns: u64,
+    /// The same.
+    pub last_ns: u64,
+    /// At least two make a window.
+    pub count: u64,
+}
+
+/// Windows of one length, one after the other, the last ending at the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// The beginning of the first, and the end of each.
+    pub bounds: Vec<u64>,
+    /// How many there should be.
+    pub wanted: u32,
+}
+
+impl Looks {
+    /// Windows of one look, of two, of four, …: as long as `wanted` of them have room in what was seen. If not even those
+    /// of one look have, as many as there are of these.
+    pub fn windows(self, wanted: u32) -> impl Iterator<Item = Windows> {
+        let spacing = self.last_ns.saturating_sub(self.first_ns) / self.count.saturating_sub(1).max(1);
+        let seen = self.count.saturating_sub(1);
+        let of = move |looks: u64, number: u64| Windows {
+            bounds: (0..=number).rev().map(|back| self.last_ns.saturating_sub(back * looks * spacing)).collect(),
+            wanted,
+        };
+        let few = (seen < u64::from(wanted)).then(|| of(1, seen));
+        let all = (0..u64::BITS - 1)
+            .map(|doubled| 1 << doubled)
+            .take_while(move |looks: &u64| looks.checked_mul(u64::from(wanted)).is_some_and(|needed| needed <= seen))
+            .map(move |looks| of(looks, u64::from(wanted)));
+        few.into_iter().chain(all)
+    }
+}
+
+impl Windows {
+    /// When the first begins.
+    pub fn begin_ns(&self) -> u64 {
+        self.bounds.first().copied().unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.bounds.len().saturating_sub(1)
+    }
+
+    /// Whether there are as many as there should be.
+    pub fn are_enough(&self) -> bool {
+        self.count() >= self.wanted as usize
+    }
+
+    /// From the first's beginning to the last's end.
+    pub fn seconds(&self) -> f64 {
+        let last = self.bounds.last().copied().unwrap_or_default();
+        last.saturating_sub(self.begin_ns()) as f64 / 1e9
+    }
+}

@@ -1,0 +1,3 @@
+module piling
+
+go 1.19
