@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BpfLog, ProveConfig, Rules, WatchConfig};
+use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, Rules, WatchConfig};
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -74,6 +74,20 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", default_value_t = Rules::default().min_growth,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub min_growth: u64,
+
+    /// How to watch: trace streams every event of four probes; filter keeps parks in the kernel until they are long;
+    /// census attaches nothing and reads the process's memory at every interval; auto moves between them to keep what
+    /// it costs the process within the budget.
+    #[arg(long, value_enum, default_value_t = WatchConfig::default().mode)]
+    pub mode: ModeChoice,
+
+    /// With --mode auto: what probes may cost, of the process's CPU time (never more than 5% of a core).
+    #[arg(long, value_name = "PERCENT", default_value_t = WatchConfig::default().budget)]
+    pub budget: Percent,
+
+    /// With --mode filter and auto: parks shorter than this are not told one by one.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().min_park.into())]
+    pub min_park: humantime::Duration,
 
     /// How to print the report: text is refreshed on a terminal, json is one document at the end.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -222,6 +236,9 @@ impl WatchArgs {
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,
+            mode: self.mode,
+            budget: self.budget,
+            min_park: self.min_park.into(),
         }
     }
 }

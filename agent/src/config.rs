@@ -47,6 +47,76 @@ impl Default for Rules {
     }
 }
 
+/// How the mode is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeChoice {
+    /// Whatever tells most within the budget.
+    Auto,
+    /// [`Mode::Trace`], whatever it costs.
+    Trace,
+    /// [`Mode::Filter`], whatever it costs.
+    Filter,
+    /// [`Mode::Census`]
+    Census,
+}
+
+impl ModeChoice {
+    /// Where it begins.
+    pub const fn first(self) -> Mode {
+        match self {
+            Self::Trace => Mode::Trace,
+            Self::Auto | Self::Filter => Mode::Filter,
+            Self::Census => Mode::Census,
+        }
+    }
+
+    /// The modes with probes that it may come to.
+    pub fn probed(self) -> Vec<Mode> {
+        match self {
+            Self::Auto => vec![Mode::Filter, Mode::Trace],
+            Self::Trace => vec![Mode::Trace],
+            Self::Filter => vec![Mode::Filter],
+            Self::Census => Vec::new(),
+        }
+    }
+}
+
+/// A share of something, in thousandths of a percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Percent(u32);
+
+impl Percent {
+    /// That many thousandths of a percent, at most all.
+    pub const fn new(thousandths: u32) -> Self {
+        Self(if thousandths > 100_000 { 100_000 } else { thousandths })
+    }
+
+    /// This share of `whole`.
+    pub fn of(self, whole: u64) -> u64 {
+        // A share of a u64 is one.
+        u64::try_from(u128::from(whole) * u128::from(self.0) / 100_000).unwrap_or(whole)
+    }
+}
+
+impl std::fmt::Display for Percent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 1_000.0)
+    }
+}
+
+impl std::str::FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim();
+        match number.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Self::new((percent * 1_000.0).round() as u32)),
+            _ => Err(format!("{text} is not a percentage such as 1% or 0.5")),
+        }
+    }
+}
+
 /// How `watch` watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchConfig {
@@ -64,6 +134,12 @@ pub struct WatchConfig {
     pub save: Option<PathBuf>,
     /// How much the BPF programs log.
     pub bpf_log: BpfLog,
+    /// How the mode is chosen.
+    pub mode: ModeChoice,
+    /// What hits may cost, of the target's CPU time, with [`ModeChoice::Auto`].
+    pub budget: Percent,
+    /// Parks shorter than this are kept in the kernel in mode [`Mode::Filter`].
+    pub min_park: Duration,
 }
 
 impl Default for WatchConfig {
@@ -76,6 +152,9 @@ impl Default for WatchConfig {
             ring_bytes: 8 << 20,
             save: None,
             bpf_log: BpfLog::Off,
+            mode: ModeChoice::Auto,
+            budget: Percent::new(1_000),
+            min_park: Duration::from_millis(10),
         }
     }
 }

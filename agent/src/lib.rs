@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod exit;
 pub mod export;
 pub mod golang;
+pub mod governor;
 pub mod memory;
 pub mod probe;
 pub mod prove;

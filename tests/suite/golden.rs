@@ -23,7 +23,8 @@ fn record(capture: &Path) {
     std::fs::copy(fixture("leaks", "1.27.3", BuildFlags::Trimpath), &program).expect("copied");
     let (mut target, _): (_, serde_json::Value) = Target::ready(&program, ["-wait", "-n", "3"]);
     let capture = capture.to_str().expect("UTF-8");
-    let watch = Watch::start(target.pid(), &["--threshold", "0s", "--interval", "200ms", "--save", capture]);
+    let watch =
+        Watch::start(target.pid(), &["--mode", "trace", "--threshold", "0s", "--interval", "200ms", "--save", capture]);
     let _: Statement = target.ask("go");
     assert_eq!(watch.interrupt().code, Some(0));
     std::fs::remove_dir_all(dir).expect("removed");

@@ -87,7 +87,7 @@ fn leaks_made_while_watched_are_reported_as_the_program_says() {
     for version in toolchain::VERSIONS {
         let program = fixture("leaks", version, BuildFlags::Default);
         let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
-        let watch = Watch::start(target.pid(), &["--threshold", "0s"]);
+        let watch = Watch::start(target.pid(), &["--mode", "trace", "--threshold", "0s"]);
         let said: Statement = target.ask("go");
         let ended = watch.interrupt();
         assert_eq!(ended.code, Some(0), "{version}: {:?}", ended.errors);
@@ -132,7 +132,7 @@ fn created_and_exited_are_counted_exactly() {
     for version in toolchain::VERSIONS {
         let program = fixture("churn", version, BuildFlags::Default);
         let (mut target, Ready { .. }) = Target::ready(&program, ["-n".to_owned(), GOROUTINES.to_string()]);
-        let watch = Watch::start(target.pid(), &[]);
+        let watch = Watch::start(target.pid(), &["--mode", "trace"]);
         let said: Churned = target.ask("go");
         let report = watch.interrupt().report();
         assert_eq!((said.created, said.exited), (GOROUTINES, GOROUTINES));
@@ -149,7 +149,7 @@ fn created_and_exited_are_counted_exactly() {
 fn what_overflows_a_small_ring_is_counted_and_repaired() {
     let program = fixture("churn", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, ["-n", "100000"]);
-    let watch = Watch::start(target.pid(), &["--ring", "4"]);
+    let watch = Watch::start(target.pid(), &["--mode", "trace", "--ring", "4"]);
     let _: Churned = target.ask("go");
     let report = watch.interrupt().report();
     let lost = report.observed.lost;
@@ -169,6 +169,8 @@ fn a_busy_keep_alive_server_has_nothing_parked() {
     let before: Stats = server.ask("stats");
     let ended = run([
         "watch",
+        "--mode",
+        "trace",
         "--pid",
         &server.pid().to_string(),
         "--threshold",
@@ -371,7 +373,7 @@ fn the_host_can_be_watched_from() {
 fn the_bpf_programs_log_when_asked() {
     let program = fixture("leaks", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
-    let watch = Watch::start(target.pid(), &["-vvv"]);
+    let watch = Watch::start(target.pid(), &["--mode", "trace", "-vvv"]);
     let _: Statement = target.ask("go");
     let ended = watch.interrupt();
     let hits: u64 = ended.report().observed.probes.iter().map(|probe| probe.hits).sum();
@@ -381,7 +383,7 @@ fn the_bpf_programs_log_when_asked() {
     // What is lost is told with less.
     let program = fixture("churn", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, ["-n", "100000"]);
-    let watch = Watch::start(target.pid(), &["-vv", "--ring", "4"]);
+    let watch = Watch::start(target.pid(), &["--mode", "trace", "-vv", "--ring", "4"]);
     let _: Churned = target.ask("go");
     let errors = watch.interrupt().errors;
     assert!(errors.iter().any(|line| line.contains("the event ring is full")), "no loss was logged");

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::{Error, Reader, Writer};
+use crate::config::{Mode, ModeChoice, Percent};
 use crate::golang::Arch;
 use crate::golang::binary::SymbolSource;
 use crate::golang::layout::LayoutSource;
-use crate::session::{End, EndReason, Header, Input, TargetInfo};
+use crate::governor::Budget;
+use crate::session::{End, EndReason, Header, Input, Modes, TargetInfo};
 
 pub(crate) fn header() -> Header {
     Header {
@@ -21,6 +23,12 @@ pub(crate) fn header() -> Header {
             symbol_source: SymbolSource::Symtab,
         },
         probes: Vec::new(),
+        modes: Modes {
+            choice: ModeChoice::Census,
+            first: Mode::Census,
+            no_probes: None,
+            budget: Budget { of_target: Percent::new(1_000) },
+        },
         wait_reasons: vec![String::new(), "sleep".to_owned()],
         started_ns: 100,
         started_unix_ns: 1_000,

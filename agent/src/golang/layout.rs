@@ -113,6 +113,8 @@ pub struct GLayout {
     pub startpc: u32,
     /// `waiting`: the list of sudogs
     pub waiting: u32,
+    /// `trackingSeq`, 1 byte: one more each time the goroutine stops running
+    pub tracking_seq: Option<u32>,
 }
 
 /// Offsets in `runtime.m`, in bytes.
@@ -155,6 +157,7 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
             ("gopc", 8),
             ("startpc", 8),
             ("waiting", 8),
+            ("trackingSeq", 1),
             ("param", 8),
             ("_defer", 8),
             ("xRegs", 0),
@@ -242,17 +245,22 @@ impl RuntimeLayout {
                 goid: g("goid")?,
                 waitsince: g("waitsince")?,
                 waitreason: g("waitreason")?,
-                parent_goid: match g("parentGoid") {
-                    Ok(offset) => Some(offset),
-                    Err(LayoutError::NoField { .. }) => None,
-                    Err(other) => return Err(other),
-                },
+                parent_goid: optional(g("parentGoid"))?,
                 gopc: g("gopc")?,
                 startpc: g("startpc")?,
                 waiting: g("waiting")?,
+                tracking_seq: optional(g("trackingSeq"))?,
             },
             m: MLayout { g0: m("g0")?, curg: m("curg")? },
         })
+    }
+}
+
+/// A field that not every version has.
+fn optional(field: Result<u32, LayoutError>) -> Result<Option<u32>, LayoutError> {
+    match field {
+        Err(LayoutError::NoField { .. }) => Ok(None),
+        other => other.map(Some),
     }
 }
 

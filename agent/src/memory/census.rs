@@ -118,6 +118,9 @@ pub struct Goroutine {
     pub syscall_sp: u64,
     /// `g.syscallpc`
     pub syscall_pc: u64,
+    /// `g.trackingSeq`, one more (of 256) each time the goroutine stops running: as long as it stays the same, the
+    /// goroutine has not run.
+    pub tracking_seq: Option<u8>,
 }
 
 impl Goroutine {
@@ -198,8 +201,9 @@ impl CensusReader {
             g.syscallsp,
             g.syscallpc,
         ];
-        let ends = words.iter().chain(&g.parent_goid).map(|offset| offset.saturating_add(8));
-        let from = words.iter().chain(&g.parent_goid).copied().min().unwrap_or(0);
+        let fields = || words.iter().chain(&g.parent_goid).chain(&g.tracking_seq);
+        let ends = fields().map(|offset| offset.saturating_add(8));
+        let from = fields().copied().min().unwrap_or(0);
         let end = ends.max().unwrap_or(0).min(g.size);
         Self { layout, allgs, from, len: end.saturating_sub(from) as usize }
     }
@@ -304,6 +308,10 @@ impl CensusReader {
             bp: word(layout.sched_bp)?,
             syscall_sp: word(layout.syscallsp)?,
             syscall_pc: word(layout.syscallpc)?,
+            tracking_seq: match layout.tracking_seq {
+                Some(offset) => Some(*bytes.get(at(offset)?)?),
+                None => None,
+            },
         })
     }
 }

@@ -23,6 +23,7 @@ pub(crate) const LAYOUT: GLayout = GLayout {
     gopc: 288,
     startpc: 304,
     waiting: 320,
+    tracking_seq: None,
 };
 
 const ALLGS: u64 = 0x50_0000;

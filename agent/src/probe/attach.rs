@@ -4,10 +4,12 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::time::Instant;
 
+use aya::maps::MapError;
 use aya::programs::UProbe;
 use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
-use parkwarden_common::filter::Slot;
+use parkwarden_common::filter::{Park, SiteCounts, Slot};
 
 use super::load::{LoadError, Prober, program, program_name};
 use super::uprobe;
@@ -88,6 +90,7 @@ impl Probe {
 #[derive(Debug, Default)]
 pub struct Attachment {
     slot: Option<Slot>,
+    mode: Option<Mode>,
     probes: Vec<(u16, Probe)>,
 }
 
@@ -95,6 +98,11 @@ impl Attachment {
     /// The probe indices, in the order of the sites they were attached at.
     pub fn probes(&self) -> impl Iterator<Item = u16> {
         self.probes.iter().map(|(index, _)| *index)
+    }
+
+    /// Where the kernel keeps what is this target's, in mode [`Mode::Filter`].
+    fn filter_slot(&self) -> Option<Slot> {
+        self.slot.filter(|_| self.mode == Some(Mode::Filter))
     }
 }
 
@@ -113,37 +121,115 @@ impl Prober {
     ) -> Result<Attachment, AttachError> {
         let path = own_path(exe);
         let slot = self.free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
-        let mut attachment = Attachment { slot: Some(slot), probes: Vec::with_capacity(sites.len()) };
-        let attached = (0..PROBES_PER_SLOT).zip(sites).try_for_each(|(position, (site, offset))| {
-            let index = u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
-            self.counters.reset(index).map_err(LoadError::refused)?;
-            let cookie = cookie(index, layout)?;
-            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
-            let program = program(&mut self.ebpf, name)?;
-            let probe = Probe::open(&path, *offset, pid)
-                .and_then(|mut probe| probe.run(program, cookie).map(|()| probe))
-                .map_err(|source| AttachError::Refused { function: site.function.clone(), offset: *offset, source })?;
-            attachment.probes.push((index, probe));
-            Ok(())
-        });
+        let mut attachment = Attachment { slot: Some(slot), mode: Some(mode), probes: Vec::with_capacity(sites.len()) };
+        let attached = (0..PROBES_PER_SLOT)
+            .zip(sites)
+            .try_for_each(|(position, (site, offset))| {
+                let index =
+                    u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
+                self.counters.reset(index).map_err(LoadError::refused)?;
+                let probe = Probe::open(&path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
+                attachment.probes.push((index, probe));
+                Ok(())
+            })
+            // All at once, because putting a breakpoint there takes long.
+            .and_then(|()| self.run(mode, &mut attachment, sites, layout));
         match attached {
             Ok(()) => Ok(attachment),
             Err(error) => {
-                self.detach(attachment);
+                self.remove(&mut attachment, &[]);
+                self.release(attachment);
                 Err(error)
             }
         }
     }
 
-    /// Removes a target's probes and makes their indices available again.
-    pub fn detach(&mut self, attachment: Attachment) {
-        let mut probes = attachment.probes;
-        // Last attached, first removed: as long as anything is told of goroutines, their creation is too. All programs
-        // go before any breakpoint, which takes the kernel long.
-        probes.iter_mut().rev().for_each(|(_, probe)| probe.link = None);
-        drop(probes);
+    /// Has the hits of opened probes run the programs of a mode.
+    fn run(
+        &mut self,
+        mode: Mode,
+        attachment: &mut Attachment,
+        sites: &[(Site, u64)],
+        layout: &RuntimeLayout,
+    ) -> Result<(), AttachError> {
+        for ((index, probe), (site, offset)) in attachment.probes.iter_mut().zip(sites) {
+            let cookie = cookie(*index, layout)?;
+            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
+            let program = program(&mut self.ebpf, name)?;
+            probe.run(program, cookie).map_err(|source| refused(site, *offset, source))?;
+        }
+        Ok(())
+    }
+
+    /// Goroutines whose parks the kernel holds for an attachment in mode [`Mode::Filter`]; one with `since_ns` 0 is not
+    /// parked.
+    pub fn parks(&self, attachment: &Attachment) -> io::Result<Vec<(u64, Park)>> {
+        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.held.parks(slot))
+    }
+
+    /// Has the kernel forget goroutines that are gone: not every end passes a probe.
+    pub fn forget(&mut self, attachment: &Attachment, goids: impl IntoIterator<Item = u64>) {
+        if let Some(slot) = attachment.filter_slot() {
+            self.held.forget(slot, goids);
+        }
+    }
+
+    /// Counts of `go` statements, by the return address of the call to `runtime.newproc`, that the kernel keeps for an
+    /// attachment in mode [`Mode::Filter`].
+    pub fn sites(&self, attachment: &Attachment) -> Result<Vec<(u64, SiteCounts)>, MapError> {
+        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.held.sites(slot))
+    }
+
+    /// Takes a target's programs away: from here on no hit is counted, but each still costs its place's price.
+    ///
+    /// What the kernel holds of the target stays until [`Prober::release`].
+    pub fn unlink(&mut self, attachment: &mut Attachment) {
+        let mut probes = attachment.probes.iter_mut();
+        // The first site is that of creations: as long as anything is told of goroutines, their creation is too.
+        let first = probes.next().and_then(|(_, probe)| probe.link.take());
+        std::thread::scope(|scope| {
+            for link in probes.filter_map(|(_, probe)| probe.link.take()) {
+                // The kernel waits for every CPU, for all of them at once. Without a thread it is dropped here.
+                let _ = std::thread::Builder::new().name("unlink".to_owned()).spawn_scoped(scope, move || drop(link));
+            }
+        });
+        drop(first);
+    }
+
+    /// Removes a target's probes, the first of `order` (their indices) first, and tells when each was gone.
+    pub fn remove(&mut self, attachment: &mut Attachment, order: &[u16]) -> Vec<Removed> {
+        self.unlink(attachment);
+        let position = |index: &u16| order.iter().position(|first| first == index).unwrap_or(usize::MAX);
+        attachment.probes.sort_by_key(|(index, _)| position(index));
+        let removed = attachment.probes.drain(..).map(|(index, probe)| {
+            // The breakpoint goes at the beginning of this, which then takes long.
+            let at = Instant::now();
+            drop(probe);
+            Removed { index, at }
+        });
+        removed.collect()
+    }
+
+    /// Makes the indices of probes that were removed available again, and forgets what was held for them.
+    pub fn release(&mut self, attachment: Attachment) {
+        if let Some(slot) = attachment.filter_slot() {
+            self.held.clear(slot);
+        }
         self.free_slots.extend(attachment.slot);
     }
+}
+
+/// A probe that was removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Removed {
+    /// Its index.
+    pub index: u16,
+    /// When.
+    pub at: Instant,
+}
+
+fn refused(site: &Site, offset: u64, source: io::Error) -> AttachError {
+    AttachError::Refused { function: site.function.clone(), offset, source }
 }
 
 /// A path to an open file that leads to that very inode.

@@ -10,6 +10,7 @@ use parkwarden_common::record::Kind;
 
 use crate::config::{BpfLog, Mode};
 
+use super::held::HeldMaps;
 use super::stream::{Counters, EventStream};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
@@ -87,6 +88,7 @@ pub struct Prober {
     pub(super) counters: Counters,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) free_slots: Vec<Slot>,
+    pub(super) held: HeldMaps,
 }
 
 impl std::fmt::Debug for Prober {
@@ -121,6 +123,7 @@ impl Prober {
         let stream = EventStream::start(ring, ring_bytes).map_err(LoadError::refused)?;
         let prober = Self {
             counters: Counters::new(PerCpuArray::try_from(counters).map_err(LoadError::refused)?),
+            held: HeldMaps::take(&mut ebpf)?,
             ebpf,
             logger,
             free_slots: (0..MAX_SLOTS).rev().collect(),

@@ -6,10 +6,11 @@
 mod attach;
 pub mod calibrate;
 pub mod check;
+mod held;
 mod load;
 mod stream;
 mod uprobe;
 
-pub use attach::{AttachError, Attachment};
+pub use attach::{AttachError, Attachment, Removed};
 pub use load::{LoadError, Options, Prober};
 pub use stream::EventStream;

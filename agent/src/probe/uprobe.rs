@@ -10,6 +10,7 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 // include/uapi/linux/bpf.h
+const BPF_MAP_LOOKUP_BATCH: c_long = 24;
 const BPF_LINK_CREATE: c_long = 28;
 const BPF_PERF_EVENT: u32 = 41;
 
@@ -104,6 +105,52 @@ pub(super) fn link(program: BorrowedFd<'_>, uprobe: &OwnedFd, cookie: u64) -> io
             cookie,
         },
     )
+}
+
+/// Reads entries of a hash map whose keys and values are `K` and `V`: how many there were, and where to go on, if there
+/// are more.
+pub(super) fn lookup_batch<K: Copy, V: Copy>(
+    map: &OwnedFd,
+    position: Option<u32>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, Option<u32>)> {
+    #[repr(C)]
+    struct Batch {
+        from: u64,
+        next: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        element_flags: u64,
+        flags: u64,
+    }
+    let from = position.unwrap_or_default();
+    let mut next = 0u32;
+    let capacity = keys.len().min(values.len());
+    let mut attributes = Batch {
+        from: position.map_or(0, |_| std::ptr::from_ref(&from).addr() as u64),
+        next: std::ptr::from_mut(&mut next).expose_provenance() as u64,
+        keys: keys.as_mut_ptr().expose_provenance() as u64,
+        values: values.as_mut_ptr().expose_provenance() as u64,
+        count: u32::try_from(capacity).unwrap_or(u32::MAX),
+        map: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the kernel writes at most `count` keys and values of the map's sizes, which the caller vouches are those of
+    // the types, and the position; all outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_BATCH, std::ptr::from_mut(&mut attributes), size_of::<Batch>())
+    };
+    let error = io::Error::last_os_error();
+    let count = (attributes.count as usize).min(capacity);
+    match result {
+        0 => Ok((count, Some(next))),
+        _ if error.raw_os_error() == Some(libc::ENOENT) => Ok((count, None)),
+        _ => Err(error),
+    }
 }
 
 /// Where in its file the code at an address of this process is.

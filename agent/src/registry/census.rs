@@ -56,8 +56,10 @@ impl Registry {
             self.goroutines.retain(|goid, goroutine| goroutine.updated_ns >= census.started_ns || seen.contains(goid));
             change.vanished = (before - self.goroutines.len()) as u64;
         }
-        self.anomalies.vanished += change.vanished;
-        self.anomalies.silent_wakeups += change.silent_wakeups;
+        if !self.strangers_expected {
+            self.anomalies.vanished += change.vanished;
+            self.anomalies.silent_wakeups += change.silent_wakeups;
+        }
         change
     }
 
@@ -80,6 +82,7 @@ fn as_read(read: &census::Goroutine, census_ns: u64) -> Goroutine {
         site: super::UNKNOWN_SITE,
         state: if parked { State::Parked(read.wait_reason) } else { State::Active },
         exact: false,
+        tracking_seq: read.tracking_seq.unwrap_or_default(),
     }
 }
 
@@ -92,11 +95,16 @@ fn correct(known: Goroutine, read: &census::Goroutine, census_ns: u64, lost: boo
     if known.updated_ns >= census_ns {
         return known;
     }
+    let seen_before = known.tracking_seq;
+    let known = Goroutine { tracking_seq: read.tracking_seq.unwrap_or_default(), ..known };
     let by_census = Goroutine { site: known.site, created_ns: known.created_ns, ..as_read(read, census_ns) };
     match (known.state, by_census.state) {
         (State::Active, State::Active) => known,
         (State::Parked(was), State::Parked(is)) if was == is => {
-            if lost {
+            if lost && read.tracking_seq.is_some_and(|seq| seq == seen_before) {
+                // It has not run since the last census, which found it in the same park.
+                Goroutine { since_ns: known.since_ns.min(by_census.since_ns), exact: false, ..known }
+            } else if lost {
                 // Still the same park for sure only if the collector noted it; then both bounds hold.
                 let since_ns = if by_census.since_ns < known.since_ns { known.since_ns } else { by_census.since_ns };
                 Goroutine { since_ns, exact: false, ..known }

@@ -7,6 +7,7 @@
 //! Pure: no clock, no I/O. Times are `CLOCK_MONOTONIC` nanoseconds of the target's host.
 
 mod census;
+mod filter;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use parkwarden_common::record::{Event, What};
 use serde::{Deserialize, Serialize};
 
 pub use census::Reconciled;
+pub use filter::{Held, SiteCount};
 
 /// Index of a [`Site`].
 pub type SiteId = u32;
@@ -56,6 +58,8 @@ pub struct Goroutine {
     pub state: State,
     /// Whether `since_ns` is the very moment, from an event; else the goroutine was there before.
     pub exact: bool,
+    /// `g.trackingSeq` at the last census, where it was read: as long as it stays the same, it has not run.
+    pub tracking_seq: u8,
 }
 
 /// Events seen, by kind.
@@ -101,6 +105,10 @@ pub struct Registry {
     exited_during_census: Option<hashbrown::HashSet<u64>>,
     /// Whether a census has shown everybody who was there before: until then strangers are no surprise.
     everybody_known: bool,
+    /// Whether goroutines come and go without events.
+    strangers_expected: bool,
+    /// Created and exited by `go` statement, as far as the kernel counted them.
+    counted: HashMap<u64, (u64, u64)>,
     max_goroutines: usize,
 }
 
@@ -130,6 +138,8 @@ impl Registry {
             anomalies: Anomalies::default(),
             exited_during_census: None,
             everybody_known: false,
+            strangers_expected: false,
+            counted: HashMap::new(),
             max_goroutines,
         }
     }
@@ -188,6 +198,7 @@ impl Registry {
                     site,
                     state: State::Active,
                     exact: true,
+                    tracking_seq: 0,
                 };
                 if self.insert(event.goid, fresh).is_some() {
                     self.anomalies.created_twice += 1;
@@ -203,7 +214,10 @@ impl Registry {
             }
             What::Waited { .. } => {
                 self.events.waited += 1;
-                self.enter(event, State::Active);
+                // It can arrive after the goroutine's next park has been read from where the kernel holds it.
+                if self.get(event.goid).is_none_or(|known| known.updated_ns <= event.time_ns) {
+                    self.enter(event, State::Active);
+                }
             }
             What::Exited => {
                 self.events.exited += 1;
@@ -212,10 +226,15 @@ impl Registry {
                 }
                 match self.goroutines.remove(&event.goid) {
                     Some(goroutine) => self.sites[goroutine.site as usize].exited += 1,
-                    None => self.anomalies.unknown_goroutine += u64::from(self.everybody_known),
+                    None => self.anomalies.unknown_goroutine += self.surprise(),
                 }
             }
         }
+    }
+
+    /// What an event of a goroutine that is not known counts as an anomaly.
+    fn surprise(&self) -> u64 {
+        u64::from(self.everybody_known && !self.strangers_expected)
     }
 
     /// Moves the event's goroutine into `state`.
@@ -225,7 +244,7 @@ impl Registry {
                 Goroutine { updated_ns: event.time_ns, since_ns: event.time_ns, state, exact: true, ..*goroutine };
             return;
         }
-        self.anomalies.unknown_goroutine += u64::from(self.everybody_known);
+        self.anomalies.unknown_goroutine += self.surprise();
         let stranger = Goroutine {
             updated_ns: event.time_ns,
             since_ns: event.time_ns,
@@ -233,6 +252,7 @@ impl Registry {
             site: UNKNOWN_SITE,
             state,
             exact: true,
+            tracking_seq: 0,
         };
         self.insert(event.goid, stranger);
     }

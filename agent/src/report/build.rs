@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 
 use super::words::{is_system, seconds, start_function, wait_reason};
-use super::{Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Mode, Observed, Place, Probe, Report, Ring, SCHEMA, Span};
+use super::{
+    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, Place, Report, Ring, SCHEMA, Span, cost,
+};
 use crate::config::Rules;
 use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
@@ -50,13 +52,16 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
     let anomalies = registry.anomalies();
     Observed {
         seconds: seconds(session.now_ns().saturating_sub(header.started_ns)),
-        mode: if header.probes.is_empty() { Mode::Census } else { Mode::Trace },
+        mode: session.mode(),
+        modes: Modes::of(session),
+        cost: Cost::of(session),
         threshold_seconds: seconds(threshold_ns),
         ended: session.end().map(|end| end.reason),
         events: registry.events(),
         lost: Lost {
             ring_full,
             read_fault: kernel.iter().map(|probe| probe.counters.read_fault).sum(),
+            map_full: kernel.iter().map(|probe| probe.counters.map_full).sum(),
             decode_error: losses.decode_error,
             unknown_goroutine: anomalies.unknown_goroutine,
             registry_full: anomalies.registry_full,
@@ -72,16 +77,7 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
             moved: taken.stack_moved,
         }),
         ring: Ring { size_bytes: header.ring_bytes, fill_max_bytes: session.ring_fill_max(), lost: ring_full },
-        probes: header
-            .probes
-            .iter()
-            .map(|probe| Probe {
-                function: probe.function.clone(),
-                address: format!("{:#x}", probe.address),
-                site_class: probe.site_class,
-                hits: kernel.iter().find(|reading| reading.index == probe.index).map_or(0, |r| r.counters.hits),
-            })
-            .collect(),
+        probes: cost::probes(session),
     }
 }
 
@@ -136,6 +132,11 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
         let (created, exited) = counts.entry(site.creation_pc).or_default();
         *created += site.created;
         *exited += site.exited;
+    }
+    for (creation_pc, by_kernel_created, by_kernel_exited) in session.registry().counted() {
+        let (created, exited) = counts.entry(creation_pc).or_default();
+        *created += by_kernel_created;
+        *exited += by_kernel_exited;
     }
     counts
 }

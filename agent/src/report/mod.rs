@@ -3,12 +3,13 @@
 //! [`Report::of`] is a pure function of a session, so a replayed session gives the same document.
 
 mod build;
+mod cost;
 mod text;
 pub(crate) mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::config::Mode;
+pub use crate::config::{Mode, ModeChoice};
 use crate::detect::Verdict;
 use crate::golang::sites::SiteClass;
 use crate::registry::{Anomalies, EventCounts};
@@ -43,8 +44,12 @@ pub struct Report {
 pub struct Observed {
     /// How long.
     pub seconds: f64,
-    /// `trace`: every event of the probes is streamed.
+    /// In which mode it was watched in the end.
     pub mode: Mode,
+    /// Which modes there were.
+    pub modes: Modes,
+    /// What it has cost the target.
+    pub cost: Cost,
     /// Parked longer than this counts as long.
     pub threshold_seconds: f64,
     /// Why the watch ended, once it has.
@@ -63,6 +68,51 @@ pub struct Observed {
     pub probes: Vec<Probe>,
 }
 
+/// In which modes a target was watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Modes {
+    /// What was asked for.
+    pub choice: ModeChoice,
+    /// Where it began.
+    pub first: Mode,
+    /// Why there were no probes, where there could be none.
+    pub no_probes: Option<String>,
+    /// Moves from one mode to another.
+    pub moves: u64,
+    /// The moves, at most [`MAX_MOVES`](crate::session::MAX_MOVES).
+    pub history: Vec<Moved>,
+}
+
+/// One move to another mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// When, from the beginning.
+    pub seconds: f64,
+    /// In which mode.
+    pub mode: Mode,
+    /// Why.
+    pub reason: String,
+}
+
+/// What watching has cost the target: the hits of its probes times what a hit costs on this host, an estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Time that hits took.
+    pub target_seconds: f64,
+    /// That as a share of one core.
+    pub percent_of_core: f64,
+    /// That as a share of the CPU time the target used.
+    pub percent_of_target: f64,
+    /// CPU time the target used while it was watched.
+    pub target_cpu_seconds: f64,
+    /// What `auto` keeps to, as a share of the target's CPU time.
+    pub budget: String,
+    /// Time in which hits cost more.
+    pub over_budget_seconds: f64,
+    /// The longest such time without an end.
+    pub longest_over_budget_seconds: f64,
+}
+
 /// Losses by cause. All zero means that nothing was missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -70,6 +120,9 @@ pub struct Lost {
     pub ring_full: u64,
     /// Events whose goroutine could not be read in the kernel.
     pub read_fault: u64,
+    /// Parks and creation sites that found no room where the kernel keeps them in mode `filter`.
+    #[serde(default)]
+    pub map_full: u64,
     /// Records that could not be decoded.
     pub decode_error: u64,
     /// Events of goroutines nothing was known of.
@@ -109,7 +162,7 @@ pub struct Ring {
 }
 
 /// One attached probe.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// Runtime function it is in.
     pub function: String,
@@ -117,8 +170,12 @@ pub struct Probe {
     pub address: String,
     /// What a hit costs the kernel.
     pub site_class: SiteClass,
-    /// How often it was hit.
+    /// How often it was hit, in all modes.
     pub hits: u64,
+    /// What a hit costs the target, in the mode it was watched in last.
+    pub hit_nanoseconds: u32,
+    /// What all hits cost it.
+    pub target_seconds: f64,
 }
 
 /// Goroutine counts.

@@ -54,13 +54,15 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     for probe in &observed.probes {
         writeln!(
             out,
-            "  probe {:<22} {:>14}  {:<11} {:>10} hits",
+            "  probe {:<22} {:>14}  {:<11} {:>10} hits of {} ns",
             probe.function,
             probe.address,
             serde_word(&probe.site_class),
-            probe.hits
+            probe.hits,
+            probe.hit_nanoseconds,
         )?;
     }
+    super::cost::write(out, observed)?;
     let goroutines = &report.goroutines;
     let states: Vec<_> = goroutines.by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
     writeln!(
@@ -142,6 +144,7 @@ fn losses(lost: &Lost) -> String {
     let causes: Vec<String> = [
         ("ring full", lost.ring_full),
         ("read fault", lost.read_fault),
+        ("map full", lost.map_full),
         ("decode error", lost.decode_error),
         ("unknown goroutine", lost.unknown_goroutine),
         ("registry full", lost.registry_full),

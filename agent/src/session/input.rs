@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Mode, ModeChoice};
 use crate::golang::Arch;
 use crate::golang::Frame;
 use crate::golang::binary::SymbolSource;
 use crate::golang::layout::LayoutSource;
 use crate::golang::sites::SiteClass;
+use crate::governor::Budget;
 use crate::memory::StackId;
 use crate::memory::census::{self, Census};
+use crate::registry::{Held, SiteCount};
 
 /// The watched program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,8 @@ pub struct ProbeInfo {
     pub address: u64,
     /// What a hit costs the kernel.
     pub site_class: SiteClass,
+    /// What a hit costs the target, in nanoseconds, as measured on this host; 0 if it could not be measured.
+    pub hit_ns: u32,
 }
 
 /// A probe's counters, summed over CPUs.
@@ -71,8 +76,10 @@ struct Counters {
 pub struct Header {
     /// The watched program.
     pub target: TargetInfo,
-    /// The attached probes; none when only censuses are taken.
+    /// The probes attached first; none when only censuses are taken.
     pub probes: Vec<ProbeInfo>,
+    /// In which modes it is watched.
+    pub modes: Modes,
     /// The runtime's wait reasons by number.
     pub wait_reasons: Vec<String>,
     /// When the probes were attached, `CLOCK_MONOTONIC` nanoseconds.
@@ -83,6 +90,34 @@ pub struct Header {
     pub ring_bytes: u64,
     /// The `--threshold` it was watched with, nanoseconds.
     pub threshold_ns: u64,
+}
+
+/// In which modes a target is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modes {
+    /// What was asked for.
+    pub choice: ModeChoice,
+    /// Where it begins.
+    pub first: Mode,
+    /// Why there can be no probes, where there can be none and some were asked for.
+    pub no_probes: Option<String>,
+    /// What hits may cost.
+    pub budget: Budget,
+}
+
+/// The target is watched in another mode from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeMove {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// In which.
+    pub mode: Mode,
+    /// Why.
+    pub reason: String,
+    /// The probes that are attached now.
+    pub probes: Vec<ProbeInfo>,
+    /// What the probes before cost while they were being removed, as far as no program counted it: an estimate.
+    pub uncounted_ns: u64,
 }
 
 /// A census with the stacks of those that wait.
@@ -154,4 +189,17 @@ pub enum Input {
     Census(CensusTaken),
     /// Always the last.
     End(End),
+    /// CPU time that the target has used. What the probes' counters were then has been fed.
+    Cpu {
+        /// When, `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// Of all its threads, since it began.
+        cpu_ns: u64,
+    },
+    /// Another mode. The last reading of the probes before has been fed.
+    Mode(ModeMove),
+    /// Parks that have not ended.
+    Held(Vec<Held>),
+    /// Counts of `go` statements.
+    Sites(Vec<SiteCount>),
 }

@@ -3,6 +3,7 @@
 //! A live watch produces the inputs and may save them; a replay reads them from a file. Both feed the same session,
 //! so both give the same report. Pure: no clock, no I/O.
 
+mod cost;
 mod input;
 mod series;
 mod symbols;
@@ -12,12 +13,15 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use parkwarden_common::record::{Event, Kind};
 
-pub use input::{CensusTaken, End, EndReason, Header, Input, ProbeInfo, ProbeReading, TargetInfo};
+pub use cost::{Spent, Total};
+pub use input::{CensusTaken, End, EndReason, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, TargetInfo};
 pub use series::Series;
 pub use symbols::{Symbols, call_of};
 
+use crate::config::Mode;
 use crate::detect::Looks;
 use crate::golang::Frame;
+use crate::governor::Budget;
 use crate::memory::StackId;
 use crate::registry::Registry;
 
@@ -34,6 +38,9 @@ pub struct GroupKey {
 
 /// Groups a session follows at most; further ones are counted in [`Session::groups_dropped`].
 pub const MAX_GROUPS: usize = 10_000;
+
+/// Moves from mode to mode that a session remembers; further ones are counted.
+pub const MAX_MOVES: usize = 256;
 
 /// Losses on parkwarden's side of the ring buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +62,12 @@ pub struct Session {
     registry: Registry,
     symbols: Symbols,
     stacks: Vec<Arc<[u64]>>,
-    probes: Vec<ProbeReading>,
+    account: cost::Account,
+    mode: Mode,
+    moves: Vec<ModeMove>,
+    moves_dropped: u64,
+    /// Whether, since the last census began, there was a time without events.
+    blind: bool,
     losses: Losses,
     lost_at_last_census: u64,
     latest: Option<CensusTaken>,
@@ -73,12 +85,17 @@ impl Session {
     /// A session that begins.
     pub fn new(header: Header) -> Self {
         let now_ns = header.started_ns;
+        let mut registry = Registry::default();
+        registry.expect_strangers(header.modes.first != Mode::Trace);
         Self {
-            header,
-            registry: Registry::default(),
+            registry,
             symbols: Symbols::default(),
             stacks: Vec::new(),
-            probes: Vec::new(),
+            account: cost::Account::new(header.modes.budget, header.probes.clone()),
+            mode: header.modes.first,
+            moves: Vec::new(),
+            moves_dropped: 0,
+            blind: false,
             losses: Losses::default(),
             lost_at_last_census: 0,
             latest: None,
@@ -90,6 +107,7 @@ impl Session {
             ring_fill_max: 0,
             now_ns,
             end: None,
+            header,
         }
     }
 
@@ -101,7 +119,7 @@ impl Session {
                 self.ring_fill_max = self.ring_fill_max.max(*ring_fill);
                 self.feed_records(records);
             }
-            Input::Probes(readings) => self.probes.clone_from(readings),
+            Input::Probes(readings) => self.account.read(readings),
             Input::CensusBegins => self.registry.census_begins(),
             Input::Symbols(resolved) => self.symbols.extend(resolved),
             Input::Stacks(stacks) => self.stacks.extend(stacks.iter().map(|pcs| Arc::from(pcs.as_slice()))),
@@ -110,6 +128,27 @@ impl Session {
                 self.now_ns = self.now_ns.max(end.time_ns);
                 self.end = Some(end.clone());
             }
+            Input::Cpu { time_ns, cpu_ns } => {
+                self.now_ns = self.now_ns.max(*time_ns);
+                self.account.clock(*time_ns, *cpu_ns);
+            }
+            Input::Mode(entered) => self.feed_mode(entered),
+            Input::Held(parks) => parks.iter().for_each(|park| self.registry.hold(park)),
+            Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
+        }
+    }
+
+    fn feed_mode(&mut self, entered: &ModeMove) {
+        self.now_ns = self.now_ns.max(entered.time_ns);
+        // Between the two modes with probes no event is missed.
+        self.blind |= self.mode == Mode::Census || entered.mode == Mode::Census;
+        self.mode = entered.mode;
+        self.registry.expect_strangers(entered.mode != Mode::Trace);
+        self.account.replace(entered.probes.clone(), entered.uncounted_ns);
+        if self.moves.len() < MAX_MOVES {
+            self.moves.push(entered.clone());
+        } else {
+            self.moves_dropped += 1;
         }
     }
 
@@ -129,7 +168,8 @@ impl Session {
 
     fn feed_census(&mut self, taken: &CensusTaken) {
         let lost = self.lost_events();
-        self.registry.reconcile(&taken.census, lost > self.lost_at_last_census);
+        let blind = std::mem::take(&mut self.blind) || self.mode == Mode::Census;
+        self.registry.reconcile(&taken.census, blind || lost > self.lost_at_last_census);
         self.lost_at_last_census = lost;
         self.losses.census_read_fault += taken.census.unreadable;
         self.losses.stack_cut = taken.stack_cut;
@@ -177,8 +217,8 @@ impl Session {
 
     /// Events the kernel side lost so far, whatever the cause.
     pub fn lost_events(&self) -> u64 {
-        self.probes.iter().map(|probe| probe.counters.ring_full + probe.counters.read_fault).sum::<u64>()
-            + self.losses.decode_error
+        let lost = |spent: &Spent| spent.counters.ring_full + spent.counters.read_fault + spent.counters.map_full;
+        self.account.spent().iter().map(lost).sum::<u64>() + self.losses.decode_error
     }
 
     /// What is being watched, and how.
@@ -206,9 +246,29 @@ impl Session {
         self.stack(id).iter().flat_map(|pc| self.symbols.return_address(*pc))
     }
 
-    /// The last reading of each probe's counters.
-    pub fn probes(&self) -> &[ProbeReading] {
-        &self.probes
+    /// What the probes have done, by place.
+    pub fn probes(&self) -> Vec<Spent> {
+        self.account.spent()
+    }
+
+    /// What watching has cost the target.
+    pub fn cost(&self) -> Total {
+        self.account.total()
+    }
+
+    /// What it may cost.
+    pub fn budget(&self) -> Budget {
+        self.account.budget()
+    }
+
+    /// In which mode the target is watched.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The moves from mode to mode, the first [`MAX_MOVES`] of them, and how many more there were.
+    pub fn moves(&self) -> (&[ModeMove], u64) {
+        (&self.moves, self.moves_dropped)
     }
 
     /// What was lost in userspace.

@@ -5,6 +5,7 @@
 
 mod error;
 mod observer;
+mod probes;
 pub mod replay;
 mod sink;
 
@@ -88,9 +89,13 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
                 progress(Progress::Looked(observer.session()));
             }
             _ = take.tick() => {
-                observer.take_events()?;
+                let moved = observer.take_events()?;
                 if observer.target_has_exited() {
                     break EndReason::TargetExited;
+                }
+                // What happened between two modes only a census can tell.
+                if (moved | observer.follow_governor()?) && let Err(error) = observer.census() {
+                    return cut_short(observer, error);
                 }
             }
         }

@@ -31,7 +31,10 @@ struct Stored {
 /// The costs on this host: those measured earlier in this boot, else measured now.
 pub fn costs() -> Result<Costs, CalibrateError> {
     let key = Key::here();
-    let file = directory().map(|directory| directory.join("calibration.json"));
+    let directory = directory();
+    let file = directory.as_deref().map(|directory| directory.join("calibration.json"));
+    // One at a time: two that probe the same file disturb each other.
+    let _lock = directory.as_deref().and_then(lock);
     if let Some(stored) = file.as_deref().and_then(read).filter(|stored| Some(&stored.key) == key.as_ref()) {
         return Ok(stored.costs);
     }
@@ -68,6 +71,21 @@ fn directory() -> Option<PathBuf> {
         _ => {}
     }
     is_ours(&directory).then_some(directory)
+}
+
+/// Waits until nobody else measures; ends when it is dropped.
+fn lock(directory: &Path) -> Option<fs::File> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .ok()?;
+    file.lock().ok()?;
+    Some(file)
 }
 
 fn is_ours(directory: &Path) -> bool {

@@ -7,6 +7,9 @@ use std::arch::global_asm;
 
 use crate::golang::sites::SiteClass;
 
+/// Places of the class [`SiteClass::Nop5`].
+const NOPS: usize = 4;
+
 /// Bytes from one place to the next.
 const STRIDE: usize = 16;
 
@@ -15,10 +18,12 @@ global_asm!(
     ".pushsection .text",
     ".p2align 6",
     "parkwarden_probe_sites:",
-    // A 5-byte nop that crosses no page.
+    // 5-byte nops that cross no page.
+    ".rept 4",
     ".byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
     "ret",
     ".p2align 4",
+    ".endr",
     // The kernel emulates a push.
     "pushq %rbp",
     "popq %rbp",
@@ -54,10 +59,12 @@ global_asm!(
     ".pushsection .text",
     ".p2align 6",
     "parkwarden_probe_sites:",
-    // There is no such class here; the place keeps the order.
+    // There is no such class here; the places keep the order.
+    ".rept 4",
     "nop",
     "ret",
     ".p2align 4",
+    ".endr",
     // The kernel simulates an adr.
     "adr x9, .",
     "ret",
@@ -99,13 +106,15 @@ unsafe extern "C" {
 pub(super) struct OwnSite(usize);
 
 impl OwnSite {
-    /// The place of a class; `None` where the architecture has no such class.
-    pub(super) fn of(class: SiteClass) -> Option<Self> {
-        match class {
-            SiteClass::Nop5 => cfg!(target_arch = "x86_64").then_some(Self(0)),
-            SiteClass::Emulated => Some(Self(1)),
-            SiteClass::SingleStep => Some(Self(2)),
-        }
+    /// The places of a class; none where the architecture has no such class.
+    pub(super) fn of(class: SiteClass) -> impl Iterator<Item = Self> {
+        let places = match class {
+            SiteClass::Nop5 if cfg!(target_arch = "x86_64") => 0..NOPS,
+            SiteClass::Nop5 => 0..0,
+            SiteClass::Emulated => NOPS..NOPS + 1,
+            SiteClass::SingleStep => NOPS + 1..NOPS + 2,
+        };
+        places.map(Self)
     }
 
     /// Its address in this process.

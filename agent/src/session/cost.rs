@@ -1,0 +1,175 @@
+//! What watching has cost the target: the hits of its probes times what a hit of each costs.
+//!
+//! An estimate: what a hit costs was measured on this host, but by code that finds everything in the caches.
+
+use parkwarden_common::counters::ProbeCounters;
+
+use super::input::{ProbeInfo, ProbeReading};
+use crate::governor::Budget;
+
+/// What the probes at one place have done, in whatever mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The place, with the costs of the last program there.
+    pub probe: ProbeInfo,
+    /// Hits and losses.
+    pub counters: ProbeCounters,
+    /// What hits cost the target.
+    pub cost_ns: u64,
+}
+
+/// All of it over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// What hits cost the target.
+    pub cost_ns: u64,
+    /// CPU time that the target used while it was watched.
+    pub cpu_ns: u64,
+    /// Time in which hits cost more than the budget allows.
+    pub over_budget_ns: u64,
+    /// The longest such time without an end.
+    pub longest_over_budget_ns: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Account {
+    budget: Budget,
+    attached: Vec<ProbeInfo>,
+    readings: Vec<ProbeReading>,
+    /// Of probes that are gone, by place: as many as there are sites.
+    gone: Vec<Spent>,
+    /// What removing probes cost: their last hits run no program that could count them.
+    uncounted_ns: u64,
+    total: Total,
+    last: Option<(u64, u64, u64)>,
+    over_ns: u64,
+}
+
+impl Account {
+    pub(super) fn new(budget: Budget, attached: Vec<ProbeInfo>) -> Self {
+        Self {
+            budget,
+            attached,
+            readings: Vec::new(),
+            gone: Vec::new(),
+            uncounted_ns: 0,
+            total: Total::default(),
+            last: None,
+            over_ns: 0,
+        }
+    }
+
+    /// Takes what the counters of the attached probes say.
+    pub(super) fn read(&mut self, readings: &[ProbeReading]) {
+        readings.clone_into(&mut self.readings);
+    }
+
+    /// Other probes are attached from now on; of those before, the last reading has been taken.
+    pub(super) fn replace(&mut self, attached: Vec<ProbeInfo>, uncounted_ns: u64) {
+        self.gone = self.spent();
+        self.readings.clear();
+        self.attached = attached;
+        self.uncounted_ns = self.uncounted_ns.saturating_add(uncounted_ns);
+    }
+
+    /// Takes what the target's CPU time is.
+    pub(super) fn clock(&mut self, time_ns: u64, cpu_ns: u64) {
+        let cost_ns = self.spent().iter().fold(self.uncounted_ns, |sum, spent| sum.saturating_add(spent.cost_ns));
+        let before = self.last.replace((time_ns, cpu_ns, cost_ns));
+        let Some((last_ns, last_cpu_ns, last_cost_ns)) = before else { return };
+        let elapsed_ns = time_ns.saturating_sub(last_ns);
+        let cpu_ns = cpu_ns.saturating_sub(last_cpu_ns);
+        let allowed_ns = self.budget.allowed_ns(elapsed_ns, cpu_ns);
+        let total = &mut self.total;
+        if cost_ns.saturating_sub(last_cost_ns) > allowed_ns {
+            self.over_ns = self.over_ns.saturating_add(elapsed_ns);
+            total.over_budget_ns = total.over_budget_ns.saturating_add(elapsed_ns);
+        } else {
+            self.over_ns = 0;
+        }
+        total.longest_over_budget_ns = total.longest_over_budget_ns.max(self.over_ns);
+        total.cpu_ns = total.cpu_ns.saturating_add(cpu_ns);
+        total.cost_ns = cost_ns;
+    }
+
+    /// What the probes have done, by place.
+    pub(super) fn spent(&self) -> Vec<Spent> {
+        let mut places = self.gone.clone();
+        for probe in &self.attached {
+            let reading = self.readings.iter().find(|reading| reading.index == probe.index);
+            let counters = reading.map_or_else(ProbeCounters::default, |reading| reading.counters);
+            let cost_ns = counters.hits.saturating_mul(u64::from(probe.hit_ns));
+            match places.iter_mut().find(|spent| spent.probe.address == probe.address) {
+                Some(spent) => {
+                    spent.probe = probe.clone();
+                    spent.counters = sum(&spent.counters, &counters);
+                    spent.cost_ns = spent.cost_ns.saturating_add(cost_ns);
+                }
+                None => places.push(Spent { probe: probe.clone(), counters, cost_ns }),
+            }
+        }
+        places
+    }
+
+    pub(super) fn total(&self) -> Total {
+        self.total
+    }
+
+    pub(super) fn budget(&self) -> Budget {
+        self.budget
+    }
+}
+
+fn sum(a: &ProbeCounters, b: &ProbeCounters) -> ProbeCounters {
+    ProbeCounters {
+        hits: a.hits.saturating_add(b.hits),
+        ring_full: a.ring_full.saturating_add(b.ring_full),
+        read_fault: a.read_fault.saturating_add(b.read_fault),
+        map_full: a.map_full.saturating_add(b.map_full),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Percent;
+    use crate::golang::sites::SiteClass;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn probe(index: u16, address: u64, hit_ns: u32) -> ProbeInfo {
+        ProbeInfo { index, function: "f".to_owned(), address, site_class: SiteClass::Emulated, hit_ns }
+    }
+
+    fn hits(index: u16, hits: u64) -> ProbeReading {
+        ProbeReading { index, counters: ProbeCounters { hits, ..ProbeCounters::default() } }
+    }
+
+    #[test]
+    fn hits_of_probes_that_are_gone_stay_in_the_account() {
+        let budget = Budget { of_target: Percent::new(1_000) };
+        let mut account = Account::new(budget, vec![probe(0, 10, 700), probe(1, 20, 500)]);
+        account.clock(0, 0);
+        account.read(&[hits(0, 10), hits(1, 4)]);
+        account.replace(vec![probe(4, 10, 900)], 50);
+        account.read(&[hits(4, 1)]);
+        account.clock(SECOND, SECOND);
+        let spent: Vec<_> = account.spent().iter().map(|spent| (spent.counters.hits, spent.cost_ns)).collect();
+        assert_eq!(spent, [(11, 7_900), (4, 2_000)]);
+        assert_eq!(account.total(), Total { cost_ns: 9_950, cpu_ns: SECOND, ..Total::default() });
+    }
+
+    #[test]
+    fn time_over_the_budget_is_told() {
+        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10, 1_000)]);
+        account.clock(0, 0);
+        // 1 % of a core is 10 000 hits a second.
+        for (second, total) in [(1, 9_000), (2, 30_000), (3, 50_000), (4, 51_000), (5, 70_000)] {
+            account.read(&[hits(0, total)]);
+            account.clock(second * SECOND, second * SECOND);
+        }
+        let total = account.total();
+        assert_eq!((total.over_budget_ns, total.longest_over_budget_ns), (3 * SECOND, 2 * SECOND));
+    }
+}

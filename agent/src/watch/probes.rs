@@ -1,0 +1,389 @@
+//! The probes of one target: attached, metered and, where a budget is to be kept, governed by a thread of their own.
+//!
+//! The thread reads the counters ten times a second and removes the probes by itself when they cost too much: the rest of
+//! parkwarden may be reading a million goroutines just then. What it does it puts down as inputs of the session, which
+//! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
+
+use std::fs::File;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use parkwarden_common::filter::SiteCounts;
+use parkwarden_common::record::Kind;
+
+use super::error::WatchError;
+use crate::config::Mode;
+use crate::golang::layout::RuntimeLayout;
+use crate::golang::sites::Site;
+use crate::governor::{Governor, Move, Reading};
+use crate::probe::calibrate::Costs;
+use crate::probe::{AttachError, Attachment, Prober, Removed};
+use crate::registry::{Held, SiteCount};
+use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
+use crate::target::now_ns;
+
+/// Time between two readings.
+const METER_EVERY: Duration = Duration::from_millis(100);
+
+/// The same while it is not known yet what the probes cost.
+const METER_FIRST: Duration = Duration::from_millis(20);
+
+/// Readings taken that fast after probes were attached.
+const FIRST_READINGS: u32 = 10;
+
+/// Where and how a target is probed.
+#[derive(Debug)]
+pub struct Plan {
+    /// The target.
+    pub pid: NonZeroU32,
+    /// Its executable, open.
+    pub exe: File,
+    /// The places, with their offsets in the executable.
+    pub sites: Vec<(Site, u64)>,
+    /// Where its runtime's fields are.
+    pub layout: RuntimeLayout,
+    /// How far above its link-time addresses it is loaded.
+    pub slide: u64,
+    /// What hits cost on this host.
+    pub costs: Costs,
+}
+
+/// See the module. Dropping it removes the probes.
+#[derive(Debug)]
+pub struct Probes {
+    shared: Arc<Shared>,
+    meter: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    stop: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    // First, so that nothing is attached any more when the rest goes.
+    attachment: Attachment,
+    mode: Mode,
+    attached: Vec<Attached>,
+    prober: Prober,
+    plan: Plan,
+    governor: Option<Governor>,
+    cpu: Option<ClockId>,
+    /// What probes that are gone have cost, and would have cost in mode `trace`.
+    spent_ns: u64,
+    traced_ns: u64,
+    last_reading: Instant,
+    /// Counts of `go` statements that have been told.
+    sites: HashMap<u64, SiteCounts>,
+    readings_to_hurry: u32,
+    inputs: Vec<Input>,
+    wanted: Option<Move>,
+    failed: Option<WatchError>,
+    stopped: bool,
+}
+
+/// One attached probe.
+#[derive(Debug)]
+struct Attached {
+    info: ProbeInfo,
+    /// What a hit would cost in mode `trace`, and what the place alone costs.
+    traced_ns: u32,
+    site_ns: u32,
+    hits: u64,
+    /// Hits a second, at the last reading.
+    rate: f64,
+}
+
+impl Probes {
+    /// Attaches the probes of `mode`.
+    pub fn attach(prober: Prober, plan: Plan, mode: Mode, governor: Option<Governor>) -> Result<Self, AttachError> {
+        let pid = nix::unistd::Pid::from_raw(plan.pid.get().cast_signed());
+        let mut state = State {
+            attachment: Attachment::default(),
+            mode,
+            attached: Vec::new(),
+            prober,
+            plan,
+            governor,
+            cpu: clock_getcpuclockid(pid).ok(),
+            spent_ns: 0,
+            traced_ns: 0,
+            last_reading: Instant::now(),
+            sites: HashMap::new(),
+            readings_to_hurry: FIRST_READINGS,
+            inputs: Vec::new(),
+            wanted: None,
+            failed: None,
+            stopped: false,
+        };
+        state.attachment = state.attach(mode)?;
+        state.attached = state.describe(mode, &state.attachment);
+        let shared = Arc::new(Shared { state: Mutex::new(state), stop: Condvar::new() });
+        let meter = std::thread::Builder::new().name("meter".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.run()
+        });
+        // Without the thread the readings are those that `read` takes; nothing is governed.
+        let meter = meter.inspect_err(|error| log::error!("no thread for the meter: {error}")).ok();
+        Ok(Self { shared, meter })
+    }
+
+    /// What is attached now.
+    pub fn infos(&self) -> Vec<ProbeInfo> {
+        self.shared.lock().infos()
+    }
+
+    /// What was read and done since the last time, in the order in which to feed it, and where to go next.
+    ///
+    /// Events that were taken before belong before it; and all events that happened before a mode was left have been
+    /// taken if the stream is emptied after this call.
+    pub fn take(&self) -> Result<(Vec<Input>, Option<Move>), WatchError> {
+        let mut state = self.shared.lock();
+        state.prober.flush_log();
+        match state.failed.take() {
+            Some(failed) => Err(failed),
+            None => Ok((std::mem::take(&mut state.inputs), state.wanted.take())),
+        }
+    }
+
+    /// Takes a reading now; it comes with the next [`Probes::take`].
+    pub fn read(&self) -> Result<(), WatchError> {
+        self.shared.lock().read()
+    }
+
+    /// Reads what the kernel holds, after a census that showed the goroutines `alive` and began at `census_ns`.
+    pub fn read_held(&self, alive: impl Fn(u64) -> bool, census_ns: u64) -> Result<(), WatchError> {
+        let mut state = self.shared.lock();
+        let parks = state.prober.parks(&state.attachment).map_err(counters)?;
+        // Parked before the census and not in it: it has ended where no probe sees it.
+        let gone = parks.iter().filter(|(goid, park)| (1..census_ns).contains(&park.since_ns) && !alive(*goid));
+        let gone: Vec<u64> = gone.map(|(goid, _)| *goid).collect();
+        let State { prober, attachment, .. } = &mut *state;
+        prober.forget(attachment, gone.iter().copied());
+        let gone: hashbrown::HashSet<u64> = gone.into_iter().collect();
+        state.tell_held(parks.into_iter().filter(|(goid, _)| !gone.contains(goid)));
+        state.tell_sites()
+    }
+
+    /// Attaches the probes of another mode than `from`, and removes those before; a census has to follow.
+    pub fn enter(&self, from: Mode, wanted: Move) -> Result<(), AttachError> {
+        let mut state = self.shared.lock();
+        // The meter may have removed the probes since it wanted others.
+        if state.mode != from || wanted.mode == from {
+            return Ok(());
+        }
+        let attachment = state.attach(wanted.mode)?;
+        state.leave(attachment, wanted);
+        Ok(())
+    }
+
+    /// Removes all probes. What was read last comes with [`Probes::take`].
+    pub fn finish(&mut self) -> Result<(), WatchError> {
+        self.stop();
+        let mut state = self.shared.lock();
+        let State { prober, attachment, .. } = &mut *state;
+        prober.unlink(attachment);
+        state.read()?;
+        state.tell_sites()?;
+        let mut attachment = std::mem::take(&mut state.attachment);
+        state.prober.remove(&mut attachment, &[]);
+        state.prober.release(attachment);
+        state.attached.clear();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.stop.notify_all();
+        if let Some(meter) = self.meter.take()
+            && meter.join().is_err()
+        {
+            log::error!("the thread that reads the probes' counters panicked");
+        }
+    }
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Each method of the state leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut state = self.lock();
+        while !state.stopped {
+            let pause = if state.readings_to_hurry > 0 { METER_FIRST } else { METER_EVERY };
+            state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+            if !state.stopped
+                && let Err(error) = state.read()
+            {
+                state.failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
+fn counters(error: impl std::error::Error + Send + Sync + 'static) -> WatchError {
+    WatchError::Counters(Box::new(error))
+}
+
+impl State {
+    fn infos(&self) -> Vec<ProbeInfo> {
+        self.attached.iter().map(|probe| probe.info.clone()).collect()
+    }
+
+    fn attach(&mut self, mode: Mode) -> Result<Attachment, AttachError> {
+        let Plan { pid, exe, sites, layout, .. } = &self.plan;
+        self.prober.attach(mode, *pid, exe, sites, layout)
+    }
+
+    fn describe(&self, mode: Mode, attachment: &Attachment) -> Vec<Attached> {
+        let Plan { sites, costs, slide, .. } = &self.plan;
+        let described = attachment.probes().zip(sites).map(|(index, (site, _))| Attached {
+            info: ProbeInfo {
+                index,
+                function: site.function.clone(),
+                address: site.address.wrapping_add(*slide),
+                site_class: site.class,
+                hit_ns: costs.hit_ns(mode, site.kind, site.class),
+            },
+            traced_ns: costs.hit_ns(Mode::Trace, site.kind, site.class),
+            // No program is told of it.
+            site_ns: costs.hit_ns(mode, Kind::Waited, site.class),
+            hits: 0,
+            rate: 0.0,
+        });
+        described.collect()
+    }
+
+    /// Reads the counters and the target's CPU time, and does what the governor says.
+    fn read(&mut self) -> Result<(), WatchError> {
+        self.readings_to_hurry = self.readings_to_hurry.saturating_sub(1);
+        let elapsed = self.last_reading.elapsed().as_secs_f64();
+        self.last_reading = Instant::now();
+        let (mut spent_ns, mut traced_ns) = (self.spent_ns, self.traced_ns);
+        let mut readings = Vec::with_capacity(self.attached.len());
+        for probe in &mut self.attached {
+            let counters = self.prober.counters(probe.info.index).map_err(counters)?;
+            if elapsed > 0.0 {
+                probe.rate = counters.hits.saturating_sub(probe.hits) as f64 / elapsed;
+            }
+            probe.hits = counters.hits;
+            spent_ns = spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
+            traced_ns = traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
+            readings.push(ProbeReading { index: probe.info.index, counters });
+        }
+        self.inputs.push(Input::Probes(readings));
+        // A target that has just ended has no time any more; its end is noticed elsewhere.
+        let Some(cpu) = self.cpu.and_then(|clock| clock_gettime(clock).ok()) else { return Ok(()) };
+        let cpu_ns = u64::try_from(Duration::from(cpu).as_nanos()).unwrap_or(u64::MAX);
+        let time_ns = now_ns();
+        self.inputs.push(Input::Cpu { time_ns, cpu_ns });
+        let reading = Reading { time_ns, cpu_ns, spent_ns, traced_ns };
+        match self.governor.as_mut().and_then(|governor| governor.step(self.mode, reading)) {
+            Some(decided) if decided.mode == Mode::Census => self.leave(Attachment::default(), decided),
+            Some(decided) => self.wanted = Some(decided),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Goes to another mode whose probes are attached already: takes the last reading of those before, and removes them.
+    fn leave(&mut self, next: Attachment, entered: Move) {
+        log::info!("pid {}: to mode {:?}: {}", self.plan.pid, entered.mode, entered.reason);
+        let mut before = std::mem::replace(&mut self.attachment, next);
+        // The most expensive first.
+        self.attached.sort_by(|a, b| b.rate.total_cmp(&a.rate));
+        let order: Vec<u16> = self.attached.iter().map(|probe| probe.info.index).collect();
+        let unlinked = Instant::now();
+        let removed = self.prober.remove(&mut before, &order);
+        let uncounted_ns = self.uncounted_ns(unlinked, &removed);
+        let mut last = Vec::with_capacity(self.attached.len());
+        for probe in &self.attached {
+            // The map is there as long as the prober: only a bug could make this fail, and then the last one stands.
+            let Ok(counters) = self.prober.counters(probe.info.index) else { continue };
+            self.spent_ns = self.spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
+            self.traced_ns = self.traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
+            last.push(ProbeReading { index: probe.info.index, counters });
+        }
+        self.spent_ns = self.spent_ns.saturating_add(uncounted_ns);
+        self.inputs.push(Input::Probes(last));
+        let now = std::mem::replace(&mut self.attachment, before);
+        let held = self.prober.parks(&self.attachment).map_err(counters);
+        match held {
+            Ok(parks) => self.tell_held(parks.into_iter()),
+            Err(error) => self.failed = Some(error),
+        }
+        if let Err(error) = self.tell_sites() {
+            self.failed = Some(error);
+        }
+        let before = std::mem::replace(&mut self.attachment, now);
+        self.prober.release(before);
+        self.sites.clear();
+        self.attached = self.describe(entered.mode, &self.attachment);
+        self.mode = entered.mode;
+        self.readings_to_hurry = FIRST_READINGS;
+        self.wanted = None;
+        self.inputs.push(Input::Mode(ModeMove {
+            time_ns: now_ns(),
+            mode: entered.mode,
+            reason: entered.reason,
+            probes: self.infos(),
+            uncounted_ns,
+        }));
+    }
+
+    /// What hits cost that no program counted: those while the breakpoints were being removed, at the last known rate.
+    fn uncounted_ns(&self, unlinked: Instant, removed: &[Removed]) -> u64 {
+        let cost = |removed: &Removed| {
+            let probe = self.attached.iter().find(|probe| probe.info.index == removed.index)?;
+            let seconds = removed.at.saturating_duration_since(unlinked).as_secs_f64();
+            Some(probe.rate * seconds * f64::from(probe.site_ns))
+        };
+        removed.iter().filter_map(cost).sum::<f64>() as u64
+    }
+
+    fn tell_held(&mut self, parks: impl Iterator<Item = (u64, parkwarden_common::filter::Park)>) {
+        let held = parks.filter(|(_, park)| park.since_ns != 0).map(|(goid, park)| Held {
+            goid,
+            since_ns: park.since_ns,
+            // The program stores a byte.
+            wait_reason: park.wait_reason as u8,
+        });
+        let held: Vec<Held> = held.collect();
+        if !held.is_empty() {
+            self.inputs.push(Input::Held(held));
+        }
+    }
+
+    fn tell_sites(&mut self) -> Result<(), WatchError> {
+        let mut told = Vec::new();
+        for (creation_pc, counts) in self.prober.sites(&self.attachment).map_err(counters)? {
+            let before = self.sites.insert(creation_pc, counts).unwrap_or_default();
+            let count = SiteCount {
+                creation_pc,
+                created: counts.created.saturating_sub(before.created),
+                exited: counts.exited.saturating_sub(before.exited),
+            };
+            if count.created > 0 || count.exited > 0 {
+                told.push(count);
+            }
+        }
+        if !told.is_empty() {
+            self.inputs.push(Input::Sites(told));
+        }
+        Ok(())
+    }
+}
