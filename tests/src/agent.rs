@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -145,6 +146,22 @@ impl Watch {
     /// When it has ended already.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("parkwarden runs");
+    }
+
+    /// Waits until it says something on stderr.
+    ///
+    /// # Panics
+    ///
+    /// When it does not before the deadline.
+    pub fn until(&self, is_it: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if is_it(&line) => break,
+                Ok(_) => {}
+                Err(error) => panic!("parkwarden did not say what was waited for: {error}"),
+            }
+        }
     }
 
     /// Waits for its end.

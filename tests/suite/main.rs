@@ -7,6 +7,7 @@ mod golden;
 mod hostile;
 mod layouts;
 mod matrix;
+mod modes;
 mod processes;
 mod ps;
 mod reach;

@@ -1,0 +1,3 @@
+module example.com/swing
+
+go 1.21
