@@ -147,7 +147,10 @@ fn what_every_hit_costs_is_in_the_account() {
     let program = fixture("swing", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
     let watch = Watch::start(target.pid(), &["--mode", "filter"]);
-    let _: Swing = target.ask("busy");
+    let deadline = std::time::Instant::now() + parkwarden_tests::target::DEADLINE;
+    while target.ask::<Swing>("busy").spawned < 10_000 {
+        assert!(std::time::Instant::now() < deadline, "it is not busy");
+    }
     let _: Swing = target.ask("idle");
     let report = watch.interrupt().report();
     let observed = &report.observed;

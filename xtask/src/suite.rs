@@ -8,7 +8,7 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, toolchain};
 
 /// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
-const LIVE: [&str; 7] = ["hostile", "matrix", "processes", "reach", "servers", "verdicts", "watch"];
+const LIVE: [&str; 8] = ["hostile", "matrix", "modes", "processes", "reach", "servers", "verdicts", "watch"];
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
