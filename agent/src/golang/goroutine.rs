@@ -9,6 +9,15 @@ pub fn is_system_goroutine(start_function: &str) -> bool {
     start_function.starts_with("runtime.") && !OF_THE_PROGRAM.contains(&start_function)
 }
 
+/// Whether the goroutines that function `creator` makes serve HTTP: those of HTTP/1 connections, and those of HTTP/2 and
+/// gRPC requests.
+pub fn is_http_server(creator: &str) -> bool {
+    creator == "net/http.(*Server).Serve"
+        || ["net/http.(*http2serverConn)", "golang.org/x/net/http2.(*serverConn)", "google.golang.org/grpc.(*Server)"]
+            .iter()
+            .any(|server| creator.starts_with(server))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

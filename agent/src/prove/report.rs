@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Pause, Saved};
 use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::reach::candidates::Wait;
-use crate::reach::cause::Cause;
+use crate::reach::cause::{Case, Cause};
+use crate::reach::holders;
 use crate::reach::objects::Precision;
 use crate::reach::state::Primitive;
 use crate::reach::{Leaked, Proof};
@@ -82,7 +84,7 @@ pub struct Group {
     /// Innermost first.
     pub stack: Vec<Frame>,
     /// Why, and what to do.
-    pub cause: Cause,
+    pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
     /// Their ids, at most a hundred thousand.
@@ -114,8 +116,9 @@ impl ProofReport {
             let g = &leaked.goroutine;
             groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
         }
+        let by_goid = proof.leaked.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
         let mut leaks: Vec<Group> =
-            groups.into_values().map(|group| describe(&group, saved, proof, &mut symbolizer)).collect();
+            groups.into_values().map(|group| describe(&group, saved, proof, &by_goid, &mut symbolizer)).collect();
         leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
         Self {
             schema: SCHEMA,
@@ -136,7 +139,13 @@ impl ProofReport {
     }
 }
 
-fn describe(group: &[&Leaked], saved: &Saved, proof: &Proof, symbolizer: &mut Symbolizer) -> Group {
+fn describe(
+    group: &[&Leaked],
+    saved: &Saved,
+    proof: &Proof,
+    by_goid: &HashMap<u64, &Leaked>,
+    symbolizer: &mut Symbolizer,
+) -> Group {
     let first = group[0];
     let g = &first.goroutine;
     let stack: Vec<Frame> = first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
@@ -146,18 +155,27 @@ fn describe(group: &[&Leaked], saved: &Saved, proof: &Proof, symbolizer: &mut Sy
     };
     let start_function =
         symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
-    let cause = Cause::of(first, &stack, created_by.as_ref().map(|place| place.function.as_str()));
+    let wait_reason = crate::report::words::wait_reason(&saved.program.wait_reasons, g.wait_reason);
+    let cause = Cause::of(&Case {
+        wait_reason: &wait_reason,
+        primitives: &first.primitives,
+        stack: &stack,
+        creator: created_by.as_ref().map(|place| place.function.as_str()),
+        by_http_handler: group.iter().any(|leaked| proof.http_connections.contains(&leaked.goroutine.parent_goid)),
+        loops: false,
+        proven: true,
+    });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     Group {
         verdict: "proven".to_owned(),
         count: group.len() as u64,
-        wait_reason: crate::report::words::wait_reason(&saved.program.wait_reasons, g.wait_reason),
+        wait_reason,
         wait: first.wait,
         created_by,
         start_function,
         blocked_at: Place::of_blocking(&stack),
         cause,
-        evidence: evidence(group, proof, by_runtime),
+        evidence: evidence(group, proof, by_goid, by_runtime),
         goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
         examples: group
             .iter()
@@ -173,7 +191,7 @@ fn describe(group: &[&Leaked], saved: &Saved, proof: &Proof, symbolizer: &mut Sy
     }
 }
 
-fn evidence(group: &[&Leaked], proof: &Proof, by_runtime: usize) -> Vec<String> {
+fn evidence(group: &[&Leaked], proof: &Proof, by_goid: &HashMap<u64, &Leaked>, by_runtime: usize) -> Vec<String> {
     let first = group[0];
     let mut evidence = Vec::new();
     if first.wait.is_forever() {
@@ -187,6 +205,7 @@ fn evidence(group: &[&Leaked], proof: &Proof, by_runtime: usize) -> Vec<String> 
     for primitive in &first.primitives {
         evidence.push(primitive.to_string());
     }
+    evidence.extend(holders::sentence(first, by_goid));
     let precision = &proof.precision;
     if precision.conservative_objects + precision.conservative_frames > 0 {
         evidence.push(format!(

@@ -74,8 +74,10 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
     writeln!(out, "  runs        {}", printable(&group.start_function))?;
     writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
-    writeln!(out, "  cause       {}", printable(&group.cause.sentence))?;
-    writeln!(out, "  remedy      {}", group.cause.remedy)?;
+    if let Some(cause) = &group.cause {
+        writeln!(out, "  cause       {}", printable(&cause.sentence))?;
+        writeln!(out, "  remedy      {}", cause.remedy)?;
+    }
     for sentence in &group.evidence {
         writeln!(out, "  evidence    {}", printable(sentence))?;
     }

@@ -71,6 +71,15 @@ impl Wait {
         })
     }
 
+    /// The same where the reason alone does not tell: until Go 1.23 everything that waits for a semaphore can have the same.
+    pub fn of(reason: &str, stack: &[crate::golang::Frame]) -> Option<Self> {
+        let through = |function: &str| stack.iter().any(|frame| frame.function == function);
+        Self::of_reason(reason).or(match reason {
+            "semacquire" if through("sync.(*WaitGroup).Wait") => Some(Self::WaitGroup),
+            _ => None,
+        })
+    }
+
     /// Whether nothing at all can wake it.
     pub const fn is_forever(self) -> bool {
         matches!(self, Self::NilSend | Self::NilReceive | Self::EmptySelect)
@@ -172,10 +181,7 @@ impl Finder<'_> {
     }
 
     fn sudog(&self, address: u64) -> Option<Cow<'_, [u8]>> {
-        if address == 0 || !address.is_multiple_of(8) {
-            return None;
-        }
-        bytes_at(self.memory, address, self.layout.sudog.size as usize)
+        sudog(self.memory, self.layout, address)
     }
 
     fn unwoken(&self, goroutine: &Goroutine) -> bool {
@@ -183,21 +189,8 @@ impl Finder<'_> {
         self.memory.read_u64(param) == Ok(0)
     }
 
-    /// The sudogs in `g.waiting` with their channels. `None` when the list is damaged.
     fn waiting(&self, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
-        let layout = &self.layout.sudog;
-        let head = goroutine.address.checked_add(u64::from(self.layout.g.waiting))?;
-        let mut next = self.memory.read_u64(head).ok()?;
-        let mut found = Vec::new();
-        while next != 0 {
-            let sudog = self.sudog(next)?;
-            if word_at(&sudog, layout.g as usize)? != goroutine.address || found.len() > 1 << 16 {
-                return None;
-            }
-            found.push((next, word_at(&sudog, layout.c as usize)?));
-            next = word_at(&sudog, layout.waitlink as usize)?;
-        }
-        Some(found)
+        channels_of(self.memory, self.layout, goroutine)
     }
 
     /// The one sudog in `g.waiting` of a goroutine that waits for something other than channels.
@@ -287,6 +280,29 @@ impl Finder<'_> {
             next = word_at(&sudog, layout.next as usize).unwrap_or(0);
         }
     }
+}
+
+fn sudog<'m>(memory: &'m dyn Memory, layout: &ReachLayout, address: u64) -> Option<Cow<'m, [u8]>> {
+    if address == 0 || !address.is_multiple_of(8) {
+        return None;
+    }
+    bytes_at(memory, address, layout.sudog.size as usize)
+}
+
+/// The sudogs in a goroutine's `g.waiting` with their channels. `None` when the list is damaged.
+pub fn channels_of(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
+    let head = goroutine.address.checked_add(u64::from(layout.g.waiting))?;
+    let mut next = memory.read_u64(head).ok()?;
+    let mut found = Vec::new();
+    while next != 0 {
+        let sudog = sudog(memory, layout, next)?;
+        if word_at(&sudog, layout.sudog.g as usize)? != goroutine.address || found.len() > 1 << 16 {
+            return None;
+        }
+        found.push((next, word_at(&sudog, layout.sudog.c as usize)?));
+        next = word_at(&sudog, layout.sudog.waitlink as usize)?;
+    }
+    Some(found)
 }
 
 /// Which sudogs are in the queue of their channel.

@@ -8,6 +8,7 @@
 pub mod candidates;
 pub mod cause;
 pub mod heap;
+pub mod holders;
 pub mod layout;
 pub mod mark;
 pub mod objects;
@@ -18,6 +19,8 @@ pub mod types;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
 
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -32,7 +35,7 @@ use stack::{Stacks, Start};
 use state::Primitive;
 use types::Types;
 
-use crate::golang::goroutine::is_system_goroutine;
+use crate::golang::goroutine::{is_http_server, is_system_goroutine};
 use crate::golang::pclntab::PcLnTab;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
 use crate::memory::stop::Thread;
@@ -133,6 +136,8 @@ pub struct Proof {
     pub scannable_bytes: u64,
     /// Spans of the heap.
     pub spans: u64,
+    /// Goroutines that serve an HTTP connection and made leaked ones.
+    pub http_connections: BTreeSet<u64>,
 }
 
 /// The goroutines of a subject, and what each waits for.
@@ -236,7 +241,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     let leaked = found.list.iter().zip(marker.live()).filter(|(_, live)| !**live).map(|(candidate, _)| candidate);
     let leaked: Vec<&Candidate> = leaked.collect();
     let waiting = waiting_for(&found.list, &goroutines);
-    let leaked = leaked
+    let mut leaked: Vec<Leaked> = leaked
         .into_iter()
         .map(|candidate| Leaked {
             goroutine: goroutines[candidate.goroutine],
@@ -253,15 +258,28 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         .collect();
     let (exact_objects, conservative_objects) = objects.scanned();
     let (exact_frames, conservative_frames) = stacks.scanned();
+    holders::find(&mut leaked, &stacks, &objects.spans);
     Ok(Proof {
-        leaked,
         goroutines: goroutines.len() as u64,
         candidates: found.list.len() as u64,
         undecided: found.undecided,
         precision: Precision { exact_objects, conservative_objects, exact_frames, conservative_frames },
         scannable_bytes: objects.spans.scannable(),
         spans: objects.spans.spans.len() as u64,
+        http_connections: http_connections(subject, &goroutines, &leaked),
+        leaked,
     })
+}
+
+/// Of the goroutines that made leaked ones those that serve an HTTP connection.
+fn http_connections(subject: &Subject<'_>, goroutines: &[Goroutine], leaked: &[Leaked]) -> BTreeSet<u64> {
+    let parents: HashSet<u64> = leaked.iter().map(|leaked| leaked.goroutine.parent_goid).collect();
+    let made_by_server = |goroutine: &Goroutine| {
+        let call = goroutine.creation_pc.wrapping_sub(subject.slide).wrapping_sub(1);
+        subject.pclntab.func(call).is_some_and(|func| is_http_server(func.name))
+    };
+    let of_interest = goroutines.iter().filter(|goroutine| parents.contains(&goroutine.goid));
+    of_interest.filter(|goroutine| made_by_server(goroutine)).map(|goroutine| goroutine.goid).collect()
 }
 
 /// Before Go 1.24 everything that waits for a semaphore looks alike; of these only `sync.WaitGroup` is a candidate.

@@ -19,6 +19,9 @@ pub struct Primitive {
     pub waiters: u64,
     /// Ids of the first of them.
     pub waiting: Vec<u64>,
+    /// Of a mutex that nothing live leads to: ids of the stuck goroutines whose stacks refer to it, and which do not wait
+    /// for it. If none of them has it, its holder ended without unlocking it.
+    pub may_hold: Vec<u64>,
 }
 
 /// A primitive's state.
@@ -72,11 +75,16 @@ impl Primitive {
     ) -> Self {
         let (waiters, waiting) = waiting.cloned().unwrap_or_default();
         let state = State::read(memory, layout, wait, address).unwrap_or(State::Unknown);
-        Self { address, state, waiters, waiting }
+        Self { address, state, waiters, waiting, may_hold: Vec::new() }
     }
 }
 
 impl State {
+    /// Whether it is the channel of a timer or ticker: its buffer holds one `time.Time`.
+    pub const fn is_timer(self) -> bool {
+        matches!(self, Self::Channel { cap: 1, element_size: 24, .. })
+    }
+
     fn read(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, address: u64) -> Option<Self> {
         let word32 = |offset: i64| {
             let mut bytes = [0; 4];

@@ -99,6 +99,22 @@ var ways = map[string]func(n int){
 			go inOrder(b, a)
 		}
 	},
+	// One has the lock and is stuck on something else; the others want it.
+	"lock pile": func(n int) {
+		mu := &lock{}
+		locked := make(chan bool)
+		go func() {
+			mu.Lock()
+			close(locked)
+			<-make(chan int)
+			mu.Unlock()
+		}()
+		<-locked
+		repeat(n-1, func() {
+			mu.Lock()
+			mu.Unlock()
+		})
+	},
 	"rwmutex": func(n int) {
 		repeat(n, func() {
 			mu := &sync.RWMutex{}
