@@ -67,8 +67,14 @@ impl Hit {
     /// The 64-bit word at `base + offset` of the target, or `None` where there is no memory.
     #[inline(always)]
     pub(crate) fn field(&self, base: u64, offset: u16) -> Option<u64> {
+        self.value(base, offset)
+    }
+
+    /// The value at `base + offset` of the target, or `None` where there is no memory.
+    #[inline(always)]
+    pub(crate) fn value<T: Copy>(&self, base: u64, offset: u16) -> Option<T> {
         // SAFETY: the helper checks the address; nothing is dereferenced here.
-        unsafe { bpf_probe_read_user(base.wrapping_add(u64::from(offset)) as *const u64) }.ok()
+        unsafe { bpf_probe_read_user(base.wrapping_add(u64::from(offset)) as *const T) }.ok()
     }
 
     /// The goroutine that runs on this thread: `g.m.curg.goid` from g0; 0 when none does or it cannot be read.

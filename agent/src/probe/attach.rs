@@ -233,7 +233,7 @@ fn refused(site: &Site, offset: u64, source: io::Error) -> AttachError {
 }
 
 /// A path to an open file that leads to that very inode.
-fn own_path(file: &std::fs::File) -> CString {
+pub(super) fn own_path(file: &std::fs::File) -> CString {
     // A number has no NUL.
     CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
 }

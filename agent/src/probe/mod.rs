@@ -8,6 +8,7 @@ pub mod calibrate;
 pub mod check;
 mod held;
 mod load;
+pub mod measure;
 mod stream;
 mod uprobe;
 

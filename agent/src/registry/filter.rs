@@ -54,7 +54,8 @@ impl Registry {
                 self.insert(held.goid, park);
             }
             Some(known) if known.updated_ns <= held.since_ns => {
-                self.insert(held.goid, Goroutine { state, since_ns: held.since_ns, exact: true, ..known });
+                let since_ns = held.since_ns;
+                self.insert(held.goid, Goroutine { state, since_ns, updated_ns: since_ns, exact: true, ..known });
             }
             // A census has seen it in this park: now it is known since when.
             Some(known) if !known.exact && known.state == state => {

@@ -159,6 +159,14 @@ impl Registry {
         self.goroutines.len()
     }
 
+    /// Memory it holds, in bytes.
+    pub fn memory(&self) -> usize {
+        self.goroutines.allocation_size()
+            + self.site_ids.allocation_size()
+            + self.counted.allocation_size()
+            + self.sites.capacity() * size_of::<Site>()
+    }
+
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.goroutines.is_empty()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parkwarden_common::record::{Event, What};
 use proptest::prelude::*;
 
-use super::{Registry, State};
+use super::{Held, Registry, SiteCount, State};
 use crate::memory::census::{Census, Goroutine, Status};
 
 fn event(time_ns: u64, goid: u64, what: What) -> Event {
@@ -124,6 +124,75 @@ fn the_limit_holds_and_is_counted() {
         registry.apply(&created(goid, goid));
     }
     assert_eq!((registry.len(), registry.anomalies().registry_full), (2, 3));
+}
+
+#[test]
+fn a_million_goroutines_take_bounded_memory() {
+    const MILLION: u64 = 1_000_000;
+    const LIMIT: usize = 150_000_000;
+    assert!(size_of::<(u64, super::Goroutine)>() <= 64);
+    let mut registry = Registry::default();
+    let mut most = 0;
+    for goid in 1..=MILLION {
+        let before = registry.memory();
+        registry.apply(&created(goid, goid));
+        registry.apply(&parked(goid, goid));
+        // While a table grows there are two.
+        let after = registry.memory();
+        most = most.max(if after == before { after } else { before + after });
+    }
+    assert_eq!(registry.len() as u64, MILLION);
+    assert!(most <= LIMIT, "{most} bytes");
+}
+
+fn held(goid: u64, since_ns: u64) -> Held {
+    Held { goid, since_ns, wait_reason: 7 }
+}
+
+#[test]
+fn a_park_that_the_kernel_holds_is_exact_and_newer_events_win() {
+    let mut registry = Registry::default();
+    registry.expect_strangers(true);
+    registry.reconcile(&census(100, vec![read(5, Status::Waiting), read(6, Status::Running)]), false);
+    // Seen parked by the census; parked before it began.
+    registry.hold(&held(5, 90));
+    assert_eq!(registry.get(5).map(|g| (g.since_ns, g.exact)), Some((90, true)));
+    // Seen running: the kernel has not been told of the wake-up.
+    registry.hold(&held(6, 90));
+    assert_eq!(registry.get(6).map(|g| g.state), Some(State::Active));
+    // Met for the first time.
+    registry.hold(&held(7, 110));
+    assert_eq!(registry.get(7).map(|g| (g.state, g.since_ns)), Some((State::Parked(7), 110)));
+    // Its last wait ended, and then it parked again; the end is told afterwards.
+    registry.hold(&held(5, 200));
+    registry.apply(&event(150, 5, What::Waited { wait_reason: 7, since_ns: 90, waker_goid: 1 }));
+    assert_eq!(registry.get(5).map(|g| (g.state, g.since_ns)), Some((State::Parked(7), 200)));
+    registry.apply(&event(250, 5, What::Waited { wait_reason: 7, since_ns: 200, waker_goid: 1 }));
+    assert_eq!(registry.get(5).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.anomalies().unknown_goroutine, 0);
+}
+
+#[test]
+fn without_events_a_goroutine_that_has_not_run_stays_in_its_park() {
+    let waiting = |seq| vec![Goroutine { tracking_seq: Some(seq), ..read(5, Status::Waiting) }];
+    let mut registry = Registry::default();
+    registry.reconcile(&census(100, waiting(7)), true);
+    registry.reconcile(&census(200, waiting(7)), true);
+    assert_eq!(registry.get(5).map(|g| (g.since_ns, g.exact)), Some((100, false)));
+    registry.reconcile(&census(300, waiting(8)), true);
+    assert_eq!(registry.get(5).map(|g| g.since_ns), Some(300));
+    // The number alone says nothing while there is none.
+    registry.reconcile(&census(400, vec![read(5, Status::Waiting)]), true);
+    assert_eq!(registry.get(5).map(|g| g.since_ns), Some(400));
+}
+
+#[test]
+fn what_the_kernel_counts_adds_up() {
+    let mut registry = Registry::default();
+    registry.count(&SiteCount { creation_pc: 0x1000, created: 3, exited: 1 });
+    registry.count(&SiteCount { creation_pc: 0x1000, created: 2, exited: 4 });
+    assert_eq!(registry.counted().collect::<Vec<_>>(), [(0x1000, 5, 5)]);
+    assert_eq!((registry.events().created, registry.events().exited), (5, 5));
 }
 
 /// What a goroutine of the model does next.

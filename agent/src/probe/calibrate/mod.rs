@@ -7,7 +7,7 @@
 //! program of the host time of its own.
 
 pub mod cache;
-mod sites;
+pub(super) mod sites;
 
 use std::num::NonZeroU32;
 
@@ -122,6 +122,8 @@ struct OwnG {
     goid: u64,
     parent_goid: u64,
     gopc: u64,
+    /// In between as in the runtime, because a program reads past it.
+    ancestors: u64,
     startpc: u64,
     m: u64,
     curg: u64,
@@ -136,7 +138,7 @@ pub fn measure() -> Result<Costs, CalibrateError> {
     for name in names.chain([EMPTY]) {
         program(&mut ebpf, name)?.load().map_err(LoadError::refused)?;
     }
-    let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, startpc: 1, m: 0, curg: 0 });
+    let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, ancestors: 0, startpc: 1, m: 0, curg: 0 });
     let address = std::ptr::from_ref(&*g).addr() as u64;
     (g.m, g.curg) = (address, address);
     let mut places = Vec::new();
@@ -199,10 +201,10 @@ impl Place {
     fn hit_ns(&mut self, program: &UProbe) -> Result<u32, CalibrateError> {
         let cookie = Cookie {
             probe: 0,
-            goid: 0,
-            parent_goid: 8,
-            gopc: 16,
-            startpc: 24,
+            goid: std::mem::offset_of!(OwnG, goid) as u16,
+            parent_goid: std::mem::offset_of!(OwnG, parent_goid) as u16,
+            gopc: std::mem::offset_of!(OwnG, gopc) as u16,
+            startpc: std::mem::offset_of!(OwnG, startpc) as u16,
             m: std::mem::offset_of!(OwnG, m) as u16,
             curg: std::mem::offset_of!(OwnG, curg) as u16,
         };

@@ -103,11 +103,11 @@ unsafe extern "C" {
 
 /// A place in parkwarden's own code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OwnSite(usize);
+pub(in crate::probe) struct OwnSite(usize);
 
 impl OwnSite {
     /// The places of a class; none where the architecture has no such class.
-    pub(super) fn of(class: SiteClass) -> impl Iterator<Item = Self> {
+    pub(in crate::probe) fn of(class: SiteClass) -> impl Iterator<Item = Self> {
         let places = match class {
             SiteClass::Nop5 if cfg!(target_arch = "x86_64") => 0..NOPS,
             SiteClass::Nop5 => 0..0,
@@ -118,13 +118,13 @@ impl OwnSite {
     }
 
     /// Its address in this process.
-    pub(super) fn address(self) -> u64 {
+    pub(in crate::probe) fn address(self) -> u64 {
         // Only the address is taken.
         (&raw const SITES).addr().saturating_add(self.0 * STRIDE) as u64
     }
 
     /// Passes the place `count` times, once at least, as if the goroutine whose `g` is at `g` did.
-    pub(super) fn pass(self, count: u64, g: u64) {
+    pub(in crate::probe) fn pass(self, count: u64, g: u64) {
         // SAFETY: the assembly above saves what the platform's C ABI wants kept, and calls an address that it defines
         // itself: a value of this type is one of its places. `g` is not dereferenced.
         unsafe { pass_site(count.max(1), g, self.address() as usize) }
