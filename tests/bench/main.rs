@@ -4,7 +4,10 @@
 //! Machines are noisy, so what matters is measured as a ratio of things that ran side by side, or many times with the median
 //! told. Nothing here passes or fails.
 
+mod cost;
+mod detach;
 mod document;
+mod events;
 mod measure;
 mod prove;
 mod snapshot;
@@ -19,7 +22,14 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 3] = [("startup", startup::run), ("snapshot", snapshot::run), ("prove", prove::run)];
+const SECTIONS: [Bench; 6] = [
+    ("cost", cost::run),
+    ("events", events::run),
+    ("startup", startup::run),
+    ("snapshot", snapshot::run),
+    ("prove", prove::run),
+    ("detach", detach::run),
+];
 
 fn main() -> ExitCode {
     // cargo tells every benchmark that it is one.

@@ -17,6 +17,11 @@ const STRIDE: usize = 16;
 global_asm!(
     ".pushsection .text",
     ".p2align 6",
+    // Another part of this crate may refer to them, but nobody else.
+    ".globl parkwarden_probe_sites",
+    ".hidden parkwarden_probe_sites",
+    ".globl parkwarden_pass_site",
+    ".hidden parkwarden_pass_site",
     "parkwarden_probe_sites:",
     // 5-byte nops that cross no page.
     ".rept 4",
@@ -58,6 +63,11 @@ global_asm!(
 global_asm!(
     ".pushsection .text",
     ".p2align 6",
+    // Another part of this crate may refer to them, but nobody else.
+    ".globl parkwarden_probe_sites",
+    ".hidden parkwarden_probe_sites",
+    ".globl parkwarden_pass_site",
+    ".hidden parkwarden_pass_site",
     "parkwarden_probe_sites:",
     // There is no such class here; the places keep the order.
     ".rept 4",

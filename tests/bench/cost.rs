@@ -1,0 +1,230 @@
+//! What a program loses by being watched, beside plain uprobes and bpftrace at the same functions.
+
+use std::io::{BufRead as _, BufReader};
+use std::num::NonZeroU32;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use parkwarden::config::Mode;
+use parkwarden::probe::measure::EmptyProbes;
+use parkwarden::probe::{EventStream, Options, Prober};
+use parkwarden_tests::{BuildFlags, Target, fixture};
+use serde_json::Value;
+use xtask::{command, toolchain};
+
+use crate::document::Section;
+use crate::measure::{median, parkwarden};
+
+/// What is probed without thought: the functions' first instructions.
+const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.ready", "runtime.goexit1"];
+
+/// How long each is measured, and how often.
+const TIME: Duration = Duration::from_millis(1500);
+const ROUNDS: usize = 3;
+
+/// Before it is measured: `auto` has to have found its mode.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watcher {
+    Nobody,
+    Parkwarden(&'static str),
+    EmptyEntry,
+    Bpftrace,
+}
+
+const WATCHERS: [(&str, Watcher); 7] = [
+    ("nothing", Watcher::Nobody),
+    ("`--mode census`", Watcher::Parkwarden("census")),
+    ("`--mode auto`", Watcher::Parkwarden("auto")),
+    ("`--mode filter`", Watcher::Parkwarden("filter")),
+    ("`--mode trace`", Watcher::Parkwarden("trace")),
+    ("entry probes, empty program", Watcher::EmptyEntry),
+    ("bpftrace, `count()` at the entries", Watcher::Bpftrace),
+];
+
+/// A program under load that counts what it does.
+struct Load {
+    name: &'static str,
+    target: Target,
+    /// What makes the load, where that is another process.
+    _client: Option<Target>,
+    counter: &'static str,
+}
+
+/// What one unit of its work took.
+#[derive(Clone, Copy)]
+struct Speed {
+    per_second: f64,
+    cpu_ns: f64,
+}
+
+pub fn run() -> anyhow::Result<Section> {
+    if command::find("bpftrace").is_none() {
+        command::apt_install(&["bpftrace"])?;
+    }
+    let mut rows: Vec<Vec<String>> = WATCHERS.iter().map(|(name, _)| vec![(*name).to_owned()]).collect();
+    for mut load in loads() {
+        let mut speeds = vec![Vec::new(); WATCHERS.len()];
+        for _ in 0..ROUNDS {
+            for ((_, watcher), speeds) in WATCHERS.iter().zip(&mut speeds) {
+                let _watching = watch(*watcher, &load)?;
+                speeds.push(load.measure()?);
+            }
+        }
+        let middle = |speeds: &[Speed], of: fn(&Speed) -> f64| median(speeds.iter().map(of).collect());
+        let cpu = |speeds: &[Speed]| middle(speeds, |speed| speed.cpu_ns);
+        let rate = |speeds: &[Speed]| middle(speeds, |speed| speed.per_second);
+        let nothing = (rate(&speeds[0]), cpu(&speeds[0]));
+        for (row, speeds) in rows.iter_mut().zip(&speeds) {
+            row.push(format!("{:.1} %", 100.0 * rate(speeds) / nothing.0));
+            row.push(format!("{:.0}", cpu(speeds)));
+            row.push(format!("{:+.0}", cpu(speeds) - nothing.1));
+        }
+        eprintln!("bench: cost: {} done", load.name);
+    }
+    Ok(Section {
+        title: "What watching costs the target",
+        about: format!(
+            "A ping-pong over unbuffered channels (a round: two to four parks), a loop that starts a goroutine and waits for \
+             it, and an HTTP server with 32 busy connections (Go 1.27.3), each watched in different ways, one after the \
+             other, {ROUNDS} times over, {:.1} s each. Speed: rounds a second, as a share of those with nothing attached. \
+             CPU: nanoseconds of CPU time of the target's for each round, and what that is more than with nothing attached. \
+             The entry probes are what a plain uprobe tool pays: at the first instructions of {}, with a program that does \
+             nothing. `auto` has its default budget, 1 %. Medians.",
+            TIME.as_secs_f64(),
+            FUNCTIONS.join(", "),
+        ),
+        columns: vec![
+            "watched by",
+            "ping-pong: speed",
+            "CPU",
+            "more",
+            "spawn: speed",
+            "CPU",
+            "more",
+            "HTTP: speed",
+            "CPU",
+            "more",
+        ],
+        rows,
+    })
+}
+
+fn loads() -> Vec<Load> {
+    let spin = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
+    let spinning = |name, pairs: &str, spawners: &str, counter| {
+        let (target, _): (_, Value) = Target::ready(&spin, ["-pairs", pairs, "-spawners", spawners]);
+        Load { name, target, _client: None, counter }
+    };
+    let http = fixture("keepalive", toolchain::NEWEST, BuildFlags::Default);
+    vec![spinning("ping-pong", "1", "0", "iterations"), spinning("spawn", "0", "1", "spawned"), {
+        let (target, ready): (_, Value) = Target::ready(&http, [] as [&str; 0]);
+        let url = ready["url"].as_str().unwrap_or_default().to_owned();
+        let (client, _): (_, Value) = Target::ready(&http, ["-client", &url, "-pause", "0s"]);
+        Load { name: "http", target, _client: Some(client), counter: "requests" }
+    }]
+}
+
+impl Load {
+    fn measure(&mut self) -> anyhow::Result<Speed> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.target.pid().cast_signed()))?;
+        let (before, cpu, start) = (self.count()?, clock_gettime(clock)?, Instant::now());
+        crate::measure::nothing_for(TIME);
+        let rounds = self.count()?.saturating_sub(before) as f64;
+        let elapsed = start.elapsed().as_secs_f64();
+        let cpu = Duration::from(clock_gettime(clock)?).saturating_sub(Duration::from(cpu));
+        Ok(Speed { per_second: rounds / elapsed, cpu_ns: cpu.as_nanos() as f64 / rounds })
+    }
+
+    fn count(&mut self) -> anyhow::Result<u64> {
+        let stats: Value = self.target.ask("stats");
+        stats[self.counter].as_u64().context("the program counts what it does")
+    }
+}
+
+/// What watches; ends when dropped.
+enum Watching {
+    Nobody,
+    Process(Child),
+    Empty(#[expect(dead_code, reason = "only has to live")] Box<(EmptyProbes, Prober, EventStream)>),
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Self::Process(child) = self {
+            // It removes its probes before it ends; both fail only when it has ended already.
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT);
+            let _ = child.wait();
+        }
+    }
+}
+
+fn watch(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
+    let pid = load.target.pid();
+    match watcher {
+        Watcher::Nobody => Ok(Watching::Nobody),
+        Watcher::Parkwarden(mode) => {
+            let mut command = parkwarden();
+            command.args(["watch", "--for", "0s", "--interval", "1s", "--format", "json", "--mode", mode]);
+            let watching =
+                start(command.args(["--pid", &pid.to_string()]), Stdio::null(), |line| line.contains("watching pid"))?;
+            crate::measure::nothing_for(SETTLE);
+            Ok(watching)
+        }
+        Watcher::EmptyEntry => {
+            let target = parkwarden::target::Target::open(pid)?;
+            let options = Options {
+                ring_bytes: 4096,
+                log: parkwarden::config::BpfLog::Off,
+                modes: Vec::<Mode>::new(),
+                min_park_ns: 0,
+            };
+            let (mut prober, stream) = Prober::load(&options)?;
+            let binary = target.binary();
+            let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;
+            let offsets: Option<Vec<u64>> =
+                symbols.iter().map(|symbol| binary.elf.file_offset(symbol.as_ref()?.address)).collect();
+            let pid = NonZeroU32::new(pid).context("a pid")?;
+            let probes = prober.attach_empty(pid, target.process().exe(), &offsets.context("the symbols")?)?;
+            Ok(Watching::Empty(Box::new((probes, prober, stream))))
+        }
+        Watcher::Bpftrace => {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+            let probe = |function: &&str| format!("uprobe:{}:{function} {{ @hits = count(); }}", program.display());
+            let probes = FUNCTIONS.iter().map(probe).collect::<Vec<_>>().join(" ");
+            let script = format!("BEGIN {{ printf(\"attached\\n\"); }} {probes}");
+            let mut command = Command::new("bpftrace");
+            command.args(["-B", "none", "-p", &pid.to_string(), "-e", &script]);
+            let watching = start(&mut command, Stdio::piped(), |line| line.contains("attached"))?;
+            // BEGIN runs just before the last probes are there.
+            crate::measure::nothing_for(SETTLE);
+            Ok(watching)
+        }
+    }
+}
+
+/// Starts a tool and waits until it says that it is ready, on its stdout if that is a pipe, else on its stderr.
+fn start(command: &mut Command, stdout: Stdio, ready: impl Fn(&str) -> bool) -> anyhow::Result<Watching> {
+    let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn()?;
+    let from: Box<dyn std::io::Read + Send> = match child.stdout.take() {
+        Some(stdout) => Box::new(stdout),
+        None => Box::new(child.stderr.take().context("a pipe")?),
+    };
+    let mut lines = BufReader::new(from).lines();
+    let watching = Watching::Process(child);
+    loop {
+        match lines.next() {
+            Some(Ok(line)) if ready(&line) => break,
+            Some(Ok(_)) => {}
+            _ => bail!("{} did not start", command::describe(command)),
+        }
+    }
+    // What it says later has to go somewhere.
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+    Ok(watching)
+}

@@ -1,0 +1,51 @@
+//! How long probes take to come and to go, under full load.
+
+use anyhow::Context as _;
+use parkwarden::config::BpfLog;
+use parkwarden::probe::{Options, Prober};
+use parkwarden_tests::{BuildFlags, Target, fixture};
+use serde_json::Value;
+use std::num::NonZeroU32;
+use xtask::toolchain;
+
+use crate::document::Section;
+use crate::measure::{TIMES, median, milliseconds, timed};
+
+/// What is probed, in the order of a watch.
+const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.ready", "runtime.goexit1"];
+
+pub fn run() -> anyhow::Result<Section> {
+    let program = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
+    let mut rows = Vec::new();
+    for (name, arguments) in
+        [("idle", ["-pairs", "0", "-spawners", "0"]), ("ping-pong and spawn loops", ["-pairs", "2", "-spawners", "2"])]
+    {
+        let (running, _): (_, Value) = Target::ready(&program, arguments);
+        let target = parkwarden::target::Target::open(running.pid())?;
+        let options = Options { ring_bytes: 4096, log: BpfLog::Off, modes: Vec::new(), min_park_ns: 0 };
+        let binary = target.binary();
+        let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;
+        let offsets: Option<Vec<u64>> =
+            symbols.iter().map(|symbol| binary.elf.file_offset(symbol.as_ref()?.address)).collect();
+        let offsets = offsets.context("the symbols")?;
+        let pid = NonZeroU32::new(running.pid()).context("a pid")?;
+        let (mut attach, mut remove) = (Vec::new(), Vec::new());
+        for _ in 0..TIMES {
+            let (mut prober, _stream) = Prober::load(&options)?;
+            let (probes, seconds) = timed(|| prober.attach_empty(pid, target.process().exe(), &offsets));
+            attach.push(seconds);
+            let probes = probes?;
+            remove.push(timed(|| drop(probes)).1);
+        }
+        rows.push(vec![name.to_owned(), milliseconds(median(attach)), milliseconds(median(remove))]);
+    }
+    Ok(Section {
+        title: "Attaching and detaching",
+        about: "Four probes, attached to a program and removed again. Removing is the kernel's doing: it waits for every CPU, \
+                for each probe, one after the other, whatever thread asks. A breakpoint is gone when its wait begins. Medians \
+                of five."
+            .to_owned(),
+        columns: vec!["program", "attach", "detach"],
+        rows,
+    })
+}
