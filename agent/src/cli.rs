@@ -89,6 +89,15 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().min_park.into())]
     pub min_park: humantime::Duration,
 
+    /// When goroutines are a likely leak, try to prove it: stop the process for a moment and follow everything that can still
+    /// run. At most once an interval, and for at most 1 % of the time.
+    #[arg(long, conflicts_with = "replay")]
+    pub prove: bool,
+
+    /// With --prove: longest time the process may stand still; if copying its memory would take longer it is left alone.
+    #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into(), requires = "prove")]
+    pub max_pause: humantime::Duration,
+
     /// How to print the report: text is refreshed on a terminal, json is one document at the end.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -233,6 +242,7 @@ impl WatchArgs {
             // An interval of zero would read the target without a pause.
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
             rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
+            prove: self.prove.then(|| ProveConfig { max_pause: self.max_pause.into() }),
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,

@@ -128,6 +128,8 @@ pub struct WatchConfig {
     pub interval: Duration,
     /// When goroutines are called a likely leak.
     pub rules: Rules,
+    /// How to prove likely leaks, if that is wanted.
+    pub prove: Option<ProveConfig>,
     /// Size of the ring buffer in bytes.
     pub ring_bytes: u32,
     /// Where to save the session.
@@ -149,6 +151,7 @@ impl Default for WatchConfig {
             duration: Duration::from_secs(30),
             interval: Duration::from_secs(5),
             rules: Rules::default(),
+            prove: None,
             ring_bytes: 8 << 20,
             save: None,
             bpf_log: BpfLog::Off,

@@ -142,5 +142,6 @@ fn header() -> Header {
         started_unix_ns: 0,
         ring_bytes: 0,
         threshold_ns: 0,
+        interval_ns: 1_000_000_000,
     }
 }

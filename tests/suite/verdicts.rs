@@ -1,4 +1,4 @@
-//! `likely` and `idle` on live programs: what piles up is told, what merely waits is not.
+//! `proven`, `likely` and `idle` in `watch` on live programs: what piles up is told, what merely waits is not.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,26 @@ use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
-/// Five windows of 400 ms, which is what it takes to judge.
-const WATCH: [&str; 8] = ["--for", "2s", "--interval", "400ms", "--threshold", "200ms", "--format", "json"];
+/// Five windows of a second, which is what it takes to judge.
+const WATCH: [&str; 8] = ["--for", "5s", "--interval", "1s", "--threshold", "200ms", "--format", "json"];
+
+/// What leaks that stay reachable are said to do.
+const CAUSES: [(&str, &str); 8] = [
+    ("main.uncollectedResult", "sends on an unbuffered channel that nobody receives from"),
+    ("main.abandonedQueue", "sends on a full channel that nobody receives from"),
+    (
+        "main.ticking",
+        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop that nothing ends",
+    ),
+    (
+        "main.afterLoop",
+        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop that nothing ends",
+    ),
+    ("main.polling", "sleeps again and again, in a loop that nothing ends"),
+    ("main.waitsForAll", "waits for a sync.WaitGroup whose counter does not reach zero"),
+    ("main.wantsLock", "wants a sync.Mutex that is locked, and whoever has it keeps it"),
+    ("main.uncancelled", "receives from a channel of struct{}, as a context's Done is one, that nobody closes"),
+];
 
 #[derive(Deserialize)]
 struct Piling {
@@ -26,36 +44,67 @@ fn watch(pid: u32, arguments: &[&str]) -> Report {
     serde_json::from_slice(&output.stdout).expect("a report")
 }
 
-fn likely(report: &Report) -> impl Iterator<Item = &Group> {
-    report.groups.iter().filter(|group| group.verdict == Verdict::Likely)
+/// The `go` statements of the groups with a verdict.
+fn makers(report: &Report, verdict: Verdict) -> BTreeSet<String> {
+    let groups = report.groups.iter().filter(|group| group.verdict == verdict);
+    groups.filter_map(|group| group.created_by.as_ref()).map(|place| place.function.clone()).collect()
 }
 
+/// Leaks of which everything stays reachable, and one of which nothing does, which is proven.
 #[test]
-fn leaks_that_stay_reachable_are_likely_within_five_windows() {
+fn leaks_are_likely_within_five_windows_and_proven_where_that_is_possible() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let capture = directory.path().join("capture");
+    let capture = capture.to_str().expect("UTF-8");
     for version in toolchain::VERSIONS {
         let program = fixture("piling", version, BuildFlags::Default);
-        let (target, Piling { classes }): (_, Piling) = Target::ready(&program, [] as [&str; 0]);
-        let report = watch(target.pid(), &[]);
-        let found: BTreeSet<String> =
-            likely(&report).filter_map(|group| group.created_by.as_ref()).map(|place| place.function.clone()).collect();
-        let missed: Vec<_> = classes.difference(&found).collect();
+        let (target, Piling { mut classes }): (_, Piling) = Target::ready(&program, ["orphans"]);
+        classes.remove("main.orphan");
+        let report = watch(target.pid(), &["--prove", "--max-pause", "5s", "--save", capture]);
+
+        let likely = makers(&report, Verdict::Likely);
+        let missed: Vec<_> = classes.difference(&likely).collect();
         assert!(missed.len() * 10 <= classes.len(), "Go {version}: {missed:?} of {} are missed", classes.len());
         // Nothing else leaks: the goroutines that start the others, and main, do not.
-        let wrong: Vec<_> = found.difference(&classes).collect();
+        let wrong: Vec<_> = likely.difference(&classes).collect();
         assert!(wrong.is_empty(), "Go {version}: {wrong:?} are no leaks");
-        eprintln!("Go {version}: {} of {} classes", found.len(), classes.len());
+        eprintln!("Go {version}: {} of {} classes", likely.len(), classes.len());
+        for (class, sentence) in CAUSES.iter().filter(|(class, _)| likely.contains(*class)) {
+            let made_here = |group: &&Group| group.created_by.as_ref().is_some_and(|place| place.function == *class);
+            let causes: Vec<_> = report.groups.iter().filter(made_here).flat_map(|group| &group.cause).collect();
+            assert!(causes.iter().any(|cause| cause.sentence == *sentence), "Go {version}, {class}: {causes:#?}");
+        }
+
+        let proofs = report.observed.proofs.as_ref().expect("a proof was tried");
+        assert!(proofs.taken > 0 && proofs.contradicted == 0, "Go {version}: {proofs:?}");
+        assert!(proofs.longest_pause_seconds > 0.0, "Go {version}: {proofs:?}");
+        assert_eq!(makers(&report, Verdict::Proven), BTreeSet::from(["main.orphan".to_owned()]), "Go {version}");
+        for group in &report.groups {
+            let proven = group.verdict == Verdict::Proven;
+            // Those who came after the proof are not proven.
+            assert_eq!(group.proven > 0 && group.proven <= group.count, proven, "Go {version}: {group:#?}");
+        }
+
+        let output = run(["watch", "--replay", capture, "--threshold", "200ms", "--format", "json"]);
+        let replayed: Report = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(replayed, report, "Go {version}");
+        // The program has not been harmed.
+        assert!(target.exit().success(), "Go {version}");
     }
 }
 
 #[test]
 fn goroutines_that_wait_for_good_reasons_are_idle() {
-    for version in toolchain::VERSIONS {
-        let (target, _): (_, Value) =
-            Target::ready(&fixture("benign", version, BuildFlags::Default), std::iter::empty::<&str>());
-        let report = watch(target.pid(), &[]);
-        let wrong: Vec<_> = likely(&report).collect();
+    let cells = toolchain::VERSIONS.map(|version| (version, BuildFlags::Default));
+    // With cgo there is one class more: C threads that call back.
+    for (version, flags) in cells.into_iter().chain([(toolchain::NEWEST, BuildFlags::Cgo)]) {
+        let (target, _): (_, Value) = Target::ready(&fixture("benign", version, flags), std::iter::empty::<&str>());
+        let report = watch(target.pid(), &["--prove", "--max-pause", "5s"]);
+        let wrong: Vec<_> = report.groups.iter().filter(|group| group.verdict > Verdict::Idle).collect();
         assert!(wrong.is_empty(), "Go {version}: {wrong:#?}");
         assert!(report.goroutines.parked_over_threshold > 1000, "Go {version}: {:?}", report.goroutines);
+        // Nothing was suspicious, so nothing was stopped.
+        assert_eq!(report.observed.proofs, None, "Go {version}");
     }
 }
 
@@ -65,15 +114,35 @@ fn a_leak_sets_the_exit_status_when_asked_and_too_short_a_watch_says_so() {
     let (target, _): (_, Piling) = Target::ready(&program, [] as [&str; 0]);
     let pid = target.pid().to_string();
     let watch = ["watch", "--pid", &pid, "--format", "json", "--threshold", "100ms", "--fail-on-leak"];
-    let output = run(watch.iter().chain(&["--for", "2s", "--interval", "400ms"]));
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     // Two looks make one window.
-    let output = run(watch.iter().chain(&["--for", "400ms", "--interval", "1m"]));
+    let output = run(watch.iter().chain(&["--for", "1s", "--interval", "1s"]));
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
     let said = |group: &Group| group.evidence.iter().any(|sentence| sentence.contains("takes 5 windows"));
     assert!(report.groups.iter().any(said), "{:#?}", report.groups);
     // Unless that is enough for the user.
-    let output = run(watch.iter().chain(&["--for", "1s", "--interval", "300ms", "--windows", "2"]));
+    let output = run(watch.iter().chain(&["--for", "2s", "--interval", "1s", "--windows", "2"]));
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_proof_that_would_take_too_long_is_said_to_be_refused() {
+    let program = fixture("piling", toolchain::NEWEST, BuildFlags::Default);
+    let (target, _): (_, Piling) = Target::ready(&program, [] as [&str; 0]);
+    let report = watch(target.pid(), &["--windows", "2", "--prove", "--max-pause", "1us"]);
+    let proofs = report.observed.proofs.expect("a proof was tried");
+    assert_eq!(proofs.taken, 0);
+    assert!(proofs.refusal.is_some_and(|refusal| refusal.contains("--max-pause")), "{}", proofs.refused);
+}
+
+#[test]
+fn what_the_runtime_itself_has_proven_counts() {
+    let program = fixture("stuck", toolchain::NEWEST, BuildFlags::Default);
+    let (target, _): (_, Value) = Target::ready(&program, ["send=5"]);
+    let report = watch(target.pid(), &[]);
+    let proven: Vec<_> = report.groups.iter().filter(|group| group.verdict == Verdict::Proven).collect();
+    assert_eq!(proven.len(), 1, "{:#?}", report.groups);
+    assert_eq!((proven[0].count, proven[0].proven), (5, 5));
+    let said = "The runtime's own leak profile has found 5 of them.";
+    assert!(proven[0].evidence.iter().any(|sentence| sentence == said), "{:#?}", proven[0]);
 }

@@ -34,6 +34,7 @@ pub(crate) fn header() -> Header {
         started_unix_ns: 1_000,
         ring_bytes: 4096,
         threshold_ns: 10,
+        interval_ns: 10,
     }
 }
 

@@ -34,8 +34,7 @@ impl History {
         let parked: Vec<u64> = self.parked.iter().map(|second| second * SECOND).collect();
         let suspect =
             Suspect { waiting: &waiting, live: &live, gone: &gone, parked_since: &parked, created: 0, exited: 0 };
-        let looks =
-            Looks { first_ns: 0, last_ns: (self.waiting.len() as u64 - 1) * SECOND, count: self.waiting.len() as u64 };
+        let looks = Looks { first_ns: 0, last_ns: (self.waiting.len() as u64 - 1) * SECOND, interval_ns: SECOND };
         judge(&suspect, looks, &Rules::default())
     }
 

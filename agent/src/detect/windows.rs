@@ -1,14 +1,14 @@
 //! The windows of time that rules look at.
 
-/// When a target was looked at: the first time, the last, and how often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// When a target was looked at: the first time, the last, and how often in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Looks {
     /// `CLOCK_MONOTONIC` nanoseconds.
     pub first_ns: u64,
     /// The same.
     pub last_ns: u64,
-    /// At least two make a window.
-    pub count: u64,
+    /// Time between two looks, nanoseconds. Some come late, and some in between, so this is what was meant.
+    pub interval_ns: u64,
 }
 
 /// Windows of one length, one after the other, the last ending at the last look.
@@ -21,13 +21,17 @@ pub struct Windows {
 }
 
 impl Looks {
-    /// Windows of one look, of two, of four, …: as long as `wanted` of them have room in what was seen. If not even those
-    /// of one look have, as many as there are of these.
+    /// Windows of one interval, of two, of four, …: as long as `wanted` of them have room in what was seen. If not even
+    /// those of one interval have, as many as there are of these.
     pub fn windows(self, wanted: u32) -> impl Iterator<Item = Windows> {
-        let spacing = self.last_ns.saturating_sub(self.first_ns) / self.count.saturating_sub(1).max(1);
-        let seen = self.count.saturating_sub(1);
+        let spacing = self.interval_ns.max(1);
+        // A last look a little early makes a whole window all the same.
+        let seen = (self.last_ns.saturating_sub(self.first_ns).saturating_add(spacing / 4)) / spacing;
         let of = move |looks: u64, number: u64| Windows {
-            bounds: (0..=number).rev().map(|back| self.last_ns.saturating_sub(back * looks * spacing)).collect(),
+            bounds: (0..=number)
+                .rev()
+                .map(|back| self.last_ns.saturating_sub(back.saturating_mul(looks).saturating_mul(spacing)))
+                .collect(),
             wanted,
         };
         let few = (seen < u64::from(wanted)).then(|| of(1, seen));

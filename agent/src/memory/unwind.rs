@@ -211,7 +211,7 @@ impl Unwinder {
 }
 
 /// Whether nothing the stack depends on changed.
-fn stands_still(before: &Goroutine, after: &Goroutine) -> bool {
+pub fn stands_still(before: &Goroutine, after: &Goroutine) -> bool {
     (before.goid, before.status, before.wait_reason, before.resume(), before.stack_hi)
         == (after.goid, after.status, after.wait_reason, after.resume(), after.stack_hi)
 }

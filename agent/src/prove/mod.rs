@@ -200,8 +200,13 @@ pub struct Saved {
 
 /// Stops process `pid` for a moment and proves which of its goroutines are leaked; writes what was copied to `save`.
 pub fn live(pid: u32, config: &ProveConfig, save: Option<&Path>) -> Result<ProofReport, ProveError> {
-    let target = Target::open(pid)?;
-    let program = Program::of(&target)?;
+    on(&Target::open(pid)?, config, save)
+}
+
+/// The same for a target that is open already.
+pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<ProofReport, ProveError> {
+    let pid = target.process().pid();
+    let program = Program::of(target)?;
     let memory = ProcessMemory::new(pid);
     let mut saved = stop_and_copy(pid, config, program, &memory)?;
     let recorder = Recorder::new(&memory, Image::default(), Vec::new(), None);

@@ -135,7 +135,12 @@ impl Finder<'_> {
         let mut channels: Vec<u64> = Vec::new();
         for (goroutine, wait) in self.goroutines.iter().zip(self.waits) {
             if wait.is_some_and(Wait::is_channel) {
-                channels.extend(self.waiting(goroutine).unwrap_or_default().into_iter().map(|(_, channel)| channel));
+                channels.extend(
+                    channels_of(self.memory, self.layout, goroutine)
+                        .unwrap_or_default()
+                        .into_iter()
+                        .map(|(_, channel)| channel),
+                );
             }
         }
         channels.sort_unstable();
@@ -154,11 +159,10 @@ impl Finder<'_> {
             let Some(wait) = *wait else { continue };
             let sudogs = match wait {
                 _ if wait.is_forever() => Some(Vec::new()),
-                Wait::Send | Wait::Receive | Wait::Select => self
-                    .waiting(goroutine)
+                Wait::Send | Wait::Receive | Wait::Select => channels_of(self.memory, self.layout, goroutine)
                     .filter(|sudogs| !sudogs.is_empty() && self.unwoken(goroutine))
                     .filter(|sudogs| sudogs.iter().all(|(sudog, channel)| queues.holds(*sudog, *channel))),
-                Wait::Cond if self.layout.sudog.in_g => self.in_g(goroutine),
+                Wait::Cond if self.layout.sudog.in_g => in_g(self.memory, self.layout, goroutine),
                 Wait::Cond => conditions.get(&goroutine.address).map(|found| vec![*found]),
                 _ => semaphores.get(&goroutine.address).map(|found| vec![*found]),
             };
@@ -187,20 +191,6 @@ impl Finder<'_> {
     fn unwoken(&self, goroutine: &Goroutine) -> bool {
         let param = goroutine.address.wrapping_add(u64::from(self.layout.g_param));
         self.memory.read_u64(param) == Ok(0)
-    }
-
-    fn waiting(&self, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
-        channels_of(self.memory, self.layout, goroutine)
-    }
-
-    /// The one sudog in `g.waiting` of a goroutine that waits for something other than channels.
-    fn in_g(&self, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
-        let layout = &self.layout.sudog;
-        let address = self.memory.read_u64(goroutine.address.checked_add(u64::from(self.layout.g.waiting))?).ok()?;
-        let sudog = self.sudog(address)?;
-        let own = word_at(&sudog, layout.g as usize)? == goroutine.address;
-        let element = word_at(&sudog, layout.elem as usize)?;
-        (own && element != 0).then(|| vec![(address, element)])
     }
 
     /// The sudogs in `semtable` and the addresses they wait at, by their `g`.
@@ -303,6 +293,30 @@ pub fn channels_of(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Gorout
         next = word_at(&sudog, layout.sudog.waitlink as usize)?;
     }
     Some(found)
+}
+
+/// Addresses of what a goroutine waits for, as its `g` leads to them. `None` where it does not: for semaphores and
+/// conditions before Go 1.26.
+pub fn primitives_of(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, goroutine: &Goroutine) -> Option<Vec<u64>> {
+    match wait {
+        _ if wait.is_forever() => None,
+        Wait::Send | Wait::Receive | Wait::Select => {
+            Some(channels_of(memory, layout, goroutine)?.into_iter().map(|(_, channel)| channel).collect())
+        }
+        _ if layout.sudog.in_g => {
+            Some(in_g(memory, layout, goroutine)?.into_iter().map(|(_, element)| element).collect())
+        }
+        _ => None,
+    }
+}
+
+/// The one sudog in `g.waiting` of a goroutine that waits for something other than channels, and what that is.
+fn in_g(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
+    let address = memory.read_u64(goroutine.address.checked_add(u64::from(layout.g.waiting))?).ok()?;
+    let sudog = sudog(memory, layout, address)?;
+    let own = word_at(&sudog, layout.sudog.g as usize)? == goroutine.address;
+    let element = word_at(&sudog, layout.sudog.elem as usize)?;
+    (own && element != 0).then(|| vec![(address, element)])
 }
 
 /// Which sudogs are in the queue of their channel.

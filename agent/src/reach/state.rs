@@ -15,7 +15,7 @@ pub struct Primitive {
     /// Its state.
     #[serde(flatten)]
     pub state: State,
-    /// How many goroutines wait for it.
+    /// How many goroutines wait for it; 0 where that was not counted.
     pub waiters: u64,
     /// Ids of the first of them.
     pub waiting: Vec<u64>,
@@ -142,7 +142,8 @@ impl std::fmt::Display for Primitive {
         }
         let others: Vec<String> = self.waiting.iter().map(u64::to_string).collect();
         match self.waiters {
-            0 | 1 => write!(f, "; nobody else waits for it"),
+            0 => Ok(()),
+            1 => write!(f, "; nobody else waits for it"),
             count => {
                 let more = if count > others.len() as u64 { ", …" } else { "" };
                 write!(f, "; {count} goroutines wait for it ({}{more})", others.join(", "))

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::words::{is_system, seconds, start_function, wait_reason};
 use super::{
-    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, Place, Report, Ring, SCHEMA, Span, cost,
+    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, Place, Proofs, Report, Ring, SCHEMA, Span,
+    cost,
 };
 use crate::config::Rules;
 use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
+use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
 
@@ -23,6 +25,8 @@ struct Members {
     start_pc: u64,
     /// Since when those have been parked whose parking was not seen: their age is a lower bound.
     lower_bounds: Vec<u64>,
+    /// Ids of those that the runtime's own leak profile has found.
+    found_by_runtime: HashSet<u64>,
 }
 
 impl Report {
@@ -78,7 +82,20 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
         }),
         ring: Ring { size_bytes: header.ring_bytes, fill_max_bytes: session.ring_fill_max(), lost: ring_full },
         probes: cost::probes(session),
+        proofs: proofs(session),
     }
+}
+
+fn proofs(session: &Session) -> Option<Proofs> {
+    let tally = session.proofs().tally();
+    (tally.taken + tally.refused > 0).then(|| Proofs {
+        taken: tally.taken,
+        refused: tally.refused,
+        refusal: tally.refusal.clone(),
+        paused_seconds: tally.paused_seconds,
+        longest_pause_seconds: tally.longest_pause_seconds,
+        contradicted: tally.contradicted,
+    })
 }
 
 fn count_goroutines(session: &Session) -> Goroutines {
@@ -109,6 +126,9 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
         let group = members.entry(key).or_default();
         group.waiting += 1;
         group.start_pc = goroutine.start_pc;
+        if goroutine.status == Status::Leaked {
+            group.found_by_runtime.insert(goroutine.goid);
+        }
         let Some(known) = session.registry().get(goroutine.goid) else { continue };
         if known.state == State::Parked(goroutine.wait_reason) {
             group.parked.push((known.since_ns, goroutine.goid));
@@ -182,11 +202,26 @@ fn build_group(
             "{lower_bounds} of {count} were parked before they were first seen: their time is a lower bound."
         ));
     }
-    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let proofs = session.proofs();
+    let by_runtime = told.iter().filter(|(_, goid)| members.found_by_runtime.contains(goid)).count();
+    let is_proven = |goid| proofs.proven(goid).is_some() || members.found_by_runtime.contains(&goid);
+    let proven = told.iter().filter(|(_, goid)| is_proven(*goid)).count() as u64;
+    if proven > 0 {
+        evidence.push(format!("{proven} of {count} are proven: they can never run again."));
+    }
+    if by_runtime > 0 {
+        evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
+    }
+    let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
+    let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));
+    if proven > 0 || verdict > Verdict::Idle {
+        evidence.extend(explained.into_iter().flat_map(|explained| explained.evidence.iter().cloned()));
+    }
     let now_ns = session.now_ns();
     let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
-    Some(Group {
-        verdict,
+    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let mut group = Group {
+        verdict: if proven > 0 { Verdict::Proven } else { verdict },
         count,
         waiting: members.waiting,
         loops,
@@ -198,6 +233,14 @@ fn build_group(
         stack,
         parked_seconds: Span { min: age(told.last()), max: age(told.first()) },
         goids: told.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
+        proven,
+        cause: None,
         evidence,
-    })
+    };
+    if group.verdict > Verdict::Idle {
+        let by_http = session.is_made_by_http_handlers(key.creation_pc);
+        let known = explained.and_then(|explained| explained.cause.clone());
+        group.cause = known.or_else(|| group.explain(&[], by_http));
+    }
+    Some(group)
 }

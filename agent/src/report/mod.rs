@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::{Mode, ModeChoice};
 use crate::detect::Verdict;
 use crate::golang::sites::SiteClass;
+use crate::reach::cause::{Case, Cause};
+use crate::reach::state::Primitive;
 use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, TargetInfo};
 
@@ -66,6 +68,25 @@ pub struct Observed {
     pub ring: Ring,
     /// The attached probes.
     pub probes: Vec<Probe>,
+    /// Attempts to prove leaks, if there were any.
+    pub proofs: Option<Proofs>,
+}
+
+/// How the attempts to prove leaks went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proofs {
+    /// Those that worked.
+    pub taken: u64,
+    /// Those that were given up.
+    pub refused: u64,
+    /// Why the last was given up, if it was.
+    pub refusal: Option<String>,
+    /// How long the target stood still in all.
+    pub paused_seconds: f64,
+    /// The longest time it stood still.
+    pub longest_pause_seconds: f64,
+    /// Goroutines proven to be leaked that ran or ended all the same: parkwarden was wrong about them.
+    pub contradicted: u64,
 }
 
 /// In which modes a target was watched.
@@ -243,6 +264,25 @@ pub struct Group {
     pub parked_seconds: Span,
     /// Their ids, the longest parked first, at most [`MAX_GOIDS`].
     pub goids: Vec<u64>,
+    /// Of `count`, how many can never run again: proven by parkwarden, or by the runtime's own leak profile.
+    pub proven: u64,
+    /// Why they are stuck and what to do about it; for leaks, where there is a name for it.
+    pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
+}
+
+impl Group {
+    /// The cause, from what one of its goroutines waits for.
+    pub(crate) fn explain(&self, primitives: &[Primitive], by_http_handler: bool) -> Option<Cause> {
+        Cause::of(&Case {
+            wait_reason: &self.wait_reason,
+            primitives,
+            stack: &self.stack,
+            creator: self.created_by.as_ref().map(|place| place.function.as_str()),
+            by_http_handler,
+            loops: self.loops,
+            proven: self.verdict == Verdict::Proven,
+        })
+    }
 }

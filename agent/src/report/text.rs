@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::words::{blocker, creator, goroutines, printable, serde_word};
-use super::{Group, Lost, Report};
+use super::{Group, Lost, Proofs, Report};
 use crate::detect::Verdict;
 
 /// Groups shown in full; the others are summed in one line.
@@ -63,6 +63,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         )?;
     }
     super::cost::write(out, observed)?;
+    if let Some(proofs) = &observed.proofs {
+        write_proofs(out, proofs)?;
+    }
     let goroutines = &report.goroutines;
     let states: Vec<_> = goroutines.by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
     writeln!(
@@ -89,6 +92,24 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     write_summary(out, report)
 }
 
+fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
+    write!(
+        out,
+        "  proofs {}, the target stood still {:.1} ms in all, {:.1} ms at most",
+        proofs.taken,
+        1e3 * proofs.paused_seconds,
+        1e3 * proofs.longest_pause_seconds
+    )?;
+    if proofs.contradicted > 0 {
+        write!(out, "; {} were wrong: they ran or ended all the same", goroutines(proofs.contradicted))?;
+    }
+    writeln!(out)?;
+    match &proofs.refusal {
+        Some(refusal) => writeln!(out, "  no proof: {}", printable(refusal)),
+        None => Ok(()),
+    }
+}
+
 fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(
         out,
@@ -103,8 +124,12 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
     writeln!(out, "  runs        {}", printable(&group.start_function))?;
     writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
+    if let Some(cause) = &group.cause {
+        writeln!(out, "  cause       {}", printable(&cause.sentence))?;
+        writeln!(out, "  remedy      {}", cause.remedy)?;
+    }
     for sentence in &group.evidence {
-        writeln!(out, "  evidence    {sentence}")?;
+        writeln!(out, "  evidence    {}", printable(sentence))?;
     }
     if group.verdict > Verdict::Idle {
         for (index, frame) in group.stack.iter().take(MAX_FRAMES_SHOWN).enumerate() {
@@ -133,9 +158,13 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
     let count: u64 = leaks.iter().map(|group| group.count).sum();
     writeln!(
         out,
-        "\n{count} goroutines in {} group{} behave like a leak; the largest is made by {}",
+        "\n{count} goroutines in {} group{} are leaked or behave like it{}; the largest is made by {}",
         leaks.len(),
         if leaks.len() == 1 { "" } else { "s" },
+        match leaks.iter().map(|group| group.proven).sum::<u64>() {
+            0 => String::new(),
+            proven => format!(", {proven} of them proven"),
+        },
         creator(leaks[0].created_by.as_ref())
     )
 }

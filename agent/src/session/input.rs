@@ -13,6 +13,7 @@ use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
 use crate::memory::StackId;
 use crate::memory::census::{self, Census};
+use crate::reach::cause::Cause;
 use crate::registry::{Held, SiteCount};
 
 /// The watched program.
@@ -90,6 +91,8 @@ pub struct Header {
     pub ring_bytes: u64,
     /// The `--threshold` it was watched with, nanoseconds.
     pub threshold_ns: u64,
+    /// The `--interval` it was watched with, nanoseconds.
+    pub interval_ns: u64,
 }
 
 /// In which modes a target is watched.
@@ -142,6 +145,35 @@ impl CensusTaken {
     }
 }
 
+/// What was found out about some goroutines from the target's memory: why they are stuck.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// Their ids.
+    pub goids: Vec<u64>,
+    /// The cause, where there is a name for it.
+    pub cause: Option<Cause>,
+    /// Sentences with numbers.
+    pub evidence: Vec<String>,
+}
+
+/// An attempt to prove leaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProofTaken {
+    /// When the target stood still, or was left alone, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// What was proven, or why nothing was.
+    pub outcome: Result<Proven, String>,
+}
+
+/// What was proven.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proven {
+    /// How long the target stood still.
+    pub pause_seconds: f64,
+    /// Goroutines that can never run again.
+    pub leaks: Vec<Explained>,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,6 +219,10 @@ pub enum Input {
     Stacks(Vec<Vec<u64>>),
     /// The goroutines, read. All events that happened before have been fed.
     Census(CensusTaken),
+    /// What some goroutines of the last census wait for.
+    Waits(Vec<Explained>),
+    /// Leaks were proven, or could not be.
+    Proof(ProofTaken),
     /// Always the last.
     End(End),
     /// CPU time that the target has used. What the probes' counters were then has been fed.

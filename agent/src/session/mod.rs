@@ -4,7 +4,9 @@
 //! so both give the same report. Pure: no clock, no I/O.
 
 mod cost;
+mod http;
 mod input;
+mod proofs;
 mod series;
 mod symbols;
 
@@ -14,7 +16,12 @@ use hashbrown::{HashMap, HashSet};
 use parkwarden_common::record::{Event, Kind};
 
 pub use cost::{Spent, Total};
-pub use input::{CensusTaken, End, EndReason, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, TargetInfo};
+use http::HttpConnections;
+pub use input::{
+    CensusTaken, End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
+    Proven, TargetInfo,
+};
+pub use proofs::{Proofs, Tally};
 pub use series::Series;
 pub use symbols::{Symbols, call_of};
 
@@ -71,11 +78,14 @@ pub struct Session {
     losses: Losses,
     lost_at_last_census: u64,
     latest: Option<CensusTaken>,
-    looks: Looks,
+    /// When the first census was taken, and the last.
+    looks: Option<(u64, u64)>,
     groups: HashMap<GroupKey, Series>,
     groups_dropped: u64,
     live: HashMap<u64, Series>,
     gone: HashMap<u64, Series>,
+    proofs: Proofs,
+    http_connections: HttpConnections,
     ring_fill_max: u64,
     now_ns: u64,
     end: Option<End>,
@@ -99,11 +109,13 @@ impl Session {
             losses: Losses::default(),
             lost_at_last_census: 0,
             latest: None,
-            looks: Looks::default(),
+            looks: None,
             groups: HashMap::new(),
             groups_dropped: 0,
             live: HashMap::new(),
             gone: HashMap::new(),
+            proofs: Proofs::default(),
+            http_connections: HttpConnections::default(),
             ring_fill_max: 0,
             now_ns,
             end: None,
@@ -124,6 +136,11 @@ impl Session {
             Input::Symbols(resolved) => self.symbols.extend(resolved),
             Input::Stacks(stacks) => self.stacks.extend(stacks.iter().map(|pcs| Arc::from(pcs.as_slice()))),
             Input::Census(taken) => self.feed_census(taken),
+            Input::Waits(explained) => self.proofs.take_waits(explained),
+            Input::Proof(taken) => {
+                self.now_ns = self.now_ns.max(taken.time_ns);
+                self.proofs.take(taken);
+            }
             Input::End(end) => {
                 self.now_ns = self.now_ns.max(end.time_ns);
                 self.end = Some(end.clone());
@@ -189,7 +206,7 @@ impl Session {
             }
         }
         // The first look and the last before this one stand for all in between.
-        let mut earlier = if self.looks.count > 0 { vec![self.looks.first_ns, self.looks.last_ns] } else { Vec::new() };
+        let mut earlier: Vec<u64> = self.looks.iter().flat_map(|(first, last)| [*first, *last]).collect();
         earlier.dedup();
         let mut gone = self.gone_since_last(taken);
         for (site, series) in &self.gone {
@@ -198,8 +215,9 @@ impl Session {
         self.groups_dropped += note(&mut self.groups, groups, &earlier, time_ns);
         note(&mut self.live, live, &earlier, time_ns);
         note(&mut self.gone, gone, &earlier, time_ns);
-        let first_ns = if self.looks.count > 0 { self.looks.first_ns } else { time_ns };
-        self.looks = Looks { first_ns, last_ns: time_ns, count: self.looks.count + 1 };
+        self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
+        self.proofs.check(&taken.census);
+        self.http_connections.note(&taken.census, &self.symbols);
         self.latest = Some(taken.clone());
     }
 
@@ -296,9 +314,20 @@ impl Session {
         self.gone.get(&creation_pc)
     }
 
+    /// What was found out and proven of goroutines.
+    pub fn proofs(&self) -> &Proofs {
+        &self.proofs
+    }
+
+    /// Whether a goroutine that served an HTTP connection made goroutines at this creation site.
+    pub fn is_made_by_http_handlers(&self, creation_pc: u64) -> bool {
+        self.http_connections.makes(creation_pc)
+    }
+
     /// When the censuses were taken.
     pub fn looks(&self) -> Looks {
-        self.looks
+        let (first_ns, last_ns) = self.looks.unwrap_or_default();
+        Looks { first_ns, last_ns, interval_ns: self.header.interval_ns }
     }
 
     /// Groups not followed because there were more than [`MAX_GROUPS`].

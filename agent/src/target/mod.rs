@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod tables;
 mod variables;
+mod waits;
 
 use std::sync::Arc;
 

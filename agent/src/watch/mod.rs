@@ -83,7 +83,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
             _ = terminate.recv() => break EndReason::Interrupted,
             () = &mut elapsed => break EndReason::Elapsed,
             _ = looks.tick() => {
-                if let Err(error) = observer.census() {
+                if let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
                     return cut_short(observer, error);
                 }
                 progress(Progress::Looked(observer.session()));
@@ -103,7 +103,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
     if reason == EndReason::TargetExited {
         return cut_short(observer, TargetError::Exited { pid }.into());
     }
-    if let Err(error) = observer.census() {
+    if let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
         return cut_short(observer, error);
     }
     Ok(Outcome { session: observer.finish(reason)?, cut_short: None })

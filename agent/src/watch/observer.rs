@@ -4,20 +4,24 @@
 //! reasons.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
-use crate::config::{Mode, ModeChoice, WatchConfig};
+use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig};
+use crate::detect::Verdict;
 use crate::discover::process::OpenError;
 use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
 use crate::probe::calibrate::{self, Costs};
 use crate::probe::{AttachError, EventStream, Prober};
-use crate::session::{End, EndReason, Header, Input, Modes, Session};
+use crate::prove;
+use crate::report::{Group, Report};
+use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
 use crate::target::{Target, TargetError, now_ns, unix_now_ns};
 
 /// See the module. Dropping it removes the probes.
@@ -66,7 +70,8 @@ impl Observer {
             started_ns: now_ns(),
             started_unix_ns: unix_now_ns(),
             ring_bytes: probed.as_ref().map_or(0, |probed| probed.stream.ring_bytes()),
-            threshold_ns: u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX),
+            threshold_ns: nanoseconds(config.threshold),
+            interval_ns: nanoseconds(config.interval),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
         Ok(Self { probed, target, records: Vec::new(), wanted: None, sink })
@@ -133,6 +138,63 @@ impl Observer {
         Ok(())
     }
 
+    /// Finds out more about likely leaks: what they wait for, and, if that is asked for and due, whether they can ever run
+    /// again.
+    pub fn follow_up(&mut self, config: &WatchConfig) -> Result<(), WatchError> {
+        let report = Report::of(self.session(), nanoseconds(config.threshold), &config.rules);
+        let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
+        if likely.is_empty() {
+            return Ok(());
+        }
+        let explained = self.explain(&likely)?;
+        if !explained.is_empty() {
+            self.sink.feed(&Input::Waits(explained))?;
+        }
+        if let Some(prove) = &config.prove
+            && is_due(self.session().proofs().tally(), now_ns(), config.interval)
+        {
+            let taken = self.prove(prove);
+            self.sink.feed(&Input::Proof(taken))?;
+        }
+        Ok(())
+    }
+
+    /// What one goroutine of each group waits for, where that is not known yet.
+    fn explain(&self, groups: &[&Group]) -> Result<Vec<Explained>, WatchError> {
+        let session = self.session();
+        let examples: HashMap<u64, &Group> = groups
+            .iter()
+            .filter_map(|group| Some((*group.goids.first()?, *group)))
+            .filter(|(goid, _)| session.proofs().waits(*goid).is_none())
+            .collect();
+        let all = session.latest().into_iter().flat_map(|taken| &taken.census.goroutines);
+        let mut explained = Vec::new();
+        for goroutine in all {
+            let Some(group) = examples.get(&goroutine.goid) else { continue };
+            let primitives = self.target.waits_for(goroutine, &group.wait_reason, &group.stack)?;
+            let cause = group.explain(&primitives, session.is_made_by_http_handlers(goroutine.creation_pc));
+            let evidence = primitives.iter().map(ToString::to_string).collect();
+            explained.push(Explained { goids: vec![goroutine.goid], cause, evidence });
+        }
+        Ok(explained)
+    }
+
+    fn prove(&self, config: &ProveConfig) -> ProofTaken {
+        let outcome = match prove::on(&self.target, config, None) {
+            Ok(report) => Ok(Proven {
+                pause_seconds: report.pause.seconds,
+                leaks: report
+                    .leaks
+                    .into_iter()
+                    .map(|leak| Explained { goids: leak.goids, cause: leak.cause, evidence: leak.evidence })
+                    .collect(),
+            }),
+            // What becomes of the watch, if the target is gone, the next look at it tells.
+            Err(error) => Err(error.to_string()),
+        };
+        ProofTaken { time_ns: now_ns(), outcome }
+    }
+
     /// Removes the probes and ends the session.
     pub fn finish(mut self, reason: EndReason) -> Result<Session, WatchError> {
         if let Some(probed) = &mut self.probed {
@@ -143,6 +205,21 @@ impl Observer {
         self.sink.feed(&Input::End(End { time_ns: now_ns(), reason }))?;
         Ok(self.sink.into_session())
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether another proof may be tried: at most once an interval, and so that the target stands still for 1 % of the time
+/// at most. One that was refused is not tried again soon.
+fn is_due(tally: &Tally, now_ns: u64, interval: Duration) -> bool {
+    let Some((last_ns, pause_seconds)) = tally.last else { return true };
+    let rest = match tally.refusal {
+        Some(_) => 10 * interval,
+        None => interval.max(Duration::from_secs_f64(100.0 * pause_seconds)),
+    };
+    Duration::from_nanos(now_ns.saturating_sub(last_ns)) >= rest
 }
 
 /// Attaches the probes that a target is watched with first.
@@ -162,7 +239,7 @@ fn attach(
         ring_bytes: config.ring_bytes,
         log: config.bpf_log,
         modes: config.mode.probed(),
-        min_park_ns: u64::try_from(config.min_park.as_nanos()).unwrap_or(u64::MAX),
+        min_park_ns: nanoseconds(config.min_park),
     };
     let (prober, stream) = Prober::load(&options)?;
     let plan = Plan {
@@ -213,4 +290,27 @@ fn kernel() -> sites::Kernel {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     sites::Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proofs_are_not_tried_too_often() {
+        let second = 1_000_000_000;
+        let interval = Duration::from_secs(5);
+        let mut tally = Tally::default();
+        assert!(is_due(&tally, 0, interval));
+        tally.last = Some((10 * second, 0.01));
+        assert!(!is_due(&tally, 14 * second, interval));
+        assert!(is_due(&tally, 15 * second, interval));
+        // 1 % of the time.
+        tally.last = Some((10 * second, 0.2));
+        assert!(!is_due(&tally, 29 * second, interval));
+        assert!(is_due(&tally, 30 * second, interval));
+        tally.refusal = Some("too large".to_owned());
+        assert!(!is_due(&tally, 59 * second, interval));
+        assert!(is_due(&tally, 60 * second, interval));
+    }
 }

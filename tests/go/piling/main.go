@@ -2,7 +2,7 @@
 // one every few milliseconds, for as long as the program runs. What tells them is that they pile up.
 //
 // It prints {"classes":[NAMES]} when all have begun, and ends on "exit". A class is named after the function whose go
-// statement leaks.
+// statement leaks. With the argument "orphans" there is one more, of which a proof is possible: main.orphan.
 package main
 
 import (
@@ -216,6 +216,11 @@ func waitsForFirst(int) {
 
 var results2 = make(chan int)
 
+// Nobody else ever had its channel.
+func orphan(int) {
+	go func() { make(chan int) <- 1 }()
+}
+
 func main() {
 	pending.Add(1)
 	table.Lock()
@@ -232,6 +237,9 @@ func main() {
 		"main.waitsForChange": waitsForChange, "main.uncancelled": uncancelled, "main.ticking": ticking,
 		"main.afterLoop": afterLoop, "main.longAfter": longAfter, "main.polling": polling,
 		"main.wantsToken": wantsToken, "main.silentConnection": silentConnection, "main.waitsForFirst": waitsForFirst,
+	}
+	if len(os.Args) > 1 && os.Args[1] == "orphans" {
+		classes["main.orphan"] = orphan
 	}
 	var names []string
 	for name, leak := range classes {
