@@ -16,6 +16,9 @@ pub const MAX_GOROUTINES: u64 = 4_000_000;
 /// `g`s read with one system call.
 const BATCH: usize = 1024;
 
+/// Goroutines that cannot be read before the list is taken for damaged, if most of the others cannot either.
+const MAX_UNREADABLE: u64 = 4096;
+
 /// The bit the garbage collector adds to a status while it scans the stack (`_Gscan`).
 const SCAN: u32 = 0x1000;
 
@@ -222,6 +225,11 @@ impl CensusReader {
                     Some(g) if g.goid == 0 || !seen.insert(g.goid) => census.unreadable += 1,
                     Some(g) => census.goroutines.push(g),
                 }
+            }
+            // A list of addresses where nothing is: each costs a system call, and there may be millions of them.
+            if census.unreadable > MAX_UNREADABLE && census.unreadable > census.goroutines.len() as u64 {
+                let reason = format!("{} of its goroutines cannot be read", census.unreadable);
+                return Err(CensusError::Malformed { address: self.allgs, reason });
             }
         }
         census.finished_ns = now();
