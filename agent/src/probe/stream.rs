@@ -70,7 +70,9 @@ impl EventStream {
     pub fn take(&self, records: &mut Vec<u8>) -> u64 {
         records.clear();
         let mut state = self.shared.lock();
-        state.drain();
+        // What the ring holds now goes beyond the limit, so that nothing of it is left behind.
+        let limit = MAX_WAITING.saturating_add(state.ring_bytes as usize);
+        state.drain(limit);
         std::mem::swap(&mut state.waiting, records);
         std::mem::take(&mut state.fill_max)
     }
@@ -102,7 +104,7 @@ impl Shared {
     fn run(&self) {
         let mut state = self.lock();
         while !state.stopped {
-            let fill = state.drain();
+            let fill = state.drain(MAX_WAITING);
             let pause = if fill.saturating_mul(16) > state.ring_bytes { FAST } else { SLOW };
             state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -110,10 +112,10 @@ impl Shared {
 }
 
 impl State {
-    /// Empties the ring as far as there is room, and returns how many bytes it held.
-    fn drain(&mut self) -> u64 {
+    /// Empties the ring as long as fewer than `limit` bytes wait, and returns how many it held.
+    fn drain(&mut self, limit: usize) -> u64 {
         let mut fill = 0;
-        while self.waiting.len() < MAX_WAITING {
+        while self.waiting.len() < limit {
             let Some(item) = self.ring.next() else { break };
             self.waiting.extend_from_slice(&item);
             fill += RING_HEADER + (item.len() as u64).next_multiple_of(8);
