@@ -11,6 +11,7 @@ mod events;
 mod measure;
 mod prove;
 mod snapshot;
+mod soak;
 mod startup;
 
 use std::process::ExitCode;
@@ -22,14 +23,18 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 6] = [
+const SECTIONS: [Bench; 7] = [
     ("cost", cost::run),
     ("events", events::run),
     ("startup", startup::run),
     ("snapshot", snapshot::run),
     ("prove", prove::run),
     ("detach", detach::run),
+    ("soak", soak::run),
 ];
+
+/// Sections that are run only when they are asked for, because they take long.
+const ON_REQUEST: [&str; 1] = ["soak"];
 
 fn main() -> ExitCode {
     // cargo tells every benchmark that it is one.
@@ -51,7 +56,9 @@ fn run(asked: &[String]) -> anyhow::Result<()> {
     let path = xtask::root().join("BENCHMARKS.md");
     let mut document = Document::read(&path, SECTIONS.map(|(name, _)| name))?;
     for (name, bench) in SECTIONS {
-        if asked.is_empty() || asked.iter().any(|wanted| wanted == name) {
+        let wanted =
+            if asked.is_empty() { !ON_REQUEST.contains(&name) } else { asked.iter().any(|wanted| wanted == name) };
+        if wanted {
             eprintln!("bench: {name}");
             document.put(name, &bench().with_context(|| format!("section {name}"))?);
             // At once: a later section that fails does not lose this one.
