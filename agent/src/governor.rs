@@ -33,6 +33,15 @@ impl Budget {
     }
 }
 
+impl std::fmt::Display for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let core = |nanoseconds: u64| 100.0 * nanoseconds as f64 / SECOND as f64;
+        let (least, most) = (self.allowed_ns(SECOND, 0), self.allowed_ns(SECOND, u64::MAX));
+        let of_target = self.of_target;
+        write!(f, "{of_target} of its CPU time, but {}% to {}% of a core", core(least), core(most))
+    }
+}
+
 /// Totals since the watch began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {

@@ -10,7 +10,7 @@ use super::{Pause, Saved};
 use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::reach::candidates::Wait;
-use crate::reach::cause::{Case, Cause};
+use crate::reach::cause::{Case, Cause, Handler};
 use crate::reach::holders;
 use crate::reach::objects::Precision;
 use crate::reach::state::Primitive;
@@ -161,7 +161,11 @@ fn describe(
         primitives: &first.primitives,
         stack: &stack,
         creator: created_by.as_ref().map(|place| place.function.as_str()),
-        by_http_handler: group.iter().any(|leaked| proof.http_connections.contains(&leaked.goroutine.parent_goid)),
+        // Whether the request has ended would take the handler's stack.
+        handler: group
+            .iter()
+            .any(|leaked| proof.http_connections.contains(&leaked.goroutine.parent_goid))
+            .then_some(Handler::Serving),
         loops: false,
         proven: true,
     });

@@ -52,6 +52,15 @@ pub struct Cause {
     pub remedy: String,
 }
 
+/// A goroutine that serves an HTTP connection, and made others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Handler {
+    /// It may still serve the request.
+    Serving,
+    /// It has ended, or waits for another request.
+    Done,
+}
+
 /// What is known of goroutines that are stuck in the same way.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -63,8 +72,8 @@ pub struct Case<'a> {
     pub stack: &'a [Frame],
     /// The function whose `go` statement made them.
     pub creator: Option<&'a str>,
-    /// Whether a goroutine that served an HTTP connection made them.
-    pub by_http_handler: bool,
+    /// Whether an HTTP handler made them.
+    pub handler: Option<Handler>,
     /// Whether they wake up now and then.
     pub loops: bool,
     /// Whether nothing can ever wake them.
@@ -80,8 +89,11 @@ impl Cause {
         let mut remedy = remedy.to_owned();
         if serves_http(case) {
             sentence.push_str("; it serves an HTTP request that its client may long have given up");
-        } else if case.by_http_handler {
-            sentence.push_str("; an HTTP handler started it, and it outlives the request");
+        } else if let Some(handler) = case.handler {
+            sentence.push_str(match handler {
+                Handler::Serving => "; an HTTP handler started it",
+                Handler::Done => "; an HTTP handler started it, and it has outlived the request",
+            });
             remedy.push_str("; give it the request's context, and end with that");
         }
         Some(Self { kind, sentence, remedy })
@@ -230,15 +242,7 @@ mod tests {
     use super::*;
 
     fn case(wait_reason: &'static str) -> Case<'static> {
-        Case {
-            wait_reason,
-            primitives: &[],
-            stack: &[],
-            creator: None,
-            by_http_handler: false,
-            loops: false,
-            proven: false,
-        }
+        Case { wait_reason, primitives: &[], stack: &[], creator: None, handler: None, loops: false, proven: false }
     }
 
     fn channel(cap: u64, element_size: u16) -> Primitive {
@@ -271,8 +275,8 @@ mod tests {
 
     #[test]
     fn a_handlers_goroutine_is_told_to_follow_the_request() {
-        let cause = Cause::of(&Case { by_http_handler: true, ..case("chan send") }).expect("a cause");
-        assert!(cause.sentence.ends_with("an HTTP handler started it, and it outlives the request"));
+        let cause = Cause::of(&Case { handler: Some(Handler::Done), ..case("chan send") }).expect("a cause");
+        assert!(cause.sentence.ends_with("an HTTP handler started it, and it has outlived the request"));
         assert!(cause.remedy.ends_with("give it the request's context, and end with that"));
     }
 }

@@ -238,9 +238,9 @@ fn build_group(
         evidence,
     };
     if group.verdict > Verdict::Idle {
-        let by_http = session.is_made_by_http_handlers(key.creation_pc);
+        let handler = session.handler_of(key.creation_pc);
         let known = explained.and_then(|explained| explained.cause.clone());
-        group.cause = known.or_else(|| group.explain(&[], by_http));
+        group.cause = known.or_else(|| group.explain(&[], handler));
     }
     Some(group)
 }

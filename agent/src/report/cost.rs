@@ -21,7 +21,7 @@ impl Cost {
             percent_of_core: percent(elapsed_ns),
             percent_of_target: percent(total.cpu_ns.max(total.cost_ns)),
             target_cpu_seconds: seconds(total.cpu_ns),
-            budget: session.budget().of_target.to_string(),
+            budget: session.budget().to_string(),
             over_budget_seconds: seconds(total.over_budget_ns),
             longest_over_budget_seconds: seconds(total.longest_over_budget_ns),
         }
@@ -79,7 +79,7 @@ pub(super) fn write(out: &mut String, observed: &Observed) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "; probes cost {:.3} % of a core, {:.2} % of the target's CPU time (budget {}, over it for {:.1} s)",
+        "; probes cost {:.3} % of a core, {:.2} % of the target's CPU time (budget: {}; over it for {:.1} s)",
         cost.percent_of_core, cost.percent_of_target, cost.budget, cost.over_budget_seconds,
     )?;
     if let Some(reason) = &modes.no_probes {

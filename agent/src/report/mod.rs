@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::config::{Mode, ModeChoice};
 use crate::detect::Verdict;
 use crate::golang::sites::SiteClass;
-use crate::reach::cause::{Case, Cause};
+use crate::reach::cause::{Case, Cause, Handler};
 use crate::reach::state::Primitive;
 use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, TargetInfo};
@@ -274,13 +274,13 @@ pub struct Group {
 
 impl Group {
     /// The cause, from what one of its goroutines waits for.
-    pub(crate) fn explain(&self, primitives: &[Primitive], by_http_handler: bool) -> Option<Cause> {
+    pub(crate) fn explain(&self, primitives: &[Primitive], handler: Option<Handler>) -> Option<Cause> {
         Cause::of(&Case {
             wait_reason: &self.wait_reason,
             primitives,
             stack: &self.stack,
             creator: self.created_by.as_ref().map(|place| place.function.as_str()),
-            by_http_handler,
+            handler,
             loops: self.loops,
             proven: self.verdict == Verdict::Proven,
         })

@@ -30,6 +30,7 @@ use crate::detect::Looks;
 use crate::golang::Frame;
 use crate::governor::Budget;
 use crate::memory::StackId;
+use crate::reach::cause::Handler;
 use crate::registry::Registry;
 
 /// What makes two parked goroutines the same case: the `go` statement, the stack they block in, and why.
@@ -217,7 +218,12 @@ impl Session {
         note(&mut self.gone, gone, &earlier, time_ns);
         self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
         self.proofs.check(&taken.census);
-        self.http_connections.note(&taken.census, &self.symbols);
+        let (stacks, symbols) = (&self.stacks, &self.symbols);
+        let serves = |stack: StackId| {
+            let pcs = stacks.get(stack.0 as usize).map_or(&[][..], |pcs| pcs);
+            pcs.iter().flat_map(|pc| symbols.return_address(*pc)).any(|frame| frame.function.ends_with(".ServeHTTP"))
+        };
+        self.http_connections.note(taken, symbols, serves);
         self.latest = Some(taken.clone());
     }
 
@@ -319,9 +325,9 @@ impl Session {
         &self.proofs
     }
 
-    /// Whether a goroutine that served an HTTP connection made goroutines at this creation site.
-    pub fn is_made_by_http_handlers(&self, creation_pc: u64) -> bool {
-        self.http_connections.makes(creation_pc)
+    /// Whether HTTP handlers make the goroutines of this creation site.
+    pub fn handler_of(&self, creation_pc: u64) -> Option<Handler> {
+        self.http_connections.handler_of(creation_pc)
     }
 
     /// When the censuses were taken.

@@ -172,7 +172,7 @@ impl Observer {
         for goroutine in all {
             let Some(group) = examples.get(&goroutine.goid) else { continue };
             let primitives = self.target.waits_for(goroutine, &group.wait_reason, &group.stack)?;
-            let cause = group.explain(&primitives, session.is_made_by_http_handlers(goroutine.creation_pc));
+            let cause = group.explain(&primitives, session.handler_of(goroutine.creation_pc));
             let evidence = primitives.iter().map(ToString::to_string).collect();
             explained.push(Explained { goids: vec![goroutine.goid], cause, evidence });
         }
