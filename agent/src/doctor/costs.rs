@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::{Check, Host, Status, check};
 use crate::config::Mode;
 use crate::golang::sites::SiteClass;
-use crate::probe::calibrate::Costs;
+use crate::probe::calibrate::{AFTERMATH, Costs};
 use parkwarden_common::record::Kind;
 
 /// The costs; where they cannot be measured, a check that says so is added.
@@ -28,7 +28,7 @@ pub(super) fn measure(host: &dyn Host, checks: &mut Vec<Check>) -> Option<Costs>
 
 /// The table: a line for each mode, program and class of place.
 pub(super) fn write(text: &mut String, costs: &Costs) -> fmt::Result {
-    writeln!(text, "\nWhat one probe hit adds to the watched program, in nanoseconds, measured on this host:")?;
+    writeln!(text, "\nWhat one probe hit takes of the watched program's time, in nanoseconds, measured on this host:")?;
     writeln!(text, "{:18}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "empty", "created", "parked", "readied", "exited")?;
     let classes =
         [("nop5", SiteClass::Nop5), ("emulated", SiteClass::Emulated), ("single-step", SiteClass::SingleStep)];
@@ -42,10 +42,10 @@ pub(super) fn write(text: &mut String, costs: &Costs) -> fmt::Result {
             let Some(empty) = empty else { continue };
             write!(text, "{:18}{empty:>9}", format!("{word}, {name}"))?;
             for kind in Kind::PROBED {
-                write!(text, "{:>9}", costs.hit_ns(mode, kind, class))?;
+                write!(text, "{:>9}", costs.measured_ns(mode, kind, class))?;
             }
             writeln!(text)?;
         }
     }
-    Ok(())
+    writeln!(text, "Watching reckons with {AFTERMATH} % more, for what a hit does to the caches of a busy program.")
 }
