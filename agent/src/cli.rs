@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, Rules, WatchConfig};
+use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig};
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -113,6 +113,19 @@ pub struct WatchArgs {
     /// Report from a file written by --save, without root and without the target.
     #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
+
+    /// Record goroutine counts, verdicts and the process's end to FILE, for `timeline`; a file that is there is continued.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+
+    /// How long a recording keeps what it holds.
+    #[arg(long, value_name = "TIME", requires = "record", default_value_t = RecordConfig::default().max_age.into())]
+    pub record_keep: humantime::Duration,
+
+    /// Size at which a recording drops the oldest it holds, in MiB.
+    #[arg(long, value_name = "MIB", requires = "record", default_value_t = RecordConfig::default().max_bytes >> 20,
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub record_size: u64,
 
     /// Size of the ring buffer between the kernel and parkwarden, in KiB (rounded up to a power of two).
     #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
@@ -253,6 +266,13 @@ impl WatchArgs {
     }
 }
 
+impl WatchArgs {
+    /// How much a recording is to keep.
+    pub fn record_config(&self) -> RecordConfig {
+        RecordConfig { max_age: self.record_keep.into(), max_bytes: self.record_size << 20, ..RecordConfig::default() }
+    }
+}
+
 impl Cli {
     /// How much the BPF programs are to log.
     pub const fn bpf_log(&self) -> BpfLog {
@@ -282,6 +302,7 @@ mod tests {
         let cli = Cli::try_parse_from(["parkwarden", "watch", "--pid", "7"]).expect("valid");
         let Command::Watch(args) = cli.command else { panic!("watch expected") };
         assert_eq!(args.config(BpfLog::Off), WatchConfig::default());
+        assert_eq!(args.record_config(), RecordConfig::default());
     }
 
     #[test]

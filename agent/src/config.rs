@@ -174,3 +174,37 @@ impl Default for ProveConfig {
         Self { max_pause: Duration::from_millis(50) }
     }
 }
+
+/// How much of the past a recording keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordConfig {
+    /// What is older goes.
+    pub max_age: Duration,
+    /// When the file grows beyond this, the oldest goes.
+    pub max_bytes: u64,
+    /// What is left of older intervals; each at a greater age and a wider spacing than the one before.
+    pub thin: Vec<Thin>,
+}
+
+/// One step of thinning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thin {
+    /// Of what is older than this
+    pub after: Duration,
+    /// one interval stays in each of these.
+    pub keep_one_per: Duration,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            max_age: HOUR * 24 * 7,
+            max_bytes: 1 << 30,
+            thin: vec![
+                Thin { after: HOUR * 6, keep_one_per: Duration::from_secs(60) },
+                Thin { after: HOUR * 48, keep_one_per: Duration::from_secs(600) },
+            ],
+        }
+    }
+}

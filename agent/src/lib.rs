@@ -18,6 +18,7 @@ pub mod probe;
 pub mod prove;
 pub mod ps;
 pub mod reach;
+pub mod record;
 pub mod registry;
 pub mod report;
 pub mod session;

@@ -16,6 +16,7 @@ use parkwarden::ps;
 use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
 use parkwarden::target::{Target, TargetError};
+use parkwarden::watch::recording::Recording;
 use parkwarden::watch::{self, Progress, WatchError};
 use parkwarden::{doctor, watch::replay};
 
@@ -56,19 +57,30 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let open = |path| Recording::open(path, &config, args.record_config());
+    let mut recording = args.record.as_deref().map(open).transpose()?;
     let outcome = watch::run(pid, &config, |progress| match progress {
         Progress::Attached if !live => {
             let how_long =
                 if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
             eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
         }
-        Progress::Looked(session) if live => {
-            // A terminal that cannot be written to does not end the watch; printing the report will tell.
-            let _ = refresh(&Report::of(session, threshold_ns, &config.rules));
+        Progress::Looked(session) if live || recording.is_some() => {
+            let report = Report::of(session, threshold_ns, &config.rules);
+            if let Some(recording) = &mut recording {
+                recording.looked(session, &report);
+            }
+            if live {
+                // A terminal that cannot be written to does not end the watch; printing the report will tell.
+                let _ = refresh(&report);
+            }
         }
         Progress::Attached | Progress::Looked(_) => {}
     })?;
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
+    if let Some(recording) = recording {
+        recording.ended(&outcome.session, &report);
+    }
     if live {
         clear()?;
     }

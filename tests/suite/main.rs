@@ -11,6 +11,7 @@ mod modes;
 mod processes;
 mod ps;
 mod reach;
+mod recording;
 mod servers;
 mod snapshot;
 mod variables;

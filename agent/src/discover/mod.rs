@@ -1,4 +1,8 @@
-//! Processes of this host: opening one so that it stays the one that was meant.
+//! Processes of this host: opening one so that it stays the one that was meant, where it belongs, what it uses, how it
+//! ended.
 
+pub mod cgroup;
 pub mod container;
+pub mod host;
 pub mod process;
+pub mod usage;

@@ -123,6 +123,16 @@ impl Process {
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
+    /// How the process ended, as `wait` tells its parent: the exit code in the second byte, or the signal in the lowest
+    /// seven bits. None while it runs, and where the kernel does not tell anybody but the parent.
+    pub fn wait_status(&self) -> Option<i32> {
+        // Until its parent has noticed, the process has a status in /proc; from then on, on Linux 6.15 and later, the
+        // pidfd has it. In between, one of them had it when it was asked.
+        crate::memory::pidfd::exit_status(&self.pidfd)
+            .or_else(|| super::usage::Stat::of(self.pid).filter(|stat| stat.is_zombie).map(|stat| stat.exit_status))
+            .or_else(|| crate::memory::pidfd::exit_status(&self.pidfd))
+    }
+
     /// Whether the process has executed another program since it was opened.
     pub fn has_executed(&self) -> bool {
         ImageId::of(self.pid).is_ok_and(|image| image != self.image)
@@ -215,6 +225,25 @@ mod tests {
         drop(child.stdin.take());
         child.wait().expect("it ends");
         assert!(process.has_exited());
+    }
+
+    #[test]
+    fn how_a_process_ended_is_known() {
+        for (script, status) in [("exit 7", 7 << 8), ("kill -9 $$", 9)] {
+            let mut child = std::process::Command::new("sh")
+                .args(["-c", &format!("read line; {script}")])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .expect("sh runs");
+            let process = Process::open(child.id()).expect("it lives");
+            assert_eq!(process.wait_status(), None);
+            drop(child.stdin.take());
+            poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], None).expect("poll");
+            assert_eq!(process.wait_status(), Some(status), "a zombie");
+            child.wait().expect("it has ended");
+            let after = process.wait_status();
+            assert!(after == Some(status) || after.is_none(), "{after:?}");
+        }
     }
 
     #[test]

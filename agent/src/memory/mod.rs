@@ -5,6 +5,7 @@
 pub mod census;
 pub mod globals;
 pub mod image;
+pub mod pidfd;
 pub mod process;
 pub mod stacks;
 pub mod stop;

@@ -217,7 +217,7 @@ pub struct Goroutines {
 }
 
 /// A place in source code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Full function name.
     pub function: String,

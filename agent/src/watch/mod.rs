@@ -6,6 +6,7 @@
 mod error;
 mod observer;
 mod probes;
+pub mod recording;
 pub mod replay;
 mod sink;
 
@@ -60,8 +61,8 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
     if let Err(error) = observer.census() {
         return cut_short(observer, error);
     }
-    progress(Progress::Attached);
     progress(Progress::Looked(observer.session()));
+    progress(Progress::Attached);
 
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);

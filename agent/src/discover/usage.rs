@@ -1,0 +1,94 @@
+//! What a process uses and when it started, from `/proc/PID/stat` and `statm`.
+
+use std::fs;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Memory and CPU time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// CPU time since its start, in user and kernel.
+    pub cpu_ns: u64,
+}
+
+impl Usage {
+    /// Of process `pid`; none when it is gone.
+    pub fn of(pid: u32) -> Option<Self> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let page = rustix::param::page_size() as u64;
+        Some(Self { rss_bytes: pages.saturating_mul(page), cpu_ns: ticks_ns(Stat::of(pid)?.cpu_ticks) })
+    }
+}
+
+/// Some fields of `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// It has ended, and its parent has not noticed.
+    pub is_zombie: bool,
+    /// CPU time in user and kernel, in clock ticks.
+    pub cpu_ticks: u64,
+    /// When it started, in clock ticks since the boot.
+    pub start_ticks: u64,
+    /// What `wait` will tell; of a zombie only.
+    pub exit_status: i32,
+}
+
+impl Stat {
+    /// Of process `pid`; none when there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The command's name, the second field, is in parentheses and can hold anything.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        // Numbered as in proc(5), where the state is field 3.
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        Some(Self {
+            is_zombie: *fields.first()? == "Z",
+            cpu_ticks: number(14)?.saturating_add(number(15)?),
+            start_ticks: number(22)?,
+            exit_status: fields.get(52 - 3)?.parse().ok()?,
+        })
+    }
+}
+
+/// Clock ticks as nanoseconds.
+fn ticks_ns(ticks: u64) -> u64 {
+    ticks.saturating_mul(1_000_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// Start time in clock ticks as `CLOCK_MONOTONIC` nanoseconds. The kernel counts the ticks on a clock that goes on while
+/// the machine sleeps; what it slept until now is taken off.
+pub fn start_mono_ns(start_ticks: u64) -> u64 {
+    let boottime = clock_gettime(ClockId::Boottime);
+    let boottime = boottime.tv_sec.cast_unsigned().saturating_mul(1_000_000_000) + boottime.tv_nsec.cast_unsigned();
+    let slept = boottime.saturating_sub(crate::target::now_ns());
+    ticks_ns(start_ticks).saturating_sub(slept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_are_those_of_proc() {
+        let stat = "7 (a) b (c)) Z 1 7 7 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 1 0 99 1000 10 0 0 0 0 0 0 0 0 0 0 0 0 0 17 \
+                    1 0 0 0 0 0 0 0 0 0 0 0 0 9";
+        let expected = Stat { is_zombie: true, cpu_ticks: 110, start_ticks: 99, exit_status: 9 };
+        assert_eq!(Stat::parse(stat), Some(expected));
+        assert_eq!(Stat::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn this_process_uses_something_and_started_before_now() {
+        let pid = std::process::id();
+        assert!(Usage::of(pid).expect("it lives").rss_bytes > 1 << 20);
+        let start = start_mono_ns(Stat::of(pid).expect("it lives").start_ticks);
+        let now = crate::target::now_ns();
+        assert!(start < now && now - start < 3_600_000_000_000, "{start} {now}");
+    }
+}

@@ -1,0 +1,172 @@
+//! From a session to what is recorded of one look.
+
+use hashbrown::HashMap;
+
+use super::interval::{Example, Group, GroupCount, Interval, Judgement, Moment, Site, SiteCount, Usage};
+use crate::detect::Verdict;
+use crate::golang::Frame;
+use crate::report::words::{is_system, start_function, wait_reason};
+use crate::report::{self, Place, Report};
+use crate::session::{GroupKey, Session};
+
+/// Groups recorded of one look; those with the strongest verdict and the most goroutines.
+pub const MAX_GROUPS: usize = 200;
+
+/// Creation sites recorded of one look; those with the most goroutines.
+pub const MAX_SITES: usize = 200;
+
+/// Goroutines recorded of a leaking group.
+pub const MAX_EXAMPLES: usize = 20;
+
+/// Frames recorded of a stack.
+const MAX_FRAMES: usize = 64;
+
+/// Bytes recorded of a name; generic functions have long ones, hostile binaries longer.
+const MAX_NAME: usize = 1024;
+
+impl Interval {
+    /// What the last look of `session`, whose report is `report`, found; none before the first. `now` is when this is
+    /// called.
+    pub fn of(session: &Session, report: &Report, usage: Option<Usage>, now: Moment) -> Option<Self> {
+        let taken = session.latest()?;
+        let (mut live, mut system) = (0, 0);
+        let mut by_site: HashMap<(u64, u64), u64> = HashMap::new();
+        let mut by_key: HashMap<(GroupKey, u64), u64> = HashMap::new();
+        for (goroutine, stack) in taken.goroutines() {
+            if is_system(session.symbols(), goroutine.start_pc) {
+                system += 1;
+                continue;
+            }
+            live += 1;
+            *by_site.entry((goroutine.creation_pc, goroutine.start_pc)).or_default() += 1;
+            if let Some(stack) = stack
+                && goroutine.status.is_waiting()
+            {
+                let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+                *by_key.entry((key, goroutine.start_pc)).or_default() += 1;
+            }
+        }
+        let mut sites = sites(session, by_site);
+        let mut groups = groups(session, report, by_key);
+        let unlisted = (sites.len().saturating_sub(MAX_SITES) + groups.len().saturating_sub(MAX_GROUPS)) as u64;
+        sites.truncate(MAX_SITES);
+        groups.truncate(MAX_GROUPS);
+        let lost = &report.observed.lost;
+        Some(Self {
+            at: now.at_mono(taken.census.finished_ns),
+            live,
+            system,
+            parked: report.goroutines.parked_over_threshold,
+            events_lost: lost.ring_full + lost.read_fault + lost.decode_error + lost.registry_full,
+            usage,
+            sites,
+            groups,
+            unlisted,
+        })
+    }
+}
+
+/// Largest first.
+fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<SiteCount> {
+    // Two addresses can be one statement: what is the same to a reader is one site.
+    let mut sites: HashMap<Site, SiteCount> = HashMap::new();
+    for ((creation_pc, start_pc), count) in live {
+        let site = site(session, creation_pc, start_pc);
+        let empty = SiteCount { site: site.clone(), live: 0, created: 0, exited: 0 };
+        sites.entry(site).or_insert(empty).live += count;
+    }
+    for seen in session.registry().sites() {
+        if let Some(known) = sites.get_mut(&site(session, seen.creation_pc, seen.start_pc)) {
+            known.created += seen.created;
+            known.exited += seen.exited;
+        }
+    }
+    let mut sites: Vec<SiteCount> = sites.into_values().collect();
+    sites.sort_by(|a, b| b.live.cmp(&a.live).then_with(|| a.site.cmp(&b.site)));
+    sites
+}
+
+/// Strongest verdict first, then largest.
+fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), u64>) -> Vec<GroupCount> {
+    let mut groups: HashMap<Group, GroupCount> = HashMap::new();
+    for ((key, start_pc), count) in waiting {
+        let group = Group {
+            site: site(session, key.creation_pc, start_pc),
+            wait_reason: wait_reason(&session.header().wait_reasons, key.wait_reason),
+            stack: stack(session.stack_frames(key.stack)),
+        };
+        let empty = GroupCount { group: group.clone(), waiting: 0, parked: 0, judgement: None, examples: Vec::new() };
+        groups.entry(group).or_insert(empty).waiting += count;
+    }
+    for reported in &report.groups {
+        let group = Group {
+            site: Site {
+                created_by: reported.created_by.clone().map(short_place),
+                start_function: short(&reported.start_function),
+            },
+            wait_reason: reported.wait_reason.clone(),
+            stack: stack(reported.stack.iter()),
+        };
+        if let Some(count) = groups.get_mut(&group) {
+            count.parked += reported.count;
+            judge(session, count, reported);
+        }
+    }
+    let mut groups: Vec<GroupCount> = groups.into_values().collect();
+    let rank = |count: &GroupCount| {
+        let verdict = count.judgement.as_ref().map(|judgement| judgement.verdict);
+        std::cmp::Reverse((verdict, count.parked, count.waiting))
+    };
+    groups.sort_by(|a, b| {
+        let place = |count: &GroupCount| (count.group.site.clone(), count.group.wait_reason.clone());
+        rank(a).cmp(&rank(b)).then_with(|| place(a).cmp(&place(b)))
+    });
+    groups
+}
+
+/// Adds what the report says of a group, or of a part of it.
+fn judge(session: &Session, count: &mut GroupCount, reported: &report::Group) {
+    if count.judgement.as_ref().is_none_or(|known| known.verdict < reported.verdict) {
+        count.judgement = Some(Judgement {
+            verdict: reported.verdict,
+            evidence: reported.evidence.clone(),
+            cause: None,
+            remedy: None,
+        });
+    }
+    if reported.verdict > Verdict::Idle {
+        let room = MAX_EXAMPLES.saturating_sub(count.examples.len());
+        let parked = reported.goids.iter().filter_map(|goid| Some((*goid, session.registry().get(*goid)?)));
+        count.examples.extend(parked.take(room).map(|(goid, goroutine)| Example {
+            goid,
+            created_ns: goroutine.created_ns.map(std::num::NonZeroU64::get),
+            parked_ns: goroutine.since_ns,
+            exact: goroutine.exact,
+        }));
+    }
+}
+
+fn site(session: &Session, creation_pc: u64, start_pc: u64) -> Site {
+    Site {
+        created_by: Place::of_creation(session.symbols(), creation_pc).map(short_place),
+        start_function: short(&start_function(session.symbols(), start_pc)),
+    }
+}
+
+fn stack<'a>(frames: impl Iterator<Item = &'a Frame>) -> Vec<Frame> {
+    let short_frame =
+        |frame: &Frame| Frame { function: short(&frame.function), file: short(&frame.file), ..frame.clone() };
+    frames.take(MAX_FRAMES).map(short_frame).collect()
+}
+
+fn short_place(place: Place) -> Place {
+    Place { function: short(&place.function), file: short(&place.file), line: place.line }
+}
+
+fn short(name: &str) -> String {
+    let mut end = name.len().min(MAX_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().to_owned()
+}

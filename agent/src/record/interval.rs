@@ -1,0 +1,268 @@
+//! What is recorded: plain values, made from a session by `build`, by the agent, and by tests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::Verdict;
+pub use crate::discover::usage::Usage;
+use crate::golang::Frame;
+use crate::report::Place;
+
+/// A moment by both clocks. The monotonic one orders what happened since a boot; the wall clock is for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub mono_ns: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub unix_ns: u64,
+}
+
+impl Moment {
+    /// The moment that was at `mono_ns` if `self` is now.
+    pub const fn at_mono(self, mono_ns: u64) -> Self {
+        let unix_ns = if mono_ns <= self.mono_ns {
+            self.unix_ns.saturating_sub(self.mono_ns - mono_ns)
+        } else {
+            self.unix_ns.saturating_add(mono_ns - self.mono_ns)
+        };
+        Self { mono_ns, unix_ns }
+    }
+}
+
+/// One run of parkwarden on one boot of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The kernel's id of this boot: monotonic times of different boots cannot be compared.
+    pub boot_id: String,
+    /// The host's name.
+    pub host: String,
+    /// When it began.
+    pub started: Moment,
+    /// Time between two looks, nanoseconds.
+    pub interval_ns: u64,
+    /// Parked longer than this counts as long, nanoseconds.
+    pub threshold_ns: u64,
+}
+
+/// A recorded process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Process id in parkwarden's PID namespace.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: with the pid and the boot it names the process for good.
+    pub start_ticks: u64,
+    /// When it started.
+    pub started: Option<Moment>,
+    /// Path of its executable as the kernel names it.
+    pub exe: String,
+    /// For example `go1.27.3`.
+    pub go_version: String,
+    /// For example `amd64`.
+    pub arch: String,
+    /// Container id.
+    pub container: Option<String>,
+    /// Uid of the Kubernetes pod.
+    pub pod_uid: Option<String>,
+    /// Name of the pod.
+    pub pod_name: Option<String>,
+    /// Namespace of the pod.
+    pub pod_namespace: Option<String>,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Limit of its memory control group.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A `go` statement together with the function it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Site {
+    /// Where; none for goroutines that no `go` statement made.
+    pub created_by: Option<Place>,
+    /// What it starts.
+    pub start_function: String,
+}
+
+/// What goroutines of one group have in common: the `go` statement, the stack they wait in, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Group {
+    /// The `go` statement.
+    pub site: Site,
+    /// The runtime's words.
+    pub wait_reason: String,
+    /// Innermost first.
+    pub stack: Vec<Frame>,
+}
+
+/// Goroutines of one `go` statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCount {
+    /// The `go` statement.
+    pub site: Site,
+    /// Alive.
+    pub live: u64,
+    /// Created since the watch began, by events.
+    pub created: u64,
+    /// Exited since the watch began, by events.
+    pub exited: u64,
+}
+
+/// What was said of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Sentences with numbers.
+    pub evidence: Vec<String>,
+    /// Why it leaks, if that is known.
+    pub cause: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// One parked goroutine of a group that leaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// Its id.
+    pub goid: u64,
+    /// When it was created, if that was seen; monotonic nanoseconds.
+    pub created_ns: Option<u64>,
+    /// Since when it is parked, monotonic nanoseconds.
+    pub parked_ns: u64,
+    /// Whether its parking was seen; else it was parked at least since then.
+    pub exact: bool,
+}
+
+/// Waiting goroutines of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupCount {
+    /// The group.
+    pub group: Group,
+    /// How many wait.
+    pub waiting: u64,
+    /// Of these, parked beyond the threshold.
+    pub parked: u64,
+    /// The verdict; none while no member is parked beyond the threshold.
+    pub judgement: Option<Judgement>,
+    /// The longest parked of a group that is more than idle.
+    pub examples: Vec<Example>,
+}
+
+/// One look at one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// When.
+    pub at: Moment,
+    /// Goroutines alive, without the runtime's own.
+    pub live: u64,
+    /// The runtime's own.
+    pub system: u64,
+    /// Goroutines parked beyond the threshold.
+    pub parked: u64,
+    /// Events lost since the watch began.
+    pub events_lost: u64,
+    /// Memory and CPU, when `/proc` had them.
+    pub usage: Option<Usage>,
+    /// By `go` statement.
+    pub sites: Vec<SiteCount>,
+    /// By `go` statement, stack and wait reason.
+    pub groups: Vec<GroupCount>,
+    /// Sites and groups left out because there were too many.
+    pub unlisted: u64,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitKind {
+    /// It exited with a code.
+    Exited(i32),
+    /// A signal killed it.
+    Signaled(i32),
+    /// The kernel killed it because memory ran out.
+    OomKilled,
+    /// It executed another program.
+    Replaced,
+    /// It is gone, and how cannot be said.
+    Unknown,
+}
+
+/// The end of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// When it was noticed.
+    pub at: Moment,
+    /// How.
+    pub kind: ExitKind,
+    /// What that is known from.
+    pub evidence: String,
+}
+
+/// Why there is nothing, or less than everything, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapCause {
+    /// No parkwarden was running.
+    NotRunning,
+    /// The recording could not be written.
+    RecordingStopped,
+    /// parkwarden ran and could not look, or came to it late.
+    Stalled,
+    /// Events were lost; goroutines were still counted.
+    EventsLost,
+    /// Probes were removed to keep the cost under its budget; goroutines were still counted.
+    BudgetReached,
+}
+
+impl GapCause {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::NotRunning, Self::RecordingStopped, Self::Stalled, Self::EventsLost, Self::BudgetReached];
+
+    /// The word in the recording.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotRunning => "not_running",
+            Self::RecordingStopped => "recording_stopped",
+            Self::Stalled => "stalled",
+            Self::EventsLost => "events_lost",
+            Self::BudgetReached => "budget_reached",
+        }
+    }
+
+    /// Whether there are no counts in between.
+    pub const fn is_blind(self) -> bool {
+        matches!(self, Self::NotRunning | Self::RecordingStopped | Self::Stalled)
+    }
+}
+
+/// A time of which less is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Its beginning.
+    pub from: Moment,
+    /// Its end.
+    pub to: Moment,
+    /// Why.
+    pub cause: GapCause,
+    /// More about it, for people.
+    pub detail: String,
+}
+
+/// How the watch of a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchEnd {
+    /// parkwarden was told to stop.
+    Stopped,
+    /// The process ended.
+    ProcessEnded,
+}
+
+impl WatchEnd {
+    /// The word in the recording.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::ProcessEnded => "process_ended",
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Recordings: what was seen of programs over days, in one SQLite file that outlives them, parkwarden and the host.
+//!
+//! A [`Recorder`] takes an [`Interval`] of each process at each look, and survives whatever happens to the file: a full
+//! disk stops it until there is room again, a damaged file is set aside. [`read`] gives it back. `schema.sql` is the
+//! documentation of the tables; users query them with any SQLite tool.
+//!
+//! Deliberately absent: judgement. What the numbers mean is `detect`'s and `timeline`'s business.
+
+mod build;
+mod error;
+mod history;
+mod interval;
+mod read;
+mod retention;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use error::RecordError;
+pub use history::{GroupHistory, History, Sample, Verdicts, Watched};
+pub use interval::{
+    Example, Exit, ExitKind, Gap, GapCause, Group, GroupCount, Interval, Judgement, Moment, Process, Run, Site,
+    SiteCount, Usage, WatchEnd,
+};
+pub use read::{Entry, Reader};
+pub use schema::VERSION;
+pub use write::{Recorder, State, Status, WatchId};

@@ -1,0 +1,179 @@
+//! Recordings of live programs and on real file systems.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use parkwarden::config::RecordConfig;
+use parkwarden::record::{
+    ExitKind, GapCause, Group, GroupCount, History, Interval, Moment, Process, Reader, Recorder, Run, Site, State,
+    WatchEnd,
+};
+use parkwarden_tests::agent::Watch;
+use parkwarden_tests::leaks::Statement;
+use parkwarden_tests::{BuildFlags, Target, fixture};
+
+use crate::watch::{EACH, NEWEST, Ready};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+pub(crate) fn histories(path: &Path) -> Vec<History> {
+    let reader = Reader::open(path).expect("readable");
+    let entries = reader.entries().expect("entries");
+    entries.iter().map(|entry| reader.history(entry, None, None).expect("a history")).collect()
+}
+
+/// Waits until the recording holds so many samples.
+pub(crate) fn wait_for_samples(path: &Path, at_least: u64) {
+    let deadline = std::time::Instant::now() + parkwarden_tests::target::DEADLINE;
+    loop {
+        let samples = Reader::open(path)
+            .and_then(|reader| reader.entries())
+            .map_or(0, |entries| entries.iter().map(|entry| entry.samples).sum::<u64>());
+        if samples >= at_least {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{samples} of {at_least} samples");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_watch_is_recorded_continued_and_sees_how_the_process_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("recording.db");
+    let program = fixture("leaks", NEWEST, BuildFlags::Stripped);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    let pid = target.pid();
+    let arguments = ["--record", text(&file), "--interval", "200ms", "--threshold", "0s"];
+
+    let watch = Watch::start(pid, &arguments);
+    wait_for_samples(&file, 2);
+    assert_eq!(watch.interrupt().code, Some(0));
+
+    let watch = Watch::start(pid, &arguments);
+    let said: Statement = target.ask("go");
+    let before = histories(&file)[0].watches.iter().map(|watch| watch.samples.len() as u64).sum::<u64>();
+    wait_for_samples(&file, before + 3);
+    watch.signal(Signal::SIGKILL);
+    watch.ended();
+
+    let watch = Watch::start(pid, &arguments);
+    target.kill();
+    assert_eq!(watch.ended().code, Some(4), "it says that the target exited");
+
+    let [history] = histories(&file).try_into().expect("one process");
+    let ends: Vec<_> = history.watches.iter().map(|watch| watch.ended).collect();
+    assert_eq!(ends, [Some(WatchEnd::Stopped), None, Some(WatchEnd::ProcessEnded)]);
+    let gaps: Vec<_> = history.gaps.iter().filter(|gap| gap.cause == GapCause::NotRunning).collect();
+    assert_eq!(gaps.len(), 2, "{:?}", history.gaps);
+    assert_eq!(history.exit.as_ref().map(|exit| exit.kind), Some(ExitKind::Signaled(9)));
+    assert_eq!(history.process.pid, pid);
+    assert!(history.process.started.is_some());
+    let last = history.watches.last().and_then(|watch| watch.samples.last()).expect("samples");
+    assert_eq!(last.live, said.num_goroutine as u64);
+    assert!(last.usage.expect("read before it ended").rss_bytes > 1 << 20);
+    for expected in said.of_class("chan-send") {
+        let (place, waiting) = (expected.created_by.as_ref(), expected.count as u64);
+        let found = last.groups.iter().find(|(index, ..)| {
+            let group: &Group = &history.groups[*index].group;
+            group.wait_reason == expected.wait_reason
+                && group.site.created_by.as_ref().map(|at| (&at.function, at.line))
+                    == place.map(|at| (&at.function, at.line))
+        });
+        assert_eq!(found.map(|(_, waiting, ..)| *waiting), Some(waiting), "{expected:#?}");
+    }
+}
+
+/// A file system of a few hundred kilobytes; unmounted when dropped.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn new(kib: u32) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let size = format!("size={kib}k");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).status();
+        assert!(mount.expect("mount runs").success(), "a tmpfs takes root");
+        Self(dir)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+fn look(second: u64) -> Interval {
+    let site = Site { created_by: None, start_function: "main.work".to_owned() };
+    let groups = (0..50).map(|number| GroupCount {
+        group: Group { site: site.clone(), wait_reason: format!("reason {number}"), stack: Vec::new() },
+        waiting: second,
+        parked: 0,
+        judgement: None,
+        examples: Vec::new(),
+    });
+    let at = Moment { mono_ns: second * SECOND, unix_ns: (1_790_000_000 + second) * SECOND };
+    Interval { at, live: second, groups: groups.collect(), ..Interval::default() }
+}
+
+#[test]
+fn a_full_disk_stops_recording_and_room_resumes_it() {
+    let disk = Tmpfs::new(2048);
+    let file = disk.file("recording.db");
+    let run = Run {
+        boot_id: "boot".to_owned(),
+        host: "node".to_owned(),
+        started: look(0).at,
+        interval_ns: SECOND,
+        threshold_ns: SECOND,
+    };
+    let mut recorder = Recorder::open(&file, RecordConfig::default(), run).expect("there is room yet");
+    let id = recorder.begin(Process { pid: 7, exe: "/srv/app".to_owned(), ..Process::default() });
+    recorder.interval(id, &look(1));
+    assert_eq!(recorder.status().state, State::Recording);
+
+    let ballast = disk.file("ballast");
+    // Ends when the disk is full.
+    let _ = std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(&ballast).expect("created"));
+    let mut second = 1;
+    while recorder.status().state == State::Recording {
+        second += 1;
+        assert!(second < 5_000, "the disk does not fill");
+        recorder.interval(id, &look(second));
+    }
+    let stopped = second;
+    for _ in 0..20 {
+        second += 1;
+        recorder.interval(id, &look(second));
+    }
+    let status = recorder.status().clone();
+    assert!(matches!(&status.state, State::Stopped(reason) if !reason.is_empty()), "{status:?}");
+    assert_eq!((status.stops, status.intervals_dropped), (1, 21));
+    assert!(status.set_aside.is_empty());
+
+    std::fs::remove_file(&ballast).expect("removed");
+    for _ in 0..20 {
+        second += 1;
+        recorder.interval(id, &look(second));
+    }
+    assert_eq!(recorder.status().state, State::Recording);
+    drop(recorder);
+
+    let [history] = histories(&file).try_into().expect("one process");
+    let recorded: Vec<u64> = history.watches.iter().flat_map(|watch| &watch.samples).map(|s| s.live).collect();
+    assert_eq!(recorded, (1..stopped).chain(stopped + 21..=second).collect::<Vec<_>>());
+    let [gap] = &history.gaps[..] else { panic!("{:?}", history.gaps) };
+    assert_eq!(
+        (gap.cause, gap.from, gap.to),
+        (GapCause::RecordingStopped, look(stopped - 1).at, look(stopped + 21).at)
+    );
+}
