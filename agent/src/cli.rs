@@ -1,11 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig};
+use crate::record::Selection;
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -36,6 +37,8 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(ProveArgs),
+    /// Tell from a recording what leaked, since when, how fast, and how it ended; or list what the recording holds.
+    Timeline(TimelineArgs),
     /// Check whether this host can run parkwarden, and say what is missing.
     Doctor(DoctorArgs),
 }
@@ -228,6 +231,99 @@ pub struct ProveArgs {
     pub fail_on_leak: bool,
 }
 
+/// Arguments of `timeline`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 done; 1 the recording cannot be read, or holds no such process; 2 wrong usage.")]
+pub struct TimelineArgs {
+    /// The recording, written by `watch --record`.
+    #[arg(long, value_name = "FILE", required_unless_present = "capture")]
+    pub record: Option<PathBuf>,
+
+    /// A file of `watch --save` instead: a trace for ui.perfetto.dev of what each goroutine did, whatever --format says.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "pid", "exe", "pod", "since", "until", "compare"])]
+    pub capture: Option<PathBuf>,
+
+    /// The last process that had this pid.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// Every process of this executable: its path, or the end of it.
+    #[arg(long, value_name = "NAME")]
+    pub exe: Option<String>,
+
+    /// Every process of this pod: its name, namespace/name, or its uid.
+    #[arg(long, value_name = "NAME")]
+    pub pod: Option<String>,
+
+    /// From then on: 2026-11-23T02:41:00Z, or a time before now such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = wall_clock_ns)]
+    pub since: Option<u64>,
+
+    /// Until then, in the same forms.
+    #[arg(long, value_name = "TIME", value_parser = wall_clock_ns)]
+    pub until: Option<u64>,
+
+    /// How to print it: html is one self-contained page, perfetto a trace for ui.perfetto.dev.
+    #[arg(long, value_enum, default_value_t = TimelineFormat::Text)]
+    pub format: TimelineFormat,
+
+    /// Write to FILE instead of stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Compare with an earlier time in the same recording (then with --compare-until or --compare-pid), or in another.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub compare: Option<Option<PathBuf>>,
+
+    /// The earlier process.
+    #[arg(long, value_name = "PID", requires = "compare")]
+    pub compare_pid: Option<u32>,
+
+    /// From when on the earlier time is.
+    #[arg(long, value_name = "TIME", requires = "compare", value_parser = wall_clock_ns)]
+    pub compare_since: Option<u64>,
+
+    /// Until when the earlier time is.
+    #[arg(long, value_name = "TIME", requires = "compare", value_parser = wall_clock_ns)]
+    pub compare_until: Option<u64>,
+}
+
+/// How to print a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TimelineFormat {
+    /// For people, in a browser.
+    Html,
+    /// For programs.
+    Json,
+    /// For ui.perfetto.dev.
+    Perfetto,
+    /// For a terminal or a ticket.
+    Text,
+}
+
+impl TimelineArgs {
+    /// The processes meant.
+    pub fn selection(&self) -> Selection {
+        Selection { pid: self.pid, exe: self.exe.clone(), pod: self.pod.clone(), since: self.since, until: self.until }
+    }
+
+    /// The processes they are compared with: the same executable or pod, but another pid.
+    pub fn compared(&self) -> Selection {
+        Selection { pid: self.compare_pid, since: self.compare_since, until: self.compare_until, ..self.selection() }
+    }
+}
+
+/// A point in time, as nanoseconds since the Unix epoch.
+fn wall_clock_ns(text: &str) -> Result<u64, String> {
+    let at = match humantime::parse_duration(text) {
+        Ok(ago) => SystemTime::now().checked_sub(ago),
+        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+    };
+    at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_nanos()).ok())
+        .ok_or_else(|| "expected a time such as 2026-11-23T02:41:00Z, or one before now such as 2h".to_owned())
+}
+
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 `watch` can work here; 1 it cannot.")]
@@ -303,6 +399,14 @@ mod tests {
         let Command::Watch(args) = cli.command else { panic!("watch expected") };
         assert_eq!(args.config(BpfLog::Off), WatchConfig::default());
         assert_eq!(args.record_config(), RecordConfig::default());
+    }
+
+    #[test]
+    fn times_are_absolute_or_before_now() {
+        assert_eq!(wall_clock_ns("1970-01-01T00:00:07Z"), Ok(7_000_000_000));
+        assert_eq!(wall_clock_ns("1970-01-01 00:01:00"), Ok(60_000_000_000));
+        assert!(wall_clock_ns("2h").expect("a time") < wall_clock_ns("1h").expect("a time"));
+        assert!(wall_clock_ns("yesterday").is_err() && wall_clock_ns("1960-01-01T00:00:00Z").is_err());
     }
 
     #[test]

@@ -25,4 +25,5 @@ pub mod session;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;
+pub mod timeline;
 pub mod watch;

@@ -6,16 +6,22 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use parkwarden::cli::{Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, WatchArgs};
+use parkwarden::capture;
+use parkwarden::cli::{
+    Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, TimelineArgs, TimelineFormat,
+    WatchArgs,
+};
 use parkwarden::config::{BpfLog, ProveConfig};
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
 use parkwarden::prove::{self, ProveError};
 use parkwarden::ps;
+use parkwarden::record::{Entry, History, Reader, Selection};
 use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
 use parkwarden::target::{Target, TargetError};
+use parkwarden::timeline::{self, Timeline, compare};
 use parkwarden::watch::recording::Recording;
 use parkwarden::watch::{self, Progress, WatchError};
 use parkwarden::{doctor, watch::replay};
@@ -34,6 +40,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => list(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Prove(args) => prove(args),
+        Command::Timeline(args) => timeline(args),
         Command::Doctor(args) => doctor(args),
     };
     match done {
@@ -110,13 +117,7 @@ fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
     let earlier = args.diff.as_deref().map(diff::read).transpose()?;
     let mut target = Target::open(args.pid)?;
     let look = Look::at(&mut target)?;
-    let mut out: Box<dyn io::Write> = match &args.output {
-        Some(path) => {
-            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-            Box::new(io::BufWriter::new(file))
-        }
-        None => Box::new(io::BufWriter::new(io::stdout().lock())),
-    };
+    let mut out = output(args.output.as_deref())?;
     let snapshot = || Snapshot::of(&look, args.group_by.into());
     match (args.format, earlier) {
         (SnapshotFormat::Text, None) => write!(out, "{}", snapshot::render(&snapshot()))?,
@@ -148,6 +149,98 @@ fn prove(args: &ProveArgs) -> anyhow::Result<Exit> {
         Format::Json => print_json(&mut out, &report)?,
     }
     Ok(if args.fail_on_leak && report.goroutines.proven > 0 { Exit::Leak } else { Exit::Done })
+}
+
+fn timeline(args: &TimelineArgs) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.capture {
+        let file =
+            std::fs::File::open(path).with_context(|| format!("cannot open the capture file {}", path.display()))?;
+        let wrong = || format!("{} gives no trace", path.display());
+        let capture = capture::Reader::new(io::BufReader::new(file)).with_context(wrong)?;
+        timeline::goroutines::render(capture, output(args.output.as_deref())?).with_context(wrong)?;
+        return Ok(Exit::Done);
+    }
+    // clap sees to it that there is a recording or a capture.
+    let record = args.record.as_deref().unwrap_or(std::path::Path::new(""));
+    let reader = Reader::open(record)?;
+    let entries = reader.entries()?;
+    let selection = args.selection();
+    let wants_list = matches!(args.format, TimelineFormat::Text | TimelineFormat::Json) || entries.len() > 1;
+    if !selection.names_any() && args.compare.is_none() && wants_list {
+        let mut out = output(args.output.as_deref())?;
+        match args.format {
+            TimelineFormat::Text => write!(out, "{}", timeline::render_list(&entries))?,
+            TimelineFormat::Json => print_json(&mut out, &timeline::Listing::of(&entries))?,
+            TimelineFormat::Html | TimelineFormat::Perfetto => {
+                anyhow::bail!(
+                    "{} holds {} processes: name one with --pid, --exe or --pod",
+                    record.display(),
+                    entries.len()
+                )
+            }
+        }
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
+    let chosen = histories(&reader, &entries, &selection, record)?;
+    if let Some(other) = &args.compare {
+        let compared = args.compared();
+        let earlier = match other {
+            Some(path) => {
+                let reader = Reader::open(path)?;
+                histories(&reader, &reader.entries()?, &compared, path)?
+            }
+            None => histories(&reader, &entries, &compared, record)?,
+        };
+        let comparison = compare::compare(&earlier, &chosen);
+        let mut out = output(args.output.as_deref())?;
+        match args.format {
+            TimelineFormat::Text => write!(out, "{}", compare::render(&comparison))?,
+            TimelineFormat::Json => print_json(&mut out, &comparison)?,
+            TimelineFormat::Html | TimelineFormat::Perfetto => anyhow::bail!("a comparison is text or json"),
+        }
+        out.flush()?;
+        return Ok(Exit::Done);
+    }
+    let timeline = Timeline::of(chosen);
+    let mut out = output(args.output.as_deref())?;
+    match args.format {
+        TimelineFormat::Text => write!(out, "{}", timeline::render_text(&timeline))?,
+        TimelineFormat::Html => write!(out, "{}", timeline::render_html(&timeline))?,
+        TimelineFormat::Json => print_json(&mut out, &timeline)?,
+        TimelineFormat::Perfetto => timeline::render_perfetto(&timeline, &mut out)?,
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// The histories of the processes that a selection means.
+fn histories(
+    reader: &Reader,
+    entries: &[Entry],
+    selection: &Selection,
+    path: &std::path::Path,
+) -> anyhow::Result<Vec<History>> {
+    let chosen = selection.of(entries);
+    if chosen.is_empty() {
+        anyhow::bail!(
+            "{} holds no such process at that time: `parkwarden timeline --record {0}` lists what it holds",
+            path.display()
+        );
+    }
+    let read = |entry: &&Entry| reader.history(entry, selection.since, selection.until);
+    Ok(chosen.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// Where a result goes.
+fn output(path: Option<&std::path::Path>) -> anyhow::Result<Box<dyn io::Write>> {
+    Ok(match path {
+        Some(path) => {
+            let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(io::BufWriter::new(file))
+        }
+        None => Box::new(io::BufWriter::new(io::stdout().lock())),
+    })
 }
 
 fn doctor(args: &DoctorArgs) -> anyhow::Result<Exit> {

@@ -5,8 +5,10 @@
 //! missing is installed, and what cannot be installed fails the test.
 
 pub mod agent;
+pub mod browser;
 pub mod corpus;
 pub mod fixture;
+pub mod incident;
 pub mod leaks;
 pub mod target;
 

@@ -55,6 +55,10 @@ fn install_go() -> anyhow::Result<()> {
     if command::find("gcc").is_none() {
         command::apt_install(&["gcc", "libc6-dev"])?;
     }
+    // The page of a timeline is opened in a browser.
+    if command::find("chromium").is_none() {
+        command::apt_install(&["chromium"])?;
+    }
     Ok(())
 }
 

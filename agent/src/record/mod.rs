@@ -13,9 +13,10 @@ mod interval;
 mod read;
 mod retention;
 mod schema;
+mod select;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use error::RecordError;
@@ -26,4 +27,5 @@ pub use interval::{
 };
 pub use read::{Entry, Reader};
 pub use schema::VERSION;
+pub use select::Selection;
 pub use write::{Recorder, State, Status, WatchId};

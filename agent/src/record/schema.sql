@@ -158,7 +158,7 @@ CREATE TABLE gap (
   cause TEXT NOT NULL,
   detail TEXT NOT NULL
 );
-CREATE INDEX gap_of_process ON gap (process);
+CREATE UNIQUE INDEX gap_of_process ON gap (process, from_mono_ns, cause);
 
 -- How far thinning has come: the last sample it has judged, for each age.
 CREATE TABLE thinned (

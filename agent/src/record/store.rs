@@ -259,11 +259,12 @@ fn examples(db: &Connection, group: i64, count: &GroupCount, at: Moment) -> rusq
     Ok(())
 }
 
-/// Adds a gap.
+/// Adds a gap, or says that it goes on.
 pub fn gap(db: &Connection, known: &WatchIds, gap: &Gap) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO gap (process, from_mono_ns, from_unix_ns, to_mono_ns, to_unix_ns, cause, detail) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET to_mono_ns = excluded.to_mono_ns, \
+         to_unix_ns = excluded.to_unix_ns, detail = excluded.detail",
     )?
     .execute(params![
         known.process,

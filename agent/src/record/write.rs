@@ -168,7 +168,7 @@ impl Recorder {
         }
     }
 
-    /// Records a time of which less is known.
+    /// Records a time of which less is known. One with the cause and the beginning of an earlier one continues that.
     pub fn gap(&mut self, id: WatchId, gap: Gap) {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.pending.push(gap);

@@ -8,7 +8,7 @@ use crate::discover::cgroup::{self, MemoryGroup};
 use crate::discover::process::{OpenError, Process};
 use crate::discover::usage::{Stat, Usage, start_mono_ns};
 use crate::discover::{container, host};
-use crate::record::{self, Exit, ExitKind, Interval, Moment, RecordError, Recorder, Run, WatchId};
+use crate::record::{self, Exit, ExitKind, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, WatchId};
 use crate::report::Report;
 use crate::report::words::serde_word;
 use crate::session::{EndReason, Session};
@@ -62,11 +62,14 @@ impl Recording {
         if interval.at.mono_ns == watched.looked_ns {
             return;
         }
-        watched.looked_ns = interval.at.mono_ns;
+        let before_ns = std::mem::replace(&mut watched.looked_ns, interval.at.mono_ns);
         if !watched.process.has_exited() {
             watched.oom_kills = oom_kills(watched.memory.as_ref());
         }
         self.recorder.interval(watched.id, &interval);
+        for gap in reduced(session, now()).into_iter().filter(|gap| gap.to.mono_ns >= before_ns) {
+            self.recorder.gap(watched.id, gap);
+        }
     }
 
     /// Ends the recording of a session that has ended.
@@ -121,6 +124,25 @@ impl Watched {
             how(self.process.wait_status(), rose(self.oom_kills.0, group), rose(self.oom_kills.1, host));
         Exit { at: now().at_mono(session.now_ns()), kind, evidence: evidence.to_owned() }
     }
+}
+
+/// Times in which the target was watched in a cheaper mode than at first, the last one until `now` if it goes on.
+fn reduced(session: &Session, now: Moment) -> Vec<Gap> {
+    let first = session.header().modes.first;
+    let mut gaps: Vec<Gap> = Vec::new();
+    let mut open: Option<Gap> = None;
+    for entered in session.moves().0 {
+        let at = now.at_mono(entered.time_ns);
+        if let Some(gap) = open.take() {
+            gaps.push(Gap { to: at, ..gap });
+        }
+        open = (entered.mode < first).then(|| {
+            let detail = format!("in mode {}: {}", serde_word(&entered.mode), entered.reason);
+            Gap { from: at, to: now, cause: GapCause::BudgetReached, detail }
+        });
+    }
+    gaps.extend(open);
+    gaps
 }
 
 const SIGKILL: i32 = 9;

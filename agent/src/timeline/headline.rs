@@ -1,0 +1,55 @@
+//! The incident in one sentence.
+
+use super::words::{Clock, number, rate};
+use super::{GroupLine, Life, lives};
+use crate::detect::Verdict;
+use crate::report::words::{goroutines, printable};
+
+/// Index of the group that an incident is about: the one most certainly leaking, and of those the largest.
+pub fn culprit(groups: &[GroupLine]) -> Option<usize> {
+    let leaks = |group: &GroupLine| {
+        group.strongest > Some(Verdict::Idle) && group.onset.is_some() && group.at_end.saturating_mul(2) >= group.peak
+    };
+    let candidates = groups.iter().enumerate().filter(|(_, group)| leaks(group));
+    // Of equals the first, which the order of groups puts there for a reason.
+    candidates.rev().max_by_key(|(_, group)| (group.strongest, group.at_end)).map(|(index, _)| index)
+}
+
+/// The sentence.
+pub fn headline(groups: &[GroupLine], culprit: Option<usize>, lives: &[Life], clock: Clock) -> String {
+    let group = culprit.and_then(|index| groups.get(index));
+    let Some(life) = group.map_or_else(|| lives.last(), |group| lives.get(group.life)) else {
+        return "The recording holds nothing of this.".to_owned();
+    };
+    let last = lives::extent(life).map_or(0, |(_, last)| last);
+    let until = match &life.ended {
+        Some(ended) => format!("{} at {}", ended.how, clock.time(ended.ms)),
+        None => format!("the last look at {}", clock.time(last)),
+    };
+    let Some((group, onset)) = group.and_then(|group| Some((group, group.onset?))) else {
+        let live = life.segments.last().and_then(|segment| segment.live.last()).copied().unwrap_or(0);
+        let ended = life
+            .ended
+            .as_ref()
+            .map(|ended| format!(" It was watched until {} at {}.", ended.how, clock.time(ended.ms)));
+        return format!(
+            "Nothing behaves like a leak: {} at the last look, {} UTC.{}",
+            goroutines(live).replacen(&live.to_string(), &number(live), 1),
+            clock.time(life.segments.last().and_then(|segment| segment.ms.last()).copied().unwrap_or(last)),
+            ended.unwrap_or_default(),
+        );
+    };
+    let who = group.created_by.as_ref().map_or(&group.start_function, |place| &place.function);
+    let surely = if group.strongest == Some(Verdict::Proven) { "" } else { "most likely " };
+    let from = if onset.before_first_look {
+        format!("since before the first look at {}", clock.time(onset.latest_ms))
+    } else {
+        format!("from {}", clock.time(onset.ms))
+    };
+    format!(
+        "{} {surely}leaked {} goroutines {from}, {}, until {until} UTC.",
+        printable(who),
+        number(group.leaked()),
+        rate(group.growth_per_second.unwrap_or_default()),
+    )
+}

@@ -1,0 +1,125 @@
+//! What a recording holds, for those who have yet to choose.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::words::{self, number};
+use crate::detect::Verdict;
+use crate::record::{Entry, ExitKind};
+use crate::report::words::printable;
+
+/// The list as a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// [`super::SCHEMA`]
+    pub schema: u32,
+    /// Oldest first.
+    pub processes: Vec<Listed>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Process id.
+    pub pid: u32,
+    /// Its executable.
+    pub exe: String,
+    /// The host it ran on.
+    pub host: String,
+    /// Container id.
+    pub container: Option<String>,
+    /// Name of the pod.
+    pub pod_name: Option<String>,
+    /// Uid of the pod.
+    pub pod_uid: Option<String>,
+    /// The first look, Unix milliseconds.
+    pub first_look_ms: Option<u64>,
+    /// The last look.
+    pub last_look_ms: Option<u64>,
+    /// How many looks.
+    pub looks: u64,
+    /// Goroutines at the last look.
+    pub live: u64,
+    /// The strongest verdict that any group had last.
+    pub verdict: Option<Verdict>,
+    /// How it ended.
+    pub ended: Option<ExitKind>,
+}
+
+impl Listing {
+    /// Of all there is.
+    pub fn of(entries: &[Entry]) -> Self {
+        let listed = |entry: &Entry| Listed {
+            pid: entry.process.pid,
+            exe: entry.process.exe.clone(),
+            host: entry.host.clone(),
+            container: entry.process.container.clone(),
+            pod_name: entry.process.pod_name.clone(),
+            pod_uid: entry.process.pod_uid.clone(),
+            first_look_ms: entry.looks.map(|(first, _)| first.unix_ns / 1_000_000),
+            last_look_ms: entry.looks.map(|(_, last)| last.unix_ns / 1_000_000),
+            looks: entry.samples,
+            live: entry.live,
+            verdict: entry.verdict,
+            ended: entry.exit.as_ref().map(|exit| exit.kind),
+        };
+        Self { schema: super::SCHEMA, processes: entries.iter().map(listed).collect() }
+    }
+}
+
+/// The list for a person.
+pub fn render(entries: &[Entry]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_list(&mut out, entries);
+    out
+}
+
+fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
+    let ms = |ns: u64| ns / 1_000_000;
+    let heads = [
+        "PID",
+        "FIRST LOOK (UTC)",
+        "LAST LOOK (UTC)",
+        "LOOKS",
+        "GOROUTINES",
+        "VERDICT",
+        "ENDED",
+        "WHERE",
+        "EXECUTABLE",
+    ];
+    let rows = entries.iter().map(|entry| {
+        let look = |at: Option<u64>| at.map_or("-".to_owned(), |ns| words::full(ms(ns)));
+        let process = &entry.process;
+        let place = process.pod_name.as_ref().or(process.pod_uid.as_ref()).or(process.unit.as_ref());
+        let container = || process.container.as_ref().map(|id| id.chars().take(12).collect());
+        [
+            process.pid.to_string(),
+            look(entry.looks.map(|(first, _)| first.unix_ns)),
+            look(entry.looks.map(|(_, last)| last.unix_ns)),
+            entry.samples.to_string(),
+            number(entry.live),
+            entry.verdict.map_or("-".to_owned(), |verdict| verdict.word().to_owned()),
+            entry.exit.as_ref().map_or("-".to_owned(), |exit| {
+                let end = words::end(exit.kind);
+                end.strip_prefix("its ").or(end.strip_prefix("the ")).unwrap_or(&end).to_owned()
+            }),
+            printable(&place.cloned().or_else(container).unwrap_or_else(|| entry.host.clone())),
+            printable(&process.exe),
+        ]
+    });
+    let mut table: Vec<[String; 9]> = vec![heads.map(str::to_owned)];
+    table.extend(rows);
+    let widths: Vec<usize> = (0..heads.len())
+        .map(|column| table.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &table {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    if entries.is_empty() {
+        return writeln!(out, "The recording holds no process.");
+    }
+    writeln!(out, "\nName one for its timeline: --pid PID, --exe NAME or --pod NAME.")
+}

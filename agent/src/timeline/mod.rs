@@ -1,0 +1,301 @@
+//! Leak timelines: what a recording holds of a process, as one value, and that value as a page, JSON, a trace or text.
+//!
+//! [`Timeline::of`] is a pure function of histories: which `go` statement began to leak, when, how fast, and how it ended.
+//! Times are on one axis of Unix milliseconds that never runs backwards (`axis`); the onset of a leak is computed with
+//! its uncertainty (`trend`). Nothing is interpolated: where nothing was recorded there is a gap.
+//!
+//! Deliberately absent: reading files, and local time zones. Times are shown in UTC, as logs have them.
+
+mod axis;
+mod build;
+pub mod compare;
+pub mod goroutines;
+mod headline;
+mod html;
+mod list;
+mod lives;
+mod perfetto;
+#[cfg(test)]
+mod tests;
+mod text;
+mod trace;
+mod trend;
+mod words;
+
+use serde::{Deserialize, Serialize};
+
+use crate::detect::Verdict;
+use crate::golang::Frame;
+use crate::record::{ExitKind, GapCause};
+use crate::report::Place;
+
+pub use html::render as render_html;
+pub use list::{Listed, Listing, render as render_list};
+pub use perfetto::render as render_perfetto;
+pub use text::render as render_text;
+pub use trend::{Fit, fit};
+
+/// Version of the document's shape; it changes when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// The document. `*_ms` are Unix milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// What happened, in one sentence.
+    pub headline: String,
+    /// The strongest verdict.
+    pub verdict: Option<Verdict>,
+    /// Index of the group the headline is about.
+    pub culprit: Option<usize>,
+    /// Where the axis begins.
+    pub from_ms: u64,
+    /// Where it ends.
+    pub to_ms: u64,
+    /// The processes, oldest first.
+    pub lives: Vec<Life>,
+    /// `go` statements, leaking ones first, then largest first. Those beyond the limit are summed in the last.
+    pub sites: Vec<SiteLine>,
+    /// Groups, strongest verdict first, then largest first.
+    pub groups: Vec<GroupLine>,
+    /// What happened at one moment, oldest first.
+    pub marks: Vec<Mark>,
+    /// Times of which less is known, oldest first.
+    pub gaps: Vec<GapSpan>,
+    /// What is not in this document, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Life {
+    /// Process id.
+    pub pid: u32,
+    /// Its executable.
+    pub exe: String,
+    /// For example `go1.27.3`.
+    pub go_version: String,
+    /// For example `amd64`.
+    pub arch: String,
+    /// The host it ran on.
+    pub host: String,
+    /// Container id.
+    pub container: Option<String>,
+    /// Uid of the pod.
+    pub pod_uid: Option<String>,
+    /// Name of the pod.
+    pub pod_name: Option<String>,
+    /// Namespace of the pod.
+    pub pod_namespace: Option<String>,
+    /// systemd unit.
+    pub unit: Option<String>,
+    /// Limit of its memory control group.
+    pub memory_limit_bytes: Option<u64>,
+    /// When it started.
+    pub started_ms: Option<u64>,
+    /// How it ended, if it did while it was watched.
+    pub ended: Option<Ended>,
+    /// Time between two looks.
+    pub interval_seconds: f64,
+    /// Parked longer than this counts as long.
+    pub threshold_seconds: f64,
+    /// Lives of one lane do not overlap.
+    pub lane: usize,
+    /// Looks without a gap in between, oldest first.
+    pub segments: Vec<Segment>,
+}
+
+/// The end of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When it was noticed.
+    pub ms: u64,
+    /// How.
+    pub kind: ExitKind,
+    /// How, in words: "the OOM kill".
+    pub how: String,
+    /// What that is known from.
+    pub evidence: String,
+}
+
+/// Counts at successive looks; all lists are as long as `ms`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// When.
+    pub ms: Vec<u64>,
+    /// Goroutines alive, without the runtime's own.
+    pub live: Vec<u64>,
+    /// Goroutines parked beyond the threshold.
+    pub parked: Vec<u64>,
+    /// Resident memory.
+    pub rss_bytes: Vec<Option<u64>>,
+    /// CPUs in use since the look before.
+    pub cpus: Vec<Option<f64>>,
+    /// Goroutines alive by index of the site; sites without any are left out.
+    pub sites: Vec<Counts>,
+    /// Goroutines waiting by index of the group; groups without any are left out.
+    pub groups: Vec<Counts>,
+}
+
+/// One count at successive looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Index of what is counted.
+    pub of: usize,
+    /// Its counts.
+    pub counts: Vec<u64>,
+}
+
+/// A `go` statement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteLine {
+    /// Its function, or what it starts, or "other go statements".
+    pub name: String,
+    /// Where it is.
+    pub created_by: Option<Place>,
+    /// What it starts.
+    pub start_function: String,
+    /// Whether one of its groups is more than idle.
+    pub leaking: bool,
+    /// Alive at the last look.
+    pub at_end: u64,
+    /// The most that were alive at a look.
+    pub peak: u64,
+}
+
+/// Goroutines that one `go` statement made and that wait at the same place for the same reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupLine {
+    /// Index of the `go` statement.
+    pub site: usize,
+    /// The `go` statement.
+    pub created_by: Option<Place>,
+    /// What it starts.
+    pub start_function: String,
+    /// Why they wait.
+    pub wait_reason: String,
+    /// First frame outside the runtime.
+    pub blocked_at: Option<Place>,
+    /// Innermost first.
+    pub stack: Vec<Frame>,
+    /// The life of which onset, growth and the counts at the end are told: the last in which it was large.
+    pub life: usize,
+    /// The last verdict; none if no member was ever parked beyond the threshold.
+    pub verdict: Option<Verdict>,
+    /// The strongest verdict it ever had.
+    pub strongest: Option<Verdict>,
+    /// Every change, oldest first.
+    pub verdicts: Vec<Change>,
+    /// What the last verdict rests on.
+    pub evidence: Vec<String>,
+    /// Why it leaks, if that is known.
+    pub cause: Option<String>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// When it began to grow, if it did.
+    pub onset: Option<Onset>,
+    /// How fast it grew from then on.
+    pub growth_per_second: Option<f64>,
+    /// How many waited before that, as a rule.
+    pub level: u64,
+    /// Waiting at the life's last look.
+    pub at_end: u64,
+    /// Of these, parked beyond the threshold.
+    pub parked_at_end: u64,
+    /// The most that waited at a look.
+    pub peak: u64,
+    /// Some of its goroutines.
+    pub examples: Vec<Example>,
+}
+
+/// When a group began to grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onset {
+    /// The best estimate.
+    pub ms: u64,
+    /// Not before.
+    pub earliest_ms: u64,
+    /// Not after.
+    pub latest_ms: u64,
+    /// It grew already at the first look: then this is where its growth leads back to.
+    pub before_first_look: bool,
+}
+
+/// A change of verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When.
+    pub ms: u64,
+    /// Index of its process.
+    pub life: usize,
+    /// To what.
+    pub verdict: Verdict,
+    /// What it rested on then.
+    pub evidence: Vec<String>,
+}
+
+/// One parked goroutine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// Its id.
+    pub goid: u64,
+    /// Index of its process.
+    pub life: usize,
+    /// When it was created, if that was seen.
+    pub created_ms: Option<u64>,
+    /// Since when it is parked.
+    pub parked_ms: u64,
+    /// Whether its parking was seen; else it was parked at least since then.
+    pub exact: bool,
+    /// When it was last seen there.
+    pub seen_ms: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When.
+    pub ms: u64,
+    /// What kind of thing.
+    pub kind: MarkKind,
+    /// What, in words.
+    pub text: String,
+    /// Index of the process.
+    pub life: usize,
+}
+
+/// What kind of thing a mark marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MarkKind {
+    /// A process started.
+    Start,
+    /// A process started after another had ended.
+    Restart,
+    /// A process ended by itself, or by a signal.
+    Exit,
+    /// The kernel killed a process for lack of memory.
+    OomKill,
+    /// A verdict changed.
+    Verdict,
+    /// The wall clock was set.
+    Clock,
+}
+
+/// A time of which less is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapSpan {
+    /// Its beginning.
+    pub from_ms: u64,
+    /// Its end.
+    pub to_ms: u64,
+    /// Why.
+    pub cause: GapCause,
+    /// Whether there are no counts in between.
+    pub blind: bool,
+    /// More about it.
+    pub text: String,
+    /// Index of the process.
+    pub life: usize,
+}

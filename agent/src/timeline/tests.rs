@@ -1,0 +1,136 @@
+//! Timelines of histories that are not recorded first, and of any that are.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::tests::{at, expected, look, populations, process, record_all, run_at};
+use crate::record::{Gap, History, Reader, Recorder};
+
+const SECOND: u64 = 1_000_000_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn a_recording_gives_the_timeline_of_what_was_recorded(runs in populations()) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("recording.db");
+        record_all(&file, &process(7), &runs);
+        let reader = Reader::open(&file).expect("readable");
+        let read: Vec<History> =
+            reader.entries().expect("entries").iter().map(|e| reader.history(e, None, None).expect("a history")).collect();
+        let told = Timeline::of(read);
+        let expected = Timeline::of(vec![expected(&process(7), &runs)]);
+        prop_assert_eq!(&told, &expected);
+        // Every format takes any timeline.
+        let json = serde_json::to_string(&told).expect("a document");
+        prop_assert_eq!(&serde_json::from_str::<Timeline>(&json).expect("it is read back"), &told);
+        prop_assert!(!render_text(&told).is_empty() && render_html(&told).contains("</html>"));
+        for segment in told.lives.iter().flat_map(|life| &life.segments) {
+            prop_assert!(segment.ms.is_sorted());
+            prop_assert!(segment.sites.iter().chain(&segment.groups).all(|row| row.counts.len() == segment.ms.len()));
+        }
+    }
+}
+
+fn timeline_of(interval_of: impl Fn(u64) -> crate::record::Interval, looks: u64) -> Timeline {
+    let runs = [((0..looks).map(interval_of).collect(), true)];
+    Timeline::of(vec![expected(&process(7), &runs)])
+}
+
+#[test]
+fn the_axis_goes_forward_whatever_the_wall_clock_does() {
+    let stepped = |by: i64| {
+        timeline_of(
+            move |second| {
+                let mut interval = look(second, second);
+                if second >= 50 {
+                    interval.at.unix_ns = interval.at.unix_ns.saturating_add_signed(by * SECOND.cast_signed());
+                }
+                interval
+            },
+            100,
+        )
+    };
+    let back = stepped(-3600);
+    let ms = &back.lives[0].segments[0].ms;
+    assert!(ms.windows(2).all(|pair| pair[1] - pair[0] == 1000), "what came before moves along");
+    assert_eq!(ms[99], at(99).unix_ns / 1_000_000 - 3_600_000);
+    assert_eq!(back.marks.iter().filter(|mark| mark.kind == MarkKind::Clock).count(), 1);
+
+    let forward = stepped(3600);
+    let ms = &forward.lives[0].segments[0].ms;
+    assert_eq!((ms[49], ms[50]), (at(49).unix_ns / 1_000_000, at(50).unix_ns / 1_000_000 + 3_600_000));
+    let onset = |timeline: &Timeline| timeline.groups[0].onset.map(|onset| onset.ms);
+    assert!(onset(&back).is_some() && onset(&forward).is_some());
+    assert_eq!(back.groups[0].growth_per_second, forward.groups[0].growth_per_second, "rates know no wall clock");
+}
+
+#[test]
+fn gaps_part_what_is_drawn_and_losses_do_not() {
+    let mut history = expected(&process(7), &[((0..20).map(|second| look(second, 5)).collect(), true)]);
+    let gap = |from, to, cause| Gap { from: at(from), to: at(to), cause, detail: String::new() };
+    history.gaps = vec![gap(4, 5, GapCause::EventsLost), gap(9, 10, GapCause::Stalled)];
+    let timeline = Timeline::of(vec![history]);
+    let looks: Vec<usize> = timeline.lives[0].segments.iter().map(|segment| segment.ms.len()).collect();
+    assert_eq!(looks, [10, 10]);
+    assert_eq!(timeline.gaps.iter().map(|gap| gap.blind).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn processes_that_overlap_have_lanes_of_their_own() {
+    let life = |pid, from: u64, to: u64| expected(&process(pid), &[((from..to).map(|s| look(s, 5)).collect(), true)]);
+    let timeline = Timeline::of(vec![life(3, 40, 60), life(1, 0, 30), life(2, 20, 39)]);
+    let lanes: Vec<_> = timeline.lives.iter().map(|life| (life.pid, life.lane)).collect();
+    assert_eq!(lanes, [(1, 0), (2, 1), (3, 0)]);
+}
+
+#[test]
+fn a_long_history_is_made_sparser_and_keeps_its_highest_looks() {
+    let timeline = timeline_of(|second| look(second, if second == 7_777 { 5_000 } else { 50 }), 20_000);
+    let segment = &timeline.lives[0].segments[0];
+    assert!(segment.ms.len() <= 1_500, "{}", segment.ms.len());
+    assert_eq!(segment.live.iter().max(), Some(&5_001));
+    assert_eq!(segment.ms.first().copied(), Some(at(0).unix_ns / 1_000_000));
+    assert_eq!(segment.ms.last().copied(), Some(at(19_999).unix_ns / 1_000_000));
+    assert!(timeline.notes[0].contains("20000 looks"), "{:?}", timeline.notes);
+}
+
+#[test]
+fn a_leak_that_was_there_before_is_told_as_such() {
+    let timeline = timeline_of(|second| look(second + 500, 1_000 + second * 10), 100);
+    let onset = timeline.groups[0].onset.expect("it grows");
+    assert!(onset.before_first_look);
+    // A thousand goroutines at ten a second lead a hundred seconds back.
+    assert!(onset.ms.abs_diff(at(400).unix_ns / 1_000_000) < 2_000, "{onset:?}");
+    assert!(timeline.headline.contains("since before the first look"), "{}", timeline.headline);
+}
+
+#[test]
+fn nothing_is_a_timeline_too() {
+    let timeline = Timeline::of(Vec::new());
+    assert!(timeline.headline.contains("holds nothing"));
+    assert!(render_text(&timeline).contains("holds nothing"));
+}
+
+#[test]
+fn two_boots_follow_each_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("recording.db");
+    for (boot, from) in [("first", 1000), ("second", 0)] {
+        let run = crate::record::Run { boot_id: boot.to_owned(), ..run_at(from) };
+        let mut recorder = Recorder::open(&file, crate::config::RecordConfig::default(), run).expect("opened");
+        let id = recorder.begin(process(7));
+        for second in from..from + 20 {
+            let mut interval = look(second, second);
+            // The second boot began when the wall clock was at 1100.
+            interval.at.unix_ns = at(if boot == "first" { second } else { second + 1100 }).unix_ns;
+            recorder.interval(id, &interval);
+        }
+    }
+    let reader = Reader::open(&file).expect("readable");
+    let entries = reader.entries().expect("entries");
+    let read = entries.iter().map(|entry| reader.history(entry, None, None).expect("a history")).collect();
+    let timeline = Timeline::of(read);
+    let starts: Vec<u64> = timeline.lives.iter().map(|life| life.segments[0].ms[0]).collect();
+    assert_eq!(starts, [at(1000).unix_ns / 1_000_000, at(1100).unix_ns / 1_000_000]);
+}

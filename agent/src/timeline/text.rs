@@ -1,0 +1,124 @@
+//! The timeline as text for a terminal or a ticket.
+
+use std::fmt::Write as _;
+
+use super::words::{self, bytes, number, rate, span};
+use super::{GroupLine, Life, Timeline, lives};
+use crate::detect::Verdict;
+use crate::report::words::{blocker, goroutines, printable};
+
+/// Groups told of; the others are summed in one line.
+const MAX_GROUPS_SHOWN: usize = 12;
+
+/// Marks told of.
+const MAX_MARKS_SHOWN: usize = 40;
+
+/// The timeline for a person.
+pub fn render(timeline: &Timeline) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_timeline(&mut out, timeline);
+    out
+}
+
+fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
+    writeln!(out, "{}\n", timeline.headline)?;
+    for life in &timeline.lives {
+        write_life(out, life)?;
+    }
+    writeln!(out, "\nwhat happened (UTC)")?;
+    let mut happened: Vec<(u64, String)> = timeline.marks.iter().map(|mark| (mark.ms, printable(&mark.text))).collect();
+    happened.extend(timeline.gaps.iter().map(|gap| {
+        let what = if gap.blind { "gap" } else { "less seen" };
+        let cause = gap.cause.word().replace('_', " ");
+        (gap.from_ms, format!("{what} until {}: {cause}, {}", words::full(gap.to_ms), printable(&gap.text)))
+    }));
+    happened.sort();
+    for (ms, what) in happened.iter().take(MAX_MARKS_SHOWN) {
+        writeln!(out, "  {}  {what}", words::full(*ms))?;
+    }
+    if happened.len() > MAX_MARKS_SHOWN {
+        writeln!(out, "  and {} more", happened.len() - MAX_MARKS_SHOWN)?;
+    }
+    let told = |group: &&GroupLine| group.strongest > Some(Verdict::Idle) || group.onset.is_some();
+    let groups: Vec<&GroupLine> = timeline.groups.iter().filter(told).collect();
+    for group in groups.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
+    let others = timeline.groups.len() - groups.len().min(MAX_GROUPS_SHOWN);
+    writeln!(out, "\n{others} more group{} that did not grow or are smaller.", if others == 1 { "" } else { "s" })?;
+    for note in &timeline.notes {
+        writeln!(out, "{note}")?;
+    }
+    Ok(())
+}
+
+fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
+    let what = [
+        Some(printable(&life.go_version)),
+        life.pod_name.as_ref().map(|pod| format!("pod {}", printable(pod))),
+        life.pod_uid.as_ref().filter(|_| life.pod_name.is_none()).map(|pod| format!("pod {}", printable(pod))),
+        life.container.as_ref().map(|id| format!("container {}", printable(id).chars().take(12).collect::<String>())),
+        life.unit.as_ref().map(|unit| printable(unit)),
+        life.memory_limit_bytes.map(|limit| format!("limit {}", bytes(limit))),
+    ];
+    let what: Vec<String> = what.into_iter().flatten().collect();
+    writeln!(out, "pid {} {} on {} ({})", life.pid, printable(&life.exe), printable(&life.host), what.join(", "))?;
+    let looks: usize = life.segments.iter().map(|segment| segment.ms.len()).sum();
+    if let Some((first, last)) = lives::extent(life) {
+        let live = life.segments.last().and_then(|segment| segment.live.last()).copied().unwrap_or(0);
+        let rss = life.segments.last().and_then(|segment| segment.rss_bytes.last()).copied().flatten();
+        writeln!(
+            out,
+            "  {} to {}, {looks} looks every {} s; {}{} at the last",
+            words::full(first),
+            words::full(last),
+            life.interval_seconds,
+            goroutines(live),
+            rss.map(|rss| format!(" and {}", bytes(rss))).unwrap_or_default(),
+        )?;
+    }
+    if let Some(ended) = &life.ended {
+        writeln!(out, "  ended with {} at {} ({})", ended.how, words::full(ended.ms), printable(&ended.evidence))?;
+    }
+    Ok(())
+}
+
+fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {
+    let verdict = group.strongest.map_or("-".to_owned(), |verdict| verdict.word().to_uppercase());
+    let growth = group.growth_per_second.map(|growth| format!(", +{}", rate(growth))).unwrap_or_default();
+    writeln!(
+        out,
+        "\n{verdict} {} [{}]{growth}",
+        goroutines(group.at_end).replacen(&group.at_end.to_string(), &number(group.at_end), 1),
+        printable(&group.wait_reason)
+    )?;
+    writeln!(out, "  created by  {}", group.who())?;
+    writeln!(out, "  runs        {}", printable(&group.start_function))?;
+    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
+    if let Some(onset) = group.onset {
+        let since = if onset.before_first_look { "before the first look, by its growth " } else { "" };
+        let width = onset.latest_ms.saturating_sub(onset.earliest_ms);
+        writeln!(
+            out,
+            "  onset       {since}{} (between {} and {}, {})",
+            words::full(onset.ms),
+            words::full(onset.earliest_ms),
+            words::full(onset.latest_ms),
+            span(width)
+        )?;
+    }
+    for (name, text) in [("cause", &group.cause), ("remedy", &group.remedy)] {
+        if let Some(text) = text {
+            writeln!(out, "  {name:<11} {}", printable(text))?;
+        }
+    }
+    for sentence in &group.evidence {
+        writeln!(out, "  evidence    {}", printable(sentence))?;
+    }
+    for (index, frame) in group.stack.iter().take(8).enumerate() {
+        let name = if index == 0 { "stack" } else { "" };
+        writeln!(out, "  {name:<11} {} {}:{}", printable(&frame.function), printable(&frame.file), frame.line)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! The page of a timeline, in a browser.
+
+use std::collections::BTreeMap;
+
+use parkwarden::report::Place;
+use parkwarden::timeline::{Timeline, render_html};
+use parkwarden_tests::browser::drive;
+use serde::Deserialize;
+
+use crate::timeline::{incident_file, text, timeline};
+
+#[derive(Debug, Deserialize)]
+struct Seen {
+    wrong: Vec<String>,
+    title: String,
+    headline: String,
+    facts: Vec<String>,
+    legend: Vec<String>,
+    /// For each drawn area, the site and the last count.
+    areas: Vec<(usize, u64)>,
+    gaps: usize,
+    flags: Vec<String>,
+    readout: String,
+    rows: usize,
+    closed: bool,
+    opened_by_click: String,
+    closed_again: bool,
+    opened_by_key: bool,
+    scrolls_sideways: bool,
+    requests: usize,
+}
+
+/// Works the page as a reader would. A press of Enter on a button is a click to the page, which a script cannot send; it
+/// sees to it that the keyboard gets there, and that it is a button.
+const SCRIPT: &str = r#"
+const texts = (selector) => [...document.querySelectorAll(selector)].map((node) => node.textContent);
+const chart = document.querySelector(".chart");
+const key = (name) => chart.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
+chart.focus();
+key("End"); key("Home"); key("ArrowRight"); key("End");
+const row = document.querySelector(".row"), button = row.querySelector("button");
+const detail = document.getElementById(button.getAttribute("aria-controls"));
+const seen = { closed: detail.hidden };
+row.querySelector(".trend").click();
+seen.opened_by_click = detail.hidden ? "" : detail.textContent;
+button.click();
+seen.closed_again = detail.hidden && button.getAttribute("aria-expanded") === "false";
+button.focus();
+const native = button.tagName === "BUTTON" && !button.disabled && button.tabIndex === 0;
+document.activeElement.click();
+seen.opened_by_key = native && document.activeElement === button && !detail.hidden && button.getAttribute("aria-expanded") === "true";
+report({ ...seen,
+  wrong: window.wrong, title: document.title, headline: document.querySelector("h1").textContent,
+  facts: texts(".facts dd"), legend: texts(".legend li"),
+  areas: [...document.querySelectorAll(".area")].map((area) => [Number(area.dataset.site), Number(area.dataset.last)]),
+  gaps: document.querySelectorAll(".chart .gap").length, flags: texts(".chart .flag"),
+  readout: document.querySelector(".readout").textContent, rows: document.querySelectorAll(".row").length,
+  scrolls_sideways: document.documentElement.scrollWidth > document.documentElement.clientWidth,
+  requests: performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length });
+"#;
+
+#[test]
+fn the_page_tells_the_incident_and_can_be_worked() {
+    let (_dir, file) = incident_file();
+    let page = timeline(&["--record", text(&file), "--exe", "shop", "--format", "html"]);
+    let json = timeline(&["--record", text(&file), "--exe", "shop", "--format", "json"]);
+    let expected: Timeline = serde_json::from_str(&json).expect("a timeline");
+    for (width, height) in [(1280, 900), (390, 844)] {
+        let seen: Seen = drive(&page, width, height, SCRIPT);
+        assert_eq!(seen.wrong, Vec::<String>::new(), "at {width}");
+        assert_eq!(seen.requests, 0, "it asks for nothing");
+        assert_eq!(
+            (&seen.title, seen.headline.replace('\u{a0}', " ")),
+            (&expected.headline, expected.headline.clone())
+        );
+        assert!(seen.facts.iter().any(|fact| fact.replace('\u{a0}', " ").starts_with("120 055")), "{:?}", seen.facts);
+        assert!(seen.facts.iter().any(|fact| fact.starts_with("+65/s")), "{:?}", seen.facts);
+        assert!(seen.legend[0].starts_with("main.(*Hub).subscribe"), "{:?}", seen.legend);
+        let mut drawn: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        for (site, last) in &seen.areas {
+            drawn.entry(*site).or_default().push(*last);
+        }
+        let mut data: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        for counts in expected.lives.iter().flat_map(|life| &life.segments).flat_map(|segment| &segment.sites) {
+            data.entry(counts.of).or_default().push(*counts.counts.last().expect("counts"));
+        }
+        assert_eq!(drawn, data, "every segment of every site is drawn, with its last value");
+        assert_eq!(seen.gaps, 2, "one gap, over goroutines and memory");
+        for flag in ["onset 02:41", "OOM kill 03:12"] {
+            assert!(seen.flags.iter().any(|shown| shown == flag), "{flag}: {:?}", seen.flags);
+        }
+        let last = expected.lives.last().and_then(|life| life.segments.last()).expect("looks");
+        let live = last.live.last().expect("a look");
+        let readout = seen.readout.replace('\u{a0}', "");
+        assert!(readout.contains(&format!("{live}goroutines")), "{readout}");
+        assert_eq!(seen.rows, expected.groups.len());
+        assert!(seen.closed && seen.closed_again && seen.opened_by_key, "{seen:?}");
+        for part in ["/src/shop/hub.go:31", "Waiting here grew from 6 to 120061", "184210"] {
+            assert!(seen.opened_by_click.contains(part), "{part}: {}", seen.opened_by_click);
+        }
+        assert!(!seen.scrolls_sideways, "at {width}");
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Harmless {
+    wrong: Vec<String>,
+    ran: bool,
+    elements: usize,
+    name: String,
+}
+
+#[test]
+fn names_from_the_program_stay_text() {
+    let (_dir, file) = incident_file();
+    let json = timeline(&["--record", text(&file), "--exe", "shop", "--format", "json"]);
+    let mut hostile: Timeline = serde_json::from_str(&json).expect("a timeline");
+    let name =
+        "</script><img src=x onerror=\"window.ran=1\"><script>window.ran=1</script><!--<script>\u{2028}/* data */";
+    let place = Place { function: name.to_owned(), file: name.to_owned(), line: 1 };
+    for group in &mut hostile.groups {
+        group.created_by = Some(place.clone());
+        group.wait_reason = name.to_owned();
+        group.evidence = vec![name.to_owned()];
+        group.cause = Some(name.to_owned());
+        group.remedy = Some(name.to_owned());
+        group.stack.iter_mut().for_each(|frame| frame.function = name.to_owned());
+    }
+    for site in &mut hostile.sites {
+        (site.created_by, site.name) = (Some(place.clone()), name.to_owned());
+    }
+    for life in &mut hostile.lives {
+        (life.exe, life.host, life.pod_name) = (name.to_owned(), name.to_owned(), Some(name.to_owned()));
+    }
+    hostile.headline = name.to_owned();
+    let script = r#"
+        document.querySelectorAll(".row").forEach((row) => row.click());
+        report({ wrong: window.wrong, ran: window.ran !== undefined,
+          elements: document.querySelectorAll("img, iframe, object, script[src]").length,
+          name: document.querySelector(".row button").textContent });"#;
+    let seen: Harmless = drive(&render_html(&hostile), 1280, 900, script);
+    assert!(!seen.ran && seen.wrong.is_empty() && seen.elements == 0, "{seen:?}");
+    assert_eq!(seen.name, name);
+}
