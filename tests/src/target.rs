@@ -107,15 +107,24 @@ impl Target {
     ///
     /// When no line comes before the deadline, or it is not the JSON that was expected.
     pub fn answer<T: DeserializeOwned>(&mut self) -> T {
+        self.try_answer().unwrap_or_else(|| {
+            let status = self.child.wait();
+            panic!("{} ended without an answer: {status:?}", self.name)
+        })
+    }
+
+    /// As [`Target::answer`]; none when the target has ended.
+    ///
+    /// # Panics
+    ///
+    /// When no line comes before the deadline, or it is not the JSON that was expected.
+    pub fn try_answer<T: DeserializeOwned>(&mut self) -> Option<T> {
         let line = match self.lines.recv_timeout(DEADLINE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {DEADLINE:?}", self.name),
-            Err(RecvTimeoutError::Disconnected) => {
-                let status = self.child.wait();
-                panic!("{} ended without an answer: {status:?}", self.name)
-            }
+            Err(RecvTimeoutError::Disconnected) => return None,
         };
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name))
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name)))
     }
 
     /// Tells the target to exit and waits until it has.

@@ -5,6 +5,7 @@ mod fixtures;
 mod golang;
 mod golden;
 mod hostile;
+mod incident;
 mod layouts;
 mod matrix;
 mod modes;
