@@ -10,6 +10,7 @@ mod document;
 mod events;
 mod measure;
 mod prove;
+mod recording;
 mod snapshot;
 mod soak;
 mod startup;
@@ -23,18 +24,19 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 7] = [
+const SECTIONS: [Bench; 8] = [
     ("cost", cost::run),
     ("events", events::run),
     ("startup", startup::run),
     ("snapshot", snapshot::run),
     ("prove", prove::run),
     ("detach", detach::run),
+    ("recording", recording::run),
     ("soak", soak::run),
 ];
 
 /// Sections that are run only when they are asked for, because they take long.
-const ON_REQUEST: [&str; 1] = ["soak"];
+const ON_REQUEST: [&str; 2] = ["recording", "soak"];
 
 fn main() -> ExitCode {
     // cargo tells every benchmark that it is one.
