@@ -29,6 +29,11 @@ const END: u64 = BEGIN + 3 * 3600;
 /// The function that leaks.
 pub const CULPRIT: &str = "main.(*Hub).subscribe";
 
+/// Why it leaks.
+pub const CAUSE: &str = "They wait for an event of a subscription that nobody ends when its client is gone.";
+/// What to do about it.
+pub const REMEDY: &str = "Select on the request's context too, and return when it is done.";
+
 const SECOND: u64 = 1_000_000_000;
 /// How long the machine had run.
 const UPTIME: u64 = 90_000;
@@ -152,7 +157,12 @@ fn look(second: u64, started: u64, leaks: bool, run_began: u64) -> Interval {
             group: Group { site: kind.site, wait_reason: kind.wait_reason.to_owned(), stack: kind.stack },
             waiting,
             parked,
-            judgement: (parked > 0).then_some(Judgement { verdict, evidence, cause: None, remedy: None }),
+            judgement: (parked > 0).then_some(Judgement {
+                verdict,
+                evidence,
+                cause: grown.then(|| CAUSE.to_owned()),
+                remedy: grown.then(|| REMEDY.to_owned()),
+            }),
             examples: if grown { (0..8).map(example).collect() } else { Vec::new() },
         });
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use parkwarden::report::Place;
 use parkwarden::timeline::{Timeline, render_html};
 use parkwarden_tests::browser::drive;
+use parkwarden_tests::incident::{CAUSE, REMEDY};
 use serde::Deserialize;
 
 use crate::timeline::{incident_file, text, timeline};
@@ -95,7 +96,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
         assert!(readout.contains(&format!("{live}goroutines")), "{readout}");
         assert_eq!(seen.rows, expected.groups.len());
         assert!(seen.closed && seen.closed_again && seen.opened_by_key, "{seen:?}");
-        for part in ["/src/shop/hub.go:31", "Waiting here grew from 6 to 120061", "184210"] {
+        for part in [CAUSE, REMEDY, "/src/shop/hub.go:31", "Waiting here grew from 6 to 120061", "184210"] {
             assert!(seen.opened_by_click.contains(part), "{part}: {}", seen.opened_by_click);
         }
         assert!(!seen.scrolls_sideways, "at {width}");

@@ -6,7 +6,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::record::{ExitKind, GapCause};
 use parkwarden::timeline::{Listing, MarkKind, Timeline};
 use parkwarden_tests::agent::run;
-use parkwarden_tests::incident::{self, CULPRIT, GAP, ONSET, OOM, RATE};
+use parkwarden_tests::incident::{self, CAUSE, CULPRIT, GAP, ONSET, OOM, RATE, REMEDY};
 
 pub(crate) fn timeline(arguments: &[&str]) -> String {
     let output = run([&["timeline"], arguments].concat());
@@ -39,6 +39,7 @@ fn an_incident_is_told_as_it_was() {
     assert!(onset.ms.abs_diff(ONSET * 1000) <= 10_000, "{onset:?}");
     assert!((onset.earliest_ms..=onset.latest_ms).contains(&(ONSET * 1000)), "{onset:?}");
     assert!(!onset.before_first_look);
+    assert_eq!((culprit.cause.as_deref(), culprit.remedy.as_deref()), (Some(CAUSE), Some(REMEDY)));
     let growth = culprit.growth_per_second.expect("it grew");
     assert!((growth / RATE as f64 - 1.0).abs() < 0.01, "{growth}");
     assert_eq!(

@@ -130,8 +130,8 @@ fn judge(session: &Session, count: &mut GroupCount, reported: &report::Group) {
         count.judgement = Some(Judgement {
             verdict: reported.verdict,
             evidence: reported.evidence.clone(),
-            cause: None,
-            remedy: None,
+            cause: reported.cause.as_ref().map(|cause| cause.sentence.clone()),
+            remedy: reported.cause.as_ref().map(|cause| cause.remedy.clone()),
         });
     }
     if reported.verdict > Verdict::Idle {

@@ -128,7 +128,9 @@ impl<W: Write> Writer<W> {
             | Input::CensusBegins
             | Input::Stacks(_)
             | Input::Cpu { .. }
-            | Input::Sites(_) => {}
+            | Input::Sites(_)
+            | Input::Waits(_)
+            | Input::Proof(_) => {}
         }
         Ok(())
     }
