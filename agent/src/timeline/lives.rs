@@ -7,7 +7,7 @@ use super::{Counts, Ended, Life, Segment, words};
 use crate::record::{History, Sample};
 
 /// Looks of one process in a document; of more, those with the most goroutines stand for their neighbours.
-pub const MAX_POINTS: usize = 1_500;
+pub const MAX_POINTS: usize = 600;
 
 /// Which row of the document what a history counts goes to; none for those summed as others.
 pub struct Rows {
