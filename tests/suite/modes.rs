@@ -143,6 +143,22 @@ fn auto_goes_to_and_fro_within_its_budget_and_loses_nobody() {
 }
 
 #[test]
+fn a_program_with_no_certain_place_for_probes_is_watched_without() {
+    let program = fixture("profiled", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    let refused = Watch::try_start(target.pid(), &["--mode", "trace"]).expect_err("its probes would miss calls");
+    assert!(refused.contains("attaches nowhere it is not certain"), "{refused}");
+    let watch = Watch::start(target.pid(), &["--threshold", "0s"]);
+    let _: Ready = target.ask("park");
+    let report = watch.interrupt().report();
+    assert_eq!(report.observed.mode, Mode::Census);
+    let reason = report.observed.modes.no_probes.unwrap_or_default();
+    assert!(reason.contains("runtime."), "{reason}");
+    let parked = report.groups.iter().find(|group| group.start_function == "main.main.func1");
+    assert_eq!(parked.map(|group| group.count), Some(5), "{:#?}", report.groups);
+}
+
+#[test]
 fn what_every_hit_costs_is_in_the_account() {
     let program = fixture("swing", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);

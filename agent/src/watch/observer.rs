@@ -52,9 +52,9 @@ impl Observer {
             ModeChoice::Census => None,
             _ => match plan(&target) {
                 Ok(sites) => Some(sites),
-                Err(error) if config.mode == ModeChoice::Auto => {
-                    log::warn!("{error}; it is watched without probes");
-                    no_probes = Some(error.to_string());
+                Err(WatchError::Plan { source, .. }) if config.mode == ModeChoice::Auto => {
+                    log::warn!("pid {pid} is watched without probes, in mode census alone: {source}");
+                    no_probes = Some(source.to_string());
                     None
                 }
                 Err(error) => return Err(error),
