@@ -99,6 +99,16 @@ fn between_idle_and_flood_it_goes_to_and_fro_and_never_exceeds_the_budget_for_lo
 }
 
 #[test]
+fn an_attempt_that_costs_nothing_is_not_given_up_for_old_debts() {
+    let mut target = Simulation::new();
+    target.run(5, 150.0, 300.0);
+    assert_eq!(target.mode, Mode::Census);
+    target.run(60, 0.5, 0.001);
+    let idle: Vec<_> = target.moves.iter().skip_while(|(at, _)| *at <= 5 * SECOND).map(|(_, mode)| *mode).collect();
+    assert_eq!(idle, [Mode::Filter, Mode::Trace], "{:?}", target.moves);
+}
+
+#[test]
 fn near_a_border_it_stays_where_it_is() {
     for cost in [0.24, 0.26, 0.74, 0.76, 0.99] {
         let mut target = Simulation::new();
