@@ -23,6 +23,11 @@ const STEP: u64 = 4 << 20;
 /// Reads handed to the kernel at once.
 const BATCH: usize = 1024;
 
+/// Threads that read at the same time.
+const MAX_READERS: usize = 4;
+/// Bytes that are worth a thread.
+const MIN_SHARE: u64 = 4 << 20;
+
 /// Why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
@@ -39,7 +44,7 @@ pub enum CopyError {
 
 /// The target's memory, of which everything that is read is kept.
 pub struct Recorder<'a> {
-    live: &'a dyn Memory,
+    live: &'a (dyn Memory + Sync),
     image: RefCell<Image>,
     deadline: Option<Instant>,
     /// Memory at hand for what will be copied, touched already: the kernel would otherwise have to provide it while the
@@ -49,13 +54,13 @@ pub struct Recorder<'a> {
 
 impl<'a> Recorder<'a> {
     /// Adds what is read from `live` to `image`, with `spare` memory at hand, until `deadline`.
-    pub fn new(live: &'a dyn Memory, image: Image, spare: Vec<Vec<u8>>, deadline: Option<Instant>) -> Self {
+    pub fn new(live: &'a (dyn Memory + Sync), image: Image, spare: Vec<Vec<u8>>, deadline: Option<Instant>) -> Self {
         Self { live, image: RefCell::new(image), deadline, spare: RefCell::new(spare) }
     }
 
     /// Whether the deadline has passed.
     pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        is_late(self.deadline)
     }
 
     /// What was recorded.
@@ -76,32 +81,14 @@ impl<'a> Recorder<'a> {
             let mut rest = slab.as_mut_slice();
             let mut offset = 0;
             for (from, to) in &merged {
-                regions.push((*from, offset, (to - from) as usize));
-                offset += (to - from) as usize;
-                let mut at = *from;
-                while at < *to {
-                    let len = (to - at).min(STEP) as usize;
-                    let (buf, later) = rest.split_at_mut(len);
-                    pieces.push(Request { address: at, buf, ok: false });
-                    rest = later;
-                    at += len as u64;
-                }
+                let len = (to - from) as usize;
+                regions.push((*from, offset, len));
+                offset += len;
+                let (buf, later) = rest.split_at_mut(len);
+                pieces.extend(self::pieces(*from, buf));
+                rest = later;
             }
-            let mut todo = pieces.as_mut_slice();
-            while !todo.is_empty() {
-                if self.is_late() {
-                    return Err(CopyError::Late);
-                }
-                let mut bytes = 0;
-                let count = todo.iter().take(BATCH).take_while(|piece| {
-                    let first = bytes == 0;
-                    bytes += piece.buf.len() as u64;
-                    first || bytes <= STEP
-                });
-                let (now, later) = todo.split_at_mut(count.count());
-                self.live.read_many(now)?;
-                todo = later;
-            }
+            read_all(self.live, &mut pieces, self.deadline)?;
             let failed: Vec<u64> = pieces.iter().filter(|piece| !piece.ok).map(|piece| piece.address).collect();
             regions.retain(|(address, _, len)| {
                 let at = failed.partition_point(|bad| bad < address);
@@ -140,6 +127,70 @@ impl Memory for Recorder<'_> {
         self.image.borrow_mut().insert(address, buf.to_vec());
         Ok(())
     }
+}
+
+/// A read of `buf` from `address`, in pieces between which the clock can be looked at.
+pub fn pieces(address: u64, buf: &mut [u8]) -> impl Iterator<Item = Request<'_>> {
+    let steps = buf.chunks_mut(STEP as usize).enumerate();
+    steps.map(move |(step, buf)| Request { address: address.saturating_add(step as u64 * STEP), buf, ok: false })
+}
+
+fn is_late(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
+/// Reads all pieces, none larger than [`STEP`], until `deadline`; much of it on several CPUs, which the target does not need
+/// meanwhile.
+pub fn read_all(
+    memory: &(dyn Memory + Sync),
+    pieces: &mut [Request<'_>],
+    deadline: Option<Instant>,
+) -> Result<(), CopyError> {
+    let total: u64 = pieces.iter().map(|piece| piece.buf.len() as u64).sum();
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS) as u64;
+    let share = (total / readers).max(MIN_SHARE);
+    std::thread::scope(|scope| {
+        let mut others = Vec::new();
+        let mut rest = pieces;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let count = rest.iter().take_while(|piece| {
+                let begins_within = bytes < share;
+                bytes += piece.buf.len() as u64;
+                begins_within
+            });
+            let (mine, later) = rest.split_at_mut(count.count());
+            rest = later;
+            match rest.is_empty() {
+                false => others.push(scope.spawn(move || read_in_turn(memory, mine, deadline))),
+                true => read_in_turn(memory, mine, deadline)?,
+            }
+        }
+        // A reader that panicked has read nothing that can be trusted.
+        others.into_iter().try_for_each(|other| other.join().unwrap_or(Err(CopyError::Fault(Fault::Gone))))
+    })
+}
+
+fn read_in_turn(
+    memory: &dyn Memory,
+    mut pieces: &mut [Request<'_>],
+    deadline: Option<Instant>,
+) -> Result<(), CopyError> {
+    while !pieces.is_empty() {
+        if is_late(deadline) {
+            return Err(CopyError::Late);
+        }
+        let mut bytes = 0;
+        let count = pieces.iter().take(BATCH).take_while(|piece| {
+            let first = bytes == 0;
+            bytes += piece.buf.len() as u64;
+            first || bytes <= STEP
+        });
+        let (now, later) = pieces.split_at_mut(count.count());
+        memory.read_many(now)?;
+        pieces = later;
+    }
+    Ok(())
 }
 
 /// Joins ranges that are near each other.

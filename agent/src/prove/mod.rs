@@ -300,18 +300,18 @@ impl Estimate {
         // How fast this memory is read, of the part that is read in the same way.
         let mut some = copy::spare(heap.min(TRIAL));
         let mut rest = some.as_mut_slice();
-        let mut requests = Vec::new();
+        let mut requests: Vec<Request<'_>> = Vec::new();
         for (from, to) in &ranges {
             let len = ((to - from) as usize).min(rest.len());
             let (buf, later) = rest.split_at_mut(len);
-            requests.push(Request { address: *from, buf, ok: false });
+            requests.extend(copy::pieces(*from, buf));
             rest = later;
             if rest.is_empty() {
                 break;
             }
         }
         let began = Instant::now();
-        memory.read_many(&mut requests)?;
+        copy::read_all(memory, &mut requests, None)?;
         let trial = began.elapsed();
         let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
         Ok(Self { modules, heap, stacks, bytes, pause })
