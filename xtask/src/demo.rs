@@ -36,7 +36,7 @@ pub fn demo() -> anyhow::Result<()> {
 
     let pid = service.child.id().to_string();
     let mut watch = command::as_root(parkwarden);
-    watch.args(["watch", "--pid", &pid, "--for", WATCH, "--threshold", THRESHOLD]);
+    watch.args(["watch", "--pid", &pid, "--for", WATCH, "--threshold", THRESHOLD, "--prove"]);
     let said = command::describe(&watch);
     say(format_args!("running {said}"));
     let status = watch.status().with_context(|| format!("starting `{said}`"))?;

@@ -34,16 +34,16 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         if target.pie { ", PIE" } else { "" },
     )?;
     let events = &observed.events;
-    writeln!(
+    write!(
         out,
-        "  watched {:.1} s: {} created, {} exited, {} parked, {} readied; lost {}",
-        observed.seconds,
-        events.created,
-        events.exited,
-        events.parked,
-        events.readied,
-        losses(&observed.lost),
+        "  watched {:.1} s: {} created, {} exited, {} parked, {} readied",
+        observed.seconds, events.created, events.exited, events.parked, events.readied,
     )?;
+    // Of mode filter: what it streams instead of parks and wake-ups.
+    if events.waited > 0 {
+        write!(out, ", {} long waits ended", events.waited)?;
+    }
+    writeln!(out, "; lost {}", losses(&observed.lost))?;
     writeln!(
         out,
         "  ring {} KiB, fullest {:.1} %, {} lost",
