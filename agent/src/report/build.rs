@@ -155,8 +155,8 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
     }
     for (creation_pc, by_kernel_created, by_kernel_exited) in session.registry().counted() {
         let (created, exited) = counts.entry(creation_pc).or_default();
-        *created += by_kernel_created;
-        *exited += by_kernel_exited;
+        *created = created.saturating_add(by_kernel_created);
+        *exited = exited.saturating_add(by_kernel_exited);
     }
     counts
 }

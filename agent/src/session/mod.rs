@@ -241,8 +241,10 @@ impl Session {
 
     /// Events the kernel side lost so far, whatever the cause.
     pub fn lost_events(&self) -> u64 {
-        let lost = |spent: &Spent| spent.counters.ring_full + spent.counters.read_fault + spent.counters.map_full;
-        self.account.spent().iter().map(lost).sum::<u64>() + self.losses.decode_error
+        // A capture's counters can be anything.
+        self.account.spent().iter().fold(self.losses.decode_error, |sum, Spent { counters, .. }| {
+            sum.saturating_add(counters.ring_full).saturating_add(counters.read_fault).saturating_add(counters.map_full)
+        })
     }
 
     /// What is being watched, and how.
