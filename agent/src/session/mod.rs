@@ -371,9 +371,9 @@ fn note<K: std::hash::Hash + Eq + Copy>(
             series.push(time_ns, 0);
         }
     }
-    // A series that has been empty for all the points it holds tells nothing any more.
+    // One that has been empty for a while makes room.
     if series.len() >= MAX_GROUPS {
-        series.retain(|_, series| !series.is_all_zero());
+        series.retain(|_, series| !series.has_ended());
     }
     let mut dropped = 0;
     for (key, count) in counts {

@@ -1,6 +1,8 @@
 //! What is known of goroutines beyond their state: what they wait for, and of which of them it is proven that they can never
 //! run again.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use super::{Explained, ProofTaken};
@@ -12,10 +14,9 @@ const MAX_EXPLAINED: usize = 1 << 20;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Proofs {
-    /// By goid, the index of the explanation.
-    proven: HashMap<u64, usize>,
-    waits: HashMap<u64, usize>,
-    explanations: Vec<Explained>,
+    /// By goid; those of one group share an explanation, which goes when the last of them does.
+    proven: HashMap<u64, Arc<Explained>>,
+    waits: HashMap<u64, Arc<Explained>>,
     tally: Tally,
 }
 
@@ -45,11 +46,7 @@ impl Proofs {
             Ok(proven) => {
                 self.tally.taken += 1;
                 self.tally.refusal = None;
-                for leak in &proven.leaks {
-                    let explanation = self.explain(leak);
-                    let room = MAX_EXPLAINED.saturating_sub(self.proven.len());
-                    self.proven.extend(leak.goids.iter().take(room).map(|goid| (*goid, explanation)));
-                }
+                proven.leaks.iter().for_each(|leak| note(&mut self.proven, leak));
                 proven.pause_seconds
             }
             Err(refusal) => {
@@ -65,20 +62,7 @@ impl Proofs {
 
     /// Takes what some goroutines wait for.
     pub(super) fn take_waits(&mut self, explained: &[Explained]) {
-        for one in explained {
-            let explanation = self.explain(one);
-            let room = MAX_EXPLAINED.saturating_sub(self.waits.len());
-            self.waits.extend(one.goids.iter().take(room).map(|goid| (*goid, explanation)));
-        }
-    }
-
-    /// The index of an explanation without its goids; those that say the same share one.
-    fn explain(&mut self, explained: &Explained) -> usize {
-        let bare = Explained { goids: Vec::new(), ..explained.clone() };
-        self.explanations.iter().position(|known| *known == bare).unwrap_or_else(|| {
-            self.explanations.push(bare);
-            self.explanations.len() - 1
-        })
+        explained.iter().for_each(|one| note(&mut self.waits, one));
     }
 
     /// Checks against a census what was proven before it, and forgets whoever is gone.
@@ -99,17 +83,27 @@ impl Proofs {
 
     /// Why a goroutine can never run again, if that is proven.
     pub fn proven(&self, goid: u64) -> Option<&Explained> {
-        self.explanations.get(*self.proven.get(&goid)?)
+        self.proven.get(&goid).map(Arc::as_ref)
     }
 
     /// What a goroutine waits for, if that was read.
     pub fn waits(&self, goid: u64) -> Option<&Explained> {
-        self.explanations.get(*self.waits.get(&goid)?)
+        self.waits.get(&goid).map(Arc::as_ref)
     }
 
     /// How the attempts went.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+}
+
+/// Explains goroutines anew, as many as there is room for.
+fn note(known: &mut HashMap<u64, Arc<Explained>>, explained: &Explained) {
+    let bare = Arc::new(Explained { goids: Vec::new(), ..explained.clone() });
+    for goid in &explained.goids {
+        if known.len() < MAX_EXPLAINED || known.contains_key(goid) {
+            known.insert(*goid, Arc::clone(&bare));
+        }
     }
 }
 
@@ -151,6 +145,5 @@ mod tests {
         assert_eq!((tally.taken, tally.refused, tally.last), (2, 1, Some((7, 0.5))));
         assert_eq!(tally.paused_seconds, 1.0);
         assert_eq!(proofs.proven(2).map(|explained| explained.evidence.len()), Some(1));
-        assert_eq!(proofs.explanations.len(), 1);
     }
 }

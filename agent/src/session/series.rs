@@ -87,9 +87,9 @@ impl Series {
         first.into_iter().chain(points.filter(move |(time, _)| *time > origin))
     }
 
-    /// Whether no point it holds is above zero.
-    pub fn is_all_zero(&self) -> bool {
-        self.points().all(|(_, count)| count == 0)
+    /// Whether none of the last few points is above zero.
+    pub fn has_ended(&self) -> bool {
+        self.levels.first().is_none_or(|latest| latest.iter().all(|(_, count)| *count == 0))
     }
 
     /// Slope of the least-squares line through the points, per second; 0 with fewer than two of them.
@@ -158,6 +158,18 @@ mod tests {
             assert_eq!(points.first().copied(), (length > 0).then_some((0, 0)));
             assert_eq!(points.last().copied(), length.checked_sub(1).map(|last| (last, 2 * last)));
         }
+    }
+
+    #[test]
+    fn a_series_has_ended_when_it_has_been_zero_for_a_while() {
+        let mut series = Series::default();
+        series.push(0, 5);
+        for time in 1..PER_LEVEL as u64 {
+            series.push(time, 0);
+            assert!(!series.has_ended(), "{time}");
+        }
+        series.push(100, 0);
+        assert!(series.has_ended());
     }
 
     #[test]
