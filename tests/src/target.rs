@@ -4,7 +4,7 @@
 //! standard input. Every wait is for a line, or for the process's end, with a deadline. Dropping a target kills it.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -43,11 +43,8 @@ impl Target {
     /// When it cannot be started.
     pub fn spawn_command(mut command: Command) -> Self {
         let name = xtask::command::describe(&command);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting {name}: {error}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("starting {name}: {error}"));
         let input = child.stdin.take();
         let output = child.stdout.take().expect("stdout is a pipe");
         let (sender, lines) = channel();
@@ -162,5 +159,22 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Starts a program that was just written: a process forked meanwhile by another test can have it open for a moment.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            spawned => return spawned,
+        }
     }
 }

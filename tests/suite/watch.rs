@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use parkwarden::report::{Group, Report};
 use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::leaks::{self, CLASSES, Statement};
-use parkwarden_tests::target::Target;
+use parkwarden_tests::target::{Target, spawn};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use xtask::toolchain;
@@ -284,12 +284,10 @@ fn a_user_without_rights_is_told_what_is_missing() {
         .expect("a directory");
     let copied = copy.path().join("parkwarden");
     std::fs::copy(parkwarden_tests::agent::binary(), &copied).expect("copied");
-    let output = Command::new(&copied)
-        .args(["watch", "--pid", &target.pid().to_string()])
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .expect("parkwarden runs");
+    let mut command = Command::new(&copied);
+    command.args(["watch", "--pid", &target.pid().to_string()]).uid(65534).gid(65534);
+    let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).expect("parkwarden runs");
+    let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(4));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("no permission") && errors.contains("CAP_SYS_PTRACE"), "{errors}");

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -44,6 +45,10 @@ pub enum OpenError {
         source: io::Error,
     },
 }
+
+/// How often, and how long each time, the end of an exec is waited for.
+const EXEC_LOOKS: u32 = 20;
+const EXEC_LOOK: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -95,7 +100,14 @@ impl Process {
         let exe = File::open(&link).map_err(|error| no_executable(pid, error))?;
         let exe_path = fs::read_link(&link).map_err(|error| no_executable(pid, error))?;
         let image = ImageId::of(pid).map_err(|error| no_executable(pid, error))?;
-        let process = Self { pid, pidfd, exe, exe_path, image };
+        let mut process = Self { pid, pidfd, exe, exe_path, image };
+        // In the middle of an exec the new image has no stack yet. Who may not see it sees none for ever.
+        for _ in 0..EXEC_LOOKS {
+            if process.image.start_stack != 0 || process.exits_within(EXEC_LOOK) {
+                break;
+            }
+            process.image = ImageId::of(pid).map_err(|error| no_executable(pid, error))?;
+        }
         // Everything above was of the process that the pidfd holds only if that still lives.
         if process.has_exited() { Err(OpenError::NoSuchProcess(pid)) } else { Ok(process) }
     }
@@ -118,9 +130,14 @@ impl Process {
 
     /// Whether the process has exited.
     pub fn has_exited(&self) -> bool {
+        self.exits_within(Duration::ZERO)
+    }
+
+    fn exits_within(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let time = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
         // An error here cannot tell; the next read of the process's memory will.
-        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+        poll(&mut fds, Some(&time)).is_ok_and(|ready| ready > 0)
     }
 
     /// How the process ended, as `wait` tells its parent: the exit code in the second byte, or the signal in the lowest
