@@ -59,6 +59,7 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
     seed(&directory.join("corpus"))?;
     for name in names {
         let max_len = TARGETS.iter().find(|(known, _)| *known == name).map_or(4096, |(_, len)| *len);
+        run(fuzz("build").arg(name)).with_context(|| format!("the fuzz target {name} does not build"))?;
         say(format_args!("fuzzing {name} for {} s", arguments.seconds));
         run(fuzz("run").arg(name).arg("--").args([
             &format!("-max_total_time={}", arguments.seconds),

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use parkwarden::capture::Reader;
+use parkwarden::config::Rules;
 use parkwarden::report::{Report, render};
 use parkwarden::session::{Input, Session};
 
@@ -13,5 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
     while let Ok(Some(input)) = reader.next_input() {
         session.feed(&input);
     }
-    let _ = render(&Report::of(&session, 0));
+    let _ = render(&Report::of(&session, 0, &Rules::default()));
 });
