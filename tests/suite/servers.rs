@@ -3,7 +3,7 @@
 //! None of them leaks, so no group may be called a leak, and every event must be accounted for.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,45 +16,37 @@ use parkwarden_tests::agent::run;
 use parkwarden_tests::target::DEADLINE;
 use xtask::command;
 
-/// Debian package, its program, where it listens, arguments, and a path to ask for. `DIR` is a directory of its own.
-const SERVERS: [(&str, &str, u16, &[&str], &str); 6] = [
+/// Debian package, its program, arguments, and a path to ask for. `DIR` is a directory of its own, `PORT` where it listens;
+/// `PEERS` is a port for etcd's own kind.
+const SERVERS: [(&str, &str, &[&str], &str); 6] = [
     (
         "etcd-server",
         "etcd",
-        23791,
         &[
             "--data-dir=DIR",
-            "--listen-client-urls=http://127.0.0.1:23791",
-            "--advertise-client-urls=http://127.0.0.1:23791",
-            "--listen-peer-urls=http://127.0.0.1:23792",
-            "--initial-advertise-peer-urls=http://127.0.0.1:23792",
-            "--initial-cluster=default=http://127.0.0.1:23792",
+            "--listen-client-urls=http://127.0.0.1:PORT",
+            "--advertise-client-urls=http://127.0.0.1:PORT",
+            "--listen-peer-urls=http://127.0.0.1:PEERS",
+            "--initial-advertise-peer-urls=http://127.0.0.1:PEERS",
+            "--initial-cluster=default=http://127.0.0.1:PEERS",
         ],
         "/metrics",
     ),
     (
         "prometheus",
         "prometheus",
-        23793,
-        &["--config.file=DIR/prometheus.yml", "--storage.tsdb.path=DIR", "--web.listen-address=127.0.0.1:23793"],
+        &["--config.file=DIR/prometheus.yml", "--storage.tsdb.path=DIR", "--web.listen-address=127.0.0.1:PORT"],
         "/api/v1/query?query=up",
     ),
-    (
-        "prometheus-node-exporter",
-        "prometheus-node-exporter",
-        23794,
-        &["--web.listen-address=127.0.0.1:23794"],
-        "/metrics",
-    ),
-    ("caddy", "caddy", 23795, &["file-server", "--listen=127.0.0.1:23795", "--root=/etc", "--browse"], "/"),
+    ("prometheus-node-exporter", "prometheus-node-exporter", &["--web.listen-address=127.0.0.1:PORT"], "/metrics"),
+    ("caddy", "caddy", &["file-server", "--listen=127.0.0.1:PORT", "--root=/etc", "--browse"], "/"),
     (
         "syncthing",
         "syncthing",
-        23796,
-        &["serve", "--no-browser", "--gui-address=127.0.0.1:23796", "--home=DIR", "--no-default-folder"],
+        &["serve", "--no-browser", "--gui-address=127.0.0.1:PORT", "--home=DIR", "--no-default-folder"],
         "/rest/noauth/health",
     ),
-    ("rclone", "rclone", 23797, &["serve", "http", "/etc", "--addr=127.0.0.1:23797"], "/"),
+    ("rclone", "rclone", &["serve", "http", "/etc", "--addr=127.0.0.1:PORT"], "/"),
 ];
 
 /// Killed when dropped, its children with it.
@@ -69,14 +61,26 @@ impl Drop for Server {
     }
 }
 
-fn start(program: &str, arguments: &[&str], directory: &std::path::Path) -> Server {
+/// Set when dropped, however the test ends: the customers go on until then.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ports that nobody listens on.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+fn start(program: &str, arguments: &[String], directory: &std::path::Path) -> Server {
     use std::os::unix::process::CommandExt as _;
-    let config = "scrape_configs:\n- job_name: itself\n  scrape_interval: 1s\n  static_configs:\n  \
-                  - targets: ['127.0.0.1:23793', '127.0.0.1:23794']\n";
-    std::fs::write(directory.join("prometheus.yml"), config).expect("written");
-    let place = directory.to_str().expect("UTF-8");
     let child = Command::new(program)
-        .args(arguments.iter().map(|argument| argument.replace("DIR", place)))
+        .args(arguments)
         .env("HOME", directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -109,13 +113,29 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
         command::apt_install(&missing).expect("Debian's packages can be installed");
     }
     let directories: Vec<_> = SERVERS.iter().map(|_| tempfile::tempdir().expect("a directory")).collect();
+    let [peers, ports @ ..] = free_ports::<{ SERVERS.len() + 1 }>();
     let servers: Vec<Server> = SERVERS
         .iter()
         .zip(&directories)
-        .map(|((_, program, _, arguments, _), directory)| start(program, arguments, directory.path()))
+        .zip(ports)
+        .map(|(((_, program, arguments, _), directory), port)| {
+            // The two of them that Prometheus scrapes are itself and node_exporter.
+            let config = format!(
+                "scrape_configs:\n- job_name: itself\n  scrape_interval: 1s\n  static_configs:\n  \
+                 - targets: ['127.0.0.1:{}', '127.0.0.1:{}']\n",
+                ports[1], ports[2]
+            );
+            std::fs::write(directory.path().join("prometheus.yml"), config).expect("written");
+            let place = directory.path().to_str().expect("UTF-8");
+            let argument = |argument: &&str| {
+                let argument = argument.replace("DIR", place).replace("PORT", &port.to_string());
+                argument.replace("PEERS", &peers.to_string())
+            };
+            start(program, &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
+        })
         .collect();
     let deadline = Instant::now() + DEADLINE;
-    for (_, program, port, _, path) in SERVERS {
+    for ((_, program, _, path), port) in SERVERS.iter().zip(ports) {
         while get(port, path).is_err() {
             assert!(Instant::now() < deadline, "{program} does not answer");
             std::thread::yield_now();
@@ -128,11 +148,12 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
     let stop = AtomicBool::new(false);
     let served = AtomicU64::new(0);
     std::thread::scope(|scope| {
+        let stopped = Stop(&stop);
         // Ordinary work: a request to each in turn, as fast as they answer, by two customers.
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    for (_, _, port, _, path) in SERVERS {
+                    for ((_, _, _, path), port) in SERVERS.iter().zip(ports) {
                         served.fetch_add(u64::from(get(port, path).is_ok()), Ordering::Relaxed);
                     }
                 }
@@ -162,7 +183,7 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
             let entry = listing.processes.iter().find(|entry| entry.pid == *pid);
             assert!(entry.is_some_and(|entry| entry.supported), "{program}: {entry:?}");
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopped);
     });
     assert!(served.load(Ordering::Relaxed) > 1000, "the servers did not serve: {served:?}");
 }
@@ -187,7 +208,6 @@ fn a_server_without_a_section_for_its_pclntab_is_understood() {
         "--storage-driver=vfs".to_owned(),
     ];
     let program = package.path().join("usr/sbin/dockerd");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let server = start(program.to_str().expect("UTF-8"), &arguments, &work);
     let pid = server.0.id().to_string();
     let deadline = Instant::now() + DEADLINE;
