@@ -29,6 +29,11 @@ pub enum Mode {
     Trace,
 }
 
+/// A duration in nanoseconds, as times are kept everywhere else; what does not fit is the most there is.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// When goroutines that wait are called a likely leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {

@@ -11,7 +11,7 @@ use parkwarden::cli::{
     Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, TimelineArgs, TimelineFormat,
     WatchArgs,
 };
-use parkwarden::config::{BpfLog, ProveConfig};
+use parkwarden::config::{BpfLog, ProveConfig, nanoseconds};
 use parkwarden::detect::Verdict;
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 
 fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     let config = args.config(bpf_log);
-    let threshold_ns = u64::try_from(config.threshold.as_nanos()).unwrap_or(u64::MAX);
+    let threshold_ns = nanoseconds(config.threshold);
     if let Some(path) = &args.replay {
         let report = Report::of(&replay::replay(path)?, threshold_ns, &config.rules);
         print_report(&report, args.format)?;

@@ -1,6 +1,7 @@
 //! The group grows: in all windows but one at most, and by enough in all.
 
-use super::{Outcome, Rule, Suspect, Windows, rises};
+use super::windows::Course;
+use super::{Outcome, Rule, Suspect, Windows};
 use crate::config::Rules;
 
 /// See the module.
@@ -8,8 +9,8 @@ pub(super) struct Growth;
 
 impl Rule for Growth {
     fn check(&self, suspect: &Suspect<'_>, windows: &Windows, rules: &Rules) -> Outcome {
-        let counts: Vec<u64> = windows.bounds.iter().map(|bound| suspect.waiting.at(*bound)).collect();
-        let (Some(&first), Some(&last)) = (counts.first(), counts.last()) else { return Outcome::Ok };
+        let course = windows.course(suspect.waiting);
+        let Course { first, last, rose, .. } = course;
         if !windows.are_enough() {
             return match last > first {
                 true => Outcome::Recheck(format!(
@@ -22,8 +23,7 @@ impl Rule for Growth {
                 false => Outcome::Ok,
             };
         }
-        let rose = rises(&counts);
-        if rose + 1 < windows.count() || last < first.saturating_add(rules.min_growth) {
+        if !course.grows(rules) {
             return Outcome::Ok;
         }
         let seconds = windows.seconds();

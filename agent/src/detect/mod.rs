@@ -99,10 +99,5 @@ pub fn judge(suspect: &Suspect<'_>, looks: Looks, rules: &Rules) -> (Verdict, Ve
     (Verdict::Idle, recheck.into_iter().collect())
 }
 
-/// How often `counts` rises from one to the next.
-fn rises(counts: &[u64]) -> usize {
-    counts.windows(2).filter(|pair| pair[1] > pair[0]).count()
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 //! The windows of time that rules look at.
 
+use crate::config::Rules;
+use crate::session::Series;
+
 /// When a target was looked at: the first time, the last, and how often in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Looks {
@@ -43,7 +46,37 @@ impl Looks {
     }
 }
 
+/// How a count went over windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// The count as the first window began.
+    pub first: u64,
+    /// The count now.
+    pub last: u64,
+    /// In how many windows it rose.
+    pub rose: usize,
+    windows: usize,
+}
+
+impl Course {
+    /// Whether it grew: in all windows but one at most, and by enough in all.
+    pub fn grows(&self, rules: &Rules) -> bool {
+        self.rose + 1 >= self.windows && self.last >= self.first.saturating_add(rules.min_growth)
+    }
+}
+
 impl Windows {
+    /// How the count of `series` went.
+    pub fn course(&self, series: &Series) -> Course {
+        let counts: Vec<u64> = self.bounds.iter().map(|bound| series.at(*bound)).collect();
+        Course {
+            first: counts.first().copied().unwrap_or_default(),
+            last: counts.last().copied().unwrap_or_default(),
+            rose: counts.windows(2).filter(|pair| pair[1] > pair[0]).count(),
+            windows: self.count(),
+        }
+    }
+
     /// When the first begins.
     pub fn begin_ns(&self) -> u64 {
         self.bounds.first().copied().unwrap_or_default()

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use super::interval::Moment;
 use super::store::int;
-use crate::config::RecordConfig;
+use crate::config::{RecordConfig, nanoseconds};
 
 /// Time between two steps.
 const EVERY_NS: u64 = 10_000_000_000;
@@ -64,7 +64,7 @@ impl Retention {
         for tier in 0..self.config.thin.len() {
             removed += self.thin(&transaction, tier, boot_id, now)?;
         }
-        let max_age = u64::try_from(self.config.max_age.as_nanos()).unwrap_or(u64::MAX);
+        let max_age = nanoseconds(self.config.max_age);
         let oldest = samples(&transaction, 0, boot_id, now)?;
         let aged: Vec<i64> = oldest.iter().take_while(|old| old.age_ns > max_age).map(|old| old.id).collect();
         if let Some(last) = aged.last() {
@@ -91,8 +91,7 @@ impl Retention {
     /// Leaves one sample of each watch in each bucket of time.
     fn thin(&mut self, db: &Transaction<'_>, tier: usize, boot_id: &str, now: Moment) -> rusqlite::Result<usize> {
         let (Some(thin), Some(kept)) = (self.config.thin.get(tier), self.kept.get_mut(tier)) else { return Ok(0) };
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let (age, bucket) = (nanos(thin.after), nanos(thin.keep_one_per).max(1));
+        let (age, bucket) = (nanoseconds(thin.after), nanoseconds(thin.keep_one_per).max(1));
         let from: i64 = db
             .query_row("SELECT sample FROM thinned WHERE age_ns = ?1", [int(age)], |row| row.get(0))
             .optional()?

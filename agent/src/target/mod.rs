@@ -265,9 +265,7 @@ impl Target {
 
 /// Nanoseconds since the Unix epoch.
 pub fn unix_now_ns() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |elapsed| u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, crate::config::nanoseconds)
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the events and of Go's `nanotime`.

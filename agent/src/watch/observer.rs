@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
-use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig};
+use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
 use crate::discover::process::OpenError;
 use crate::golang::binary::GoBinary;
@@ -205,10 +205,6 @@ impl Observer {
         self.sink.feed(&Input::End(End { time_ns: now_ns(), reason }))?;
         Ok(self.sink.into_session())
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether another proof may be tried: at most once an interval, and so that the target stands still for 1 % of the time

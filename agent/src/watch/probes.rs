@@ -16,7 +16,7 @@ use parkwarden_common::filter::SiteCounts;
 use parkwarden_common::record::Kind;
 
 use super::error::WatchError;
-use crate::config::Mode;
+use crate::config::{Mode, nanoseconds};
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
@@ -288,7 +288,7 @@ impl State {
         self.inputs.push(Input::Probes(readings));
         // A target that has just ended has no time any more; its end is noticed elsewhere.
         let Some(cpu) = self.cpu.and_then(|clock| clock_gettime(clock).ok()) else { return Ok(()) };
-        let cpu_ns = u64::try_from(Duration::from(cpu).as_nanos()).unwrap_or(u64::MAX);
+        let cpu_ns = nanoseconds(Duration::from(cpu));
         let time_ns = now_ns();
         self.inputs.push(Input::Cpu { time_ns, cpu_ns });
         let reading = Reading { time_ns, cpu_ns, spent_ns, traced_ns };

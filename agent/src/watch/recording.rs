@@ -1,9 +1,8 @@
 //! Recording one watch: what a recording needs besides the session, gathered from `/proc` and the control groups.
 
 use std::path::Path;
-use std::time::Duration;
 
-use crate::config::{RecordConfig, WatchConfig};
+use crate::config::{RecordConfig, WatchConfig, nanoseconds};
 use crate::discover::cgroup::{self, MemoryGroup};
 use crate::discover::process::{OpenError, Process};
 use crate::discover::usage::{Stat, Usage, start_mono_ns};
@@ -35,14 +34,13 @@ struct Watched {
 impl Recording {
     /// Opens the file.
     pub fn open(path: &Path, config: &WatchConfig, record: RecordConfig) -> Result<Self, RecordError> {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let run = Run {
             // Without an id, each run counts as a boot of its own: then only the wall clock relates them.
             boot_id: host::boot_id().unwrap_or_else(|| format!("unknown-{}", unix_now_ns())),
             host: host::name(),
             started: now(),
-            interval_ns: nanos(config.interval),
-            threshold_ns: nanos(config.threshold),
+            interval_ns: nanoseconds(config.interval),
+            threshold_ns: nanoseconds(config.threshold),
         };
         Ok(Self { recorder: Recorder::open(path, record, run)?, watched: None })
     }
