@@ -14,6 +14,7 @@ pub mod export;
 pub mod golang;
 pub mod governor;
 pub mod memory;
+pub mod node;
 pub mod probe;
 pub mod prove;
 pub mod ps;

@@ -6,3 +6,4 @@ pub mod container;
 pub mod host;
 pub mod process;
 pub mod usage;
+pub mod workload;

@@ -1,0 +1,53 @@
+//! Who a process belongs to: pod, container and owner where there is a cluster, else the unit it runs in.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::container::Identity;
+
+/// See the module. What is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Namespace of the pod.
+    pub namespace: Option<String>,
+    /// Name of the pod.
+    pub pod: Option<String>,
+    /// Uid of the pod.
+    pub pod_uid: Option<String>,
+    /// Name of the container within the pod.
+    pub container: Option<String>,
+    /// Id of the container, as its runtime names it.
+    pub container_id: Option<String>,
+    /// What made the pod.
+    pub owner: Option<Owner>,
+    /// systemd unit, for processes in no container.
+    pub unit: Option<String>,
+    /// The pod's labels, to choose by.
+    #[serde(skip)]
+    pub labels: BTreeMap<String, String>,
+    /// Of the pod's annotations, parkwarden's own.
+    #[serde(skip)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What made a pod, as far up as is certain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// For example `Deployment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Workload {
+    /// What a process's control groups alone tell.
+    pub fn local(identity: &Identity) -> Self {
+        Self {
+            pod_uid: identity.pod_uid.clone(),
+            container_id: identity.container.clone(),
+            unit: identity.unit.clone(),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The node agent: every Go process of this host found, watched and told of, for months.
+//!
+//! Each process is watched by a thread of its own; what goes wrong with one stays there.
+
+mod state;
+
+pub use state::{Node, Process, ProcessKey, State};
