@@ -72,8 +72,7 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
                 if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
             eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
         }
-        Progress::Looked(session) if live || recording.is_some() => {
-            let report = Report::of(session, threshold_ns, &config.rules);
+        Progress::Looked(session, report) => {
             if let Some(recording) = &mut recording {
                 recording.looked(session, &report);
             }
@@ -82,7 +81,7 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
                 let _ = refresh(&report);
             }
         }
-        Progress::Attached | Progress::Looked(_) => {}
+        Progress::Attached => {}
     })?;
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
     if let Some(recording) = recording {

@@ -11,7 +11,7 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use parkwarden::config::Mode;
 use parkwarden::probe::measure::EmptyProbes;
-use parkwarden::probe::{EventStream, Options, Prober};
+use parkwarden::probe::{Options, Prober};
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use xtask::{command, toolchain};
@@ -151,7 +151,7 @@ impl Load {
 enum Watching {
     Nobody,
     Process(Child),
-    Empty(#[expect(dead_code, reason = "only has to live")] Box<(EmptyProbes, Prober, EventStream)>),
+    Empty(#[expect(dead_code, reason = "only has to live")] Box<(EmptyProbes, Prober)>),
 }
 
 impl Drop for Watching {
@@ -184,14 +184,14 @@ fn watch(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
                 modes: Vec::<Mode>::new(),
                 min_park_ns: 0,
             };
-            let (mut prober, stream) = Prober::load(&options)?;
+            let prober = Prober::load(&options)?;
             let binary = target.binary();
             let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;
             let offsets: Option<Vec<u64>> =
                 symbols.iter().map(|symbol| binary.elf.file_offset(symbol.as_ref()?.address)).collect();
             let pid = NonZeroU32::new(pid).context("a pid")?;
             let probes = prober.attach_empty(pid, target.process().exe(), &offsets.context("the symbols")?)?;
-            Ok(Watching::Empty(Box::new((probes, prober, stream))))
+            Ok(Watching::Empty(Box::new((probes, prober))))
         }
         Watcher::Bpftrace => {
             let program = std::fs::read_link(format!("/proc/{pid}/exe"))?;

@@ -31,7 +31,7 @@ pub fn run() -> anyhow::Result<Section> {
         let pid = NonZeroU32::new(running.pid()).context("a pid")?;
         let (mut attach, mut remove) = (Vec::new(), Vec::new());
         for _ in 0..TIMES {
-            let (mut prober, _stream) = Prober::load(&options)?;
+            let prober = Prober::load(&options)?;
             let (probes, seconds) = timed(|| prober.attach_empty(pid, target.process().exe(), &offsets));
             attach.push(seconds);
             let probes = probes?;

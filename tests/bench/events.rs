@@ -51,8 +51,9 @@ pub fn run() -> anyhow::Result<Section> {
 fn row(rate: u64, goroutines: u64) -> anyhow::Result<Vec<String>> {
     let options =
         Options { ring_bytes: WatchConfig::default().ring_bytes, log: BpfLog::Off, modes: Vec::new(), min_park_ns: 0 };
-    let (mut prober, stream) = Prober::load(&options)?;
-    let generator = prober.generator()?;
+    let prober = Prober::load(&options)?;
+    let stream = prober.stream();
+    let generator = prober.generator(&stream)?;
     let mut session = Session::new(header());
     let stop = AtomicBool::new(false);
     let mut records = Vec::new();

@@ -12,6 +12,7 @@ use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::filter::{Park, SiteCounts, Slot};
 
 use super::load::{LoadError, Prober, program, program_name};
+use super::stream::EventStream;
 use super::uprobe;
 use crate::config::Mode;
 use crate::golang::layout::RuntimeLayout;
@@ -86,12 +87,22 @@ impl Probe {
     }
 }
 
-/// The probes of one target. Dropping it removes them.
+/// The probes of one target. Dropping it removes them, makes their indices available again, and forgets what the kernel
+/// held for them.
 #[derive(Debug, Default)]
 pub struct Attachment {
-    slot: Option<Slot>,
+    slot: Option<(Slot, Prober)>,
     mode: Option<Mode>,
     probes: Vec<(u16, Probe)>,
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.remove(&[]);
+        if let Some((slot, prober)) = self.slot.take() {
+            prober.release(slot, self.mode);
+        }
+    }
 }
 
 impl Attachment {
@@ -100,91 +111,11 @@ impl Attachment {
         self.probes.iter().map(|(index, _)| *index)
     }
 
-    /// Where the kernel keeps what is this target's, in mode [`Mode::Filter`].
-    fn filter_slot(&self) -> Option<Slot> {
-        self.slot.filter(|_| self.mode == Some(Mode::Filter))
-    }
-}
-
-impl Prober {
-    /// Attaches the probes of a mode, one at each site, for this process only.
-    ///
-    /// `exe` is the open executable that the sites were planned for: attaching through it reaches that very inode,
-    /// whatever has happened to its path.
-    pub fn attach(
-        &mut self,
-        mode: Mode,
-        pid: NonZeroU32,
-        exe: &std::fs::File,
-        sites: &[(Site, u64)],
-        layout: &RuntimeLayout,
-    ) -> Result<Attachment, AttachError> {
-        let path = own_path(exe);
-        let slot = self.free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
-        let mut attachment = Attachment { slot: Some(slot), mode: Some(mode), probes: Vec::with_capacity(sites.len()) };
-        let attached = (0..PROBES_PER_SLOT)
-            .zip(sites)
-            .try_for_each(|(position, (site, offset))| {
-                let index =
-                    u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
-                self.counters.reset(index).map_err(LoadError::refused)?;
-                let probe = Probe::open(&path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
-                attachment.probes.push((index, probe));
-                Ok(())
-            })
-            // All at once, because putting a breakpoint there takes long.
-            .and_then(|()| self.run(mode, &mut attachment, sites, layout));
-        match attached {
-            Ok(()) => Ok(attachment),
-            Err(error) => {
-                self.remove(&mut attachment, &[]);
-                self.release(attachment);
-                Err(error)
-            }
-        }
-    }
-
-    /// Has the hits of opened probes run the programs of a mode.
-    fn run(
-        &mut self,
-        mode: Mode,
-        attachment: &mut Attachment,
-        sites: &[(Site, u64)],
-        layout: &RuntimeLayout,
-    ) -> Result<(), AttachError> {
-        for ((index, probe), (site, offset)) in attachment.probes.iter_mut().zip(sites) {
-            let cookie = cookie(*index, layout)?;
-            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
-            let program = program(&mut self.ebpf, name)?;
-            probe.run(program, cookie).map_err(|source| refused(site, *offset, source))?;
-        }
-        Ok(())
-    }
-
-    /// Goroutines whose parks the kernel holds for an attachment in mode [`Mode::Filter`]; one with `since_ns` 0 is not
-    /// parked.
-    pub fn parks(&self, attachment: &Attachment) -> io::Result<Vec<(u64, Park)>> {
-        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.held.parks(slot))
-    }
-
-    /// Has the kernel forget goroutines that are gone: not every end passes a probe.
-    pub fn forget(&mut self, attachment: &Attachment, goids: impl IntoIterator<Item = u64>) {
-        if let Some(slot) = attachment.filter_slot() {
-            self.held.forget(slot, goids);
-        }
-    }
-
-    /// Counts of `go` statements, by the return address of the call to `runtime.newproc`, that the kernel keeps for an
-    /// attachment in mode [`Mode::Filter`].
-    pub fn sites(&self, attachment: &Attachment) -> Result<Vec<(u64, SiteCounts)>, MapError> {
-        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.held.sites(slot))
-    }
-
     /// Takes a target's programs away: from here on no hit is counted, but each still costs its place's price.
     ///
-    /// What the kernel holds of the target stays until [`Prober::release`].
-    pub fn unlink(&mut self, attachment: &mut Attachment) {
-        let mut probes = attachment.probes.iter_mut();
+    /// What the kernel holds of the target stays until this is dropped.
+    pub fn unlink(&mut self) {
+        let mut probes = self.probes.iter_mut();
         // The first site is that of creations: as long as anything is told of goroutines, their creation is too.
         let first = probes.next().and_then(|(_, probe)| probe.link.take());
         std::thread::scope(|scope| {
@@ -197,11 +128,11 @@ impl Prober {
     }
 
     /// Removes a target's probes, the first of `order` (their indices) first, and tells when each was gone.
-    pub fn remove(&mut self, attachment: &mut Attachment, order: &[u16]) -> Vec<Removed> {
-        self.unlink(attachment);
+    pub fn remove(&mut self, order: &[u16]) -> Vec<Removed> {
+        self.unlink();
         let position = |index: &u16| order.iter().position(|first| first == index).unwrap_or(usize::MAX);
-        attachment.probes.sort_by_key(|(index, _)| position(index));
-        let removed = attachment.probes.drain(..).map(|(index, probe)| {
+        self.probes.sort_by_key(|(index, _)| position(index));
+        let removed = self.probes.drain(..).map(|(index, probe)| {
             // The breakpoint goes at the beginning of this, which then takes long.
             let at = Instant::now();
             drop(probe);
@@ -210,12 +141,87 @@ impl Prober {
         removed.collect()
     }
 
-    /// Makes the indices of probes that were removed available again, and forgets what was held for them.
-    pub fn release(&mut self, attachment: Attachment) {
-        if let Some(slot) = attachment.filter_slot() {
-            self.held.clear(slot);
+    /// Where the kernel keeps what is this target's, in mode [`Mode::Filter`].
+    fn filter_slot(&self) -> Option<Slot> {
+        let (slot, _) = self.slot.as_ref()?;
+        (self.mode == Some(Mode::Filter)).then_some(*slot)
+    }
+}
+
+impl Prober {
+    /// Attaches the probes of a mode, one at each site, for this process only.
+    ///
+    /// `exe` is the open executable that the sites were planned for: attaching through it reaches that very inode,
+    /// whatever has happened to its path.
+    pub fn attach(
+        &self,
+        mode: Mode,
+        pid: NonZeroU32,
+        exe: &std::fs::File,
+        sites: &[(Site, u64)],
+        layout: &RuntimeLayout,
+        stream: &EventStream,
+    ) -> Result<Attachment, AttachError> {
+        let path = own_path(exe);
+        let slot = self.kernel().free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
+        self.ring.route(slot, stream);
+        let mut attachment =
+            Attachment { slot: Some((slot, self.clone())), mode: Some(mode), probes: Vec::with_capacity(sites.len()) };
+        for (position, (site, offset)) in (0..PROBES_PER_SLOT).zip(sites) {
+            let index = u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
+            self.kernel().counters.reset(index).map_err(LoadError::refused)?;
+            let probe = Probe::open(&path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
+            attachment.probes.push((index, probe));
         }
-        self.free_slots.extend(attachment.slot);
+        // All at once, because putting a breakpoint there takes long.
+        self.run(mode, &mut attachment, sites, layout)?;
+        Ok(attachment)
+    }
+
+    /// Has the hits of opened probes run the programs of a mode.
+    fn run(
+        &self,
+        mode: Mode,
+        attachment: &mut Attachment,
+        sites: &[(Site, u64)],
+        layout: &RuntimeLayout,
+    ) -> Result<(), AttachError> {
+        let mut kernel = self.kernel();
+        for ((index, probe), (site, offset)) in attachment.probes.iter_mut().zip(sites) {
+            let cookie = cookie(*index, layout)?;
+            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
+            let program = program(&mut kernel.ebpf, name)?;
+            probe.run(program, cookie).map_err(|source| refused(site, *offset, source))?;
+        }
+        Ok(())
+    }
+
+    /// Goroutines whose parks the kernel holds for an attachment in mode [`Mode::Filter`]; one with `since_ns` 0 is not
+    /// parked.
+    pub fn parks(&self, attachment: &Attachment) -> io::Result<Vec<(u64, Park)>> {
+        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.parks(slot))
+    }
+
+    /// Has the kernel forget goroutines that are gone: not every end passes a probe.
+    pub fn forget(&self, attachment: &Attachment, goids: impl IntoIterator<Item = u64>) {
+        if let Some(slot) = attachment.filter_slot() {
+            self.kernel().held.forget(slot, goids);
+        }
+    }
+
+    /// Counts of `go` statements, by the return address of the call to `runtime.newproc`, that the kernel keeps for an
+    /// attachment in mode [`Mode::Filter`].
+    pub fn sites(&self, attachment: &Attachment) -> Result<Vec<(u64, SiteCounts)>, MapError> {
+        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.sites(slot))
+    }
+
+    fn release(&self, slot: Slot, mode: Option<Mode>) {
+        self.ring.unroute(slot);
+        let mut kernel = self.kernel();
+        if mode == Some(Mode::Filter) {
+            kernel.held.clear(slot);
+        }
+        kernel.free_slots.push(slot);
     }
 }
 

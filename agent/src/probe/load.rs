@@ -1,5 +1,7 @@
 //! Loading the BPF object.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use aya::maps::{MapError, PerCpuArray, RingBuf};
 use aya::programs::UProbe;
 use aya::{Ebpf, EbpfLoader};
@@ -11,7 +13,7 @@ use parkwarden_common::record::Kind;
 use crate::config::{BpfLog, Mode};
 
 use super::held::HeldMaps;
-use super::stream::{Counters, EventStream};
+use super::stream::{Counters, EventStream, Ring};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
 pub(super) static OBJECT: &[u8] =
@@ -82,8 +84,16 @@ pub(super) fn load_object(sizes: &MapSizes, log: BpfLog) -> Result<Ebpf, LoadErr
         .map_err(LoadError::refused)
 }
 
-/// The loaded programs, ready to be attached to targets.
+/// The loaded programs, ready to be attached to targets. Its clones are the same: what was loaded goes with the last of
+/// them and of their [`EventStream`]s.
+#[derive(Clone)]
 pub struct Prober {
+    kernel: Arc<Mutex<Kernel>>,
+    pub(super) ring: Arc<Ring>,
+}
+
+/// What is in the kernel. It is locked for moments only, never while a breakpoint comes or goes.
+pub(super) struct Kernel {
     pub(super) ebpf: Ebpf,
     pub(super) counters: Counters,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
@@ -93,13 +103,13 @@ pub struct Prober {
 
 impl std::fmt::Debug for Prober {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prober").field("free_slots", &self.free_slots.len()).finish_non_exhaustive()
+        f.debug_struct("Prober").field("free_slots", &self.kernel().free_slots.len()).finish_non_exhaustive()
     }
 }
 
 impl Prober {
-    /// Loads maps and programs into the kernel, with the stream that all of them write to. Nothing is attached yet.
-    pub fn load(options: &Options) -> Result<(Self, EventStream), LoadError> {
+    /// Loads maps and programs into the kernel, with the ring that all of them write to. Nothing is attached yet.
+    pub fn load(options: &Options) -> Result<Self, LoadError> {
         let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         // What is not used takes no memory.
         let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
@@ -120,27 +130,39 @@ impl Prober {
         let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Incomplete("map EVENTS"))?;
         let counters = ebpf.take_map("COUNTERS").ok_or(LoadError::Incomplete("map COUNTERS"))?;
         let ring = RingBuf::try_from(ring).map_err(LoadError::refused)?;
-        let stream = EventStream::start(ring, ring_bytes).map_err(LoadError::refused)?;
-        let prober = Self {
+        let ring = Ring::start(ring, ring_bytes).map_err(LoadError::refused)?;
+        let kernel = Kernel {
             counters: Counters::new(PerCpuArray::try_from(counters).map_err(LoadError::refused)?),
             held: HeldMaps::take(&mut ebpf)?,
             ebpf,
             logger,
             free_slots: (0..MAX_SLOTS).rev().collect(),
         };
-        Ok((prober, stream))
+        Ok(Self { kernel: Arc::new(Mutex::new(kernel)), ring: Arc::new(ring) })
+    }
+
+    /// A stream for the events of one watch.
+    pub fn stream(&self) -> EventStream {
+        Arc::clone(&self.ring).stream()
     }
 
     /// A probe's counters, summed over CPUs.
     pub fn counters(&self, probe: u16) -> Result<ProbeCounters, MapError> {
-        self.counters.get(probe)
+        let counters = self.kernel().counters.get(probe)?;
+        // Behind the ring or in front of it: it was full.
+        Ok(ProbeCounters { ring_full: counters.ring_full.saturating_add(self.ring.dropped(probe)), ..counters })
     }
 
     /// Hands what the programs logged to the logger.
-    pub fn flush_log(&mut self) {
-        if let Some(logger) = &mut self.logger {
+    pub fn flush_log(&self) {
+        if let Some(logger) = &mut self.kernel().logger {
             logger.flush();
         }
+    }
+
+    pub(super) fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        // Each of its parts is whole after any statement.
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

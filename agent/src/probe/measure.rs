@@ -12,6 +12,7 @@ use super::attach::{AttachError, Probe, own_path};
 use super::calibrate::CalibrateError;
 use super::calibrate::sites::OwnSite;
 use super::load::{LoadError, Prober, program};
+use super::stream::EventStream;
 use super::uprobe::file_offset;
 use crate::golang::sites::SiteClass;
 
@@ -32,13 +33,9 @@ pub struct Generator {
 
 impl Prober {
     /// Puts a probe with a program that does nothing at each offset of a target's executable.
-    pub fn attach_empty(
-        &mut self,
-        pid: NonZeroU32,
-        exe: &File,
-        offsets: &[u64],
-    ) -> Result<EmptyProbes, CalibrateError> {
-        let program = program(&mut self.ebpf, "empty")?;
+    pub fn attach_empty(&self, pid: NonZeroU32, exe: &File, offsets: &[u64]) -> Result<EmptyProbes, CalibrateError> {
+        let mut kernel = self.kernel();
+        let program = program(&mut kernel.ebpf, "empty")?;
         program.load().map_err(LoadError::refused)?;
         let mut probes = Vec::new();
         for offset in offsets {
@@ -49,14 +46,16 @@ impl Prober {
         Ok(EmptyProbes { _probes: probes })
     }
 
-    /// A generator of events: each goroutine parks and is woken.
-    pub fn generator(&mut self) -> Result<Generator, CalibrateError> {
-        let program = program(&mut self.ebpf, "generate")?;
-        program.load().map_err(LoadError::refused)?;
+    /// A generator of events for a stream: each goroutine parks and is woken.
+    pub fn generator(&self, stream: &EventStream) -> Result<Generator, CalibrateError> {
+        let mut kernel = self.kernel();
         let no_slot = || std::io::Error::other(AttachError::NoSlot(MAX_SLOTS));
-        let slot = self.free_slots.pop().ok_or_else(no_slot)?;
+        let slot = kernel.free_slots.pop().ok_or_else(no_slot)?;
         let index = u16::try_from(slot * PROBES_PER_SLOT).map_err(std::io::Error::other)?;
-        self.counters.reset(index).map_err(LoadError::refused)?;
+        kernel.counters.reset(index).map_err(LoadError::refused)?;
+        self.ring.route(slot, stream);
+        let program = program(&mut kernel.ebpf, "generate")?;
+        program.load().map_err(LoadError::refused)?;
         let site = OwnSite::of(SiteClass::Emulated).next().ok_or_else(no_slot)?;
         let pid = NonZeroU32::new(std::process::id()).ok_or_else(no_slot)?;
         let mut probe = Probe::open(c"/proc/self/exe", file_offset(site.address())?, pid)?;

@@ -1,13 +1,18 @@
 //! Reading what the programs send: the event ring and the counters.
 
+use std::mem::offset_of;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
+use hashbrown::HashMap;
+use parkwarden_common::cookie::{MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::counters::ProbeCounters;
+use parkwarden_common::filter::Slot;
+use parkwarden_common::record::Header;
 
-/// Bytes of events that may wait in userspace. Beyond it the ring is left to fill, and the kernel counts the loss.
+/// Bytes of events that may wait in userspace. Beyond it, queues that hold more than their share lose events, counted.
 const MAX_WAITING: usize = 64 << 20;
 
 /// Longest time between two looks into the ring. Nobody is woken for a record: that would cost the target.
@@ -19,9 +24,18 @@ const FAST: Duration = Duration::from_millis(2);
 /// Bytes of a record's header in the ring (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: u64 = 8;
 
-/// The event ring, emptied by a thread of its own, so that it does not overflow while the target is being read.
+/// The events of one watch: its own queue behind the ring that all watches share. Dropping it throws away what is in it.
+///
+/// The ring is emptied by a thread of its own, so that it does not overflow while a target is being read.
 #[derive(Debug)]
 pub struct EventStream {
+    ring: Arc<Ring>,
+    queue: usize,
+}
+
+/// The ring and the thread that empties it, which ends with this.
+#[derive(Debug)]
+pub(super) struct Ring {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,25 +49,39 @@ struct Shared {
 struct State {
     ring: RingBuf<MapData>,
     ring_bytes: u64,
-    waiting: Vec<u8>,
-    fill_max: u64,
+    /// By the index that an [`EventStream`] holds.
+    queues: Vec<Option<Queue>>,
+    /// Which queue the records of each slot go to.
+    routes: Vec<Option<usize>>,
+    /// Bytes in all queues.
+    waiting: usize,
+    /// Records there was no room for, by probe.
+    dropped: HashMap<u16, u64>,
     stopped: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: Vec<u8>,
+    fill_max: u64,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+        f.debug_struct("State").field("waiting", &self.waiting).finish_non_exhaustive()
     }
 }
 
-impl EventStream {
+impl Ring {
     pub(super) fn start(ring: RingBuf<MapData>, ring_bytes: u32) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 ring,
                 ring_bytes: u64::from(ring_bytes),
-                waiting: Vec::new(),
-                fill_max: 0,
+                queues: Vec::new(),
+                routes: vec![None; MAX_SLOTS as usize],
+                waiting: 0,
+                dropped: HashMap::new(),
                 stopped: false,
             }),
             stop: Condvar::new(),
@@ -65,25 +93,48 @@ impl EventStream {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Moves every event that happened so far into `records`, one record after the other, replacing what was there.
-    /// Returns the most bytes the ring held at once since the last call.
-    pub fn take(&self, records: &mut Vec<u8>) -> u64 {
-        records.clear();
+    /// Another queue.
+    pub(super) fn stream(self: Arc<Self>) -> EventStream {
         let mut state = self.shared.lock();
-        // What the ring holds now goes beyond the limit, so that nothing of it is left behind.
-        let limit = MAX_WAITING.saturating_add(state.ring_bytes as usize);
-        state.drain(limit);
-        std::mem::swap(&mut state.waiting, records);
-        std::mem::take(&mut state.fill_max)
+        let queue = match state.queues.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                state.queues.push(None);
+                state.queues.len() - 1
+            }
+        };
+        state.queues[queue] = Some(Queue::default());
+        drop(state);
+        EventStream { ring: self, queue }
     }
 
-    /// Size of the ring in bytes.
-    pub fn ring_bytes(&self) -> u64 {
-        self.shared.lock().ring_bytes
+    /// Sends what the probes of a slot write to a stream, from now on.
+    pub(super) fn route(&self, slot: Slot, stream: &EventStream) {
+        let mut state = self.shared.lock();
+        for probe in probes_of(slot) {
+            state.dropped.remove(&probe);
+        }
+        if let Some(route) = state.routes.get_mut(slot as usize) {
+            *route = Some(stream.queue);
+        }
+    }
+
+    /// Ends that, after what its probes wrote has been taken out of the ring: they must be gone.
+    pub(super) fn unroute(&self, slot: Slot) {
+        let mut state = self.shared.lock();
+        state.drain();
+        if let Some(route) = state.routes.get_mut(slot as usize) {
+            *route = None;
+        }
+    }
+
+    /// Records of a probe that there was no room for behind the ring.
+    pub(super) fn dropped(&self, probe: u16) -> u64 {
+        self.shared.lock().dropped.get(&probe).copied().unwrap_or(0)
     }
 }
 
-impl Drop for EventStream {
+impl Drop for Ring {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.stop.notify_all();
@@ -91,6 +142,38 @@ impl Drop for EventStream {
             && thread.join().is_err()
         {
             log::error!("the thread that reads the event ring panicked");
+        }
+    }
+}
+
+impl EventStream {
+    /// Moves every event that happened so far into `records`, one record after the other, replacing what was there.
+    /// Returns the most bytes the ring held at once since the last call.
+    pub fn take(&self, records: &mut Vec<u8>) -> u64 {
+        records.clear();
+        let mut state = self.ring.shared.lock();
+        state.drain();
+        let State { queues, waiting, .. } = &mut *state;
+        let Some(Some(queue)) = queues.get_mut(self.queue) else { return 0 };
+        *waiting -= queue.records.len();
+        std::mem::swap(&mut queue.records, records);
+        std::mem::take(&mut queue.fill_max)
+    }
+
+    /// Size of the ring in bytes.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring.shared.lock().ring_bytes
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        let mut state = self.ring.shared.lock();
+        if let Some(queue) = state.queues.get_mut(self.queue).and_then(Option::take) {
+            state.waiting -= queue.records.len();
+        }
+        for route in state.routes.iter_mut().filter(|route| **route == Some(self.queue)) {
+            *route = None;
         }
     }
 }
@@ -104,7 +187,7 @@ impl Shared {
     fn run(&self) {
         let mut state = self.lock();
         while !state.stopped {
-            let fill = state.drain(MAX_WAITING);
+            let fill = state.drain();
             let pause = if fill.saturating_mul(16) > state.ring_bytes { FAST } else { SLOW };
             state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -112,18 +195,41 @@ impl Shared {
 }
 
 impl State {
-    /// Empties the ring as long as fewer than `limit` bytes wait, and returns how many it held.
-    fn drain(&mut self, limit: usize) -> u64 {
+    /// Empties the ring into the queues, and returns how much it held.
+    fn drain(&mut self) -> u64 {
         let mut fill = 0;
-        while self.waiting.len() < limit {
-            let Some(item) = self.ring.next() else { break };
-            self.waiting.extend_from_slice(&item);
+        // One target that floods its queue leaves the others their share.
+        let share = MAX_WAITING / self.queues.len().max(1);
+        while let Some(item) = self.ring.next() {
             fill += RING_HEADER + (item.len() as u64).next_multiple_of(8);
+            let Some(&probe) = item.get(PROBE).and_then(|bytes| bytes.as_array()) else { continue };
+            let probe = u16::from_ne_bytes(probe);
+            let route = self.routes.get(usize::from(probe) / PROBES_PER_SLOT as usize).copied().flatten();
+            // Nobody watches any more who wrote that.
+            let Some(Some(queue)) = route.and_then(|queue| self.queues.get_mut(queue)) else { continue };
+            if self.waiting >= MAX_WAITING && queue.records.len() >= share {
+                *self.dropped.entry(probe).or_default() += 1;
+                continue;
+            }
+            queue.records.extend_from_slice(&item);
+            self.waiting += item.len();
         }
         // The producers go on meanwhile, so a pass can find more than the ring holds at once.
-        self.fill_max = self.fill_max.max(fill.min(self.ring_bytes));
+        let held = fill.min(self.ring_bytes);
+        for queue in self.queues.iter_mut().flatten() {
+            queue.fill_max = queue.fill_max.max(held);
+        }
         fill
     }
+}
+
+/// Where a record has the index of its probe.
+const PROBE: std::ops::Range<usize> = offset_of!(Header, probe)..offset_of!(Header, probe) + size_of::<u16>();
+
+/// The indices of the probes of a slot.
+fn probes_of(slot: Slot) -> impl Iterator<Item = u16> {
+    let first = slot * PROBES_PER_SLOT;
+    (first..first + PROBES_PER_SLOT).filter_map(|probe| u16::try_from(probe).ok())
 }
 
 /// The kernel's counters in a shape aya can read; the shared type belongs to no crate that may implement `aya::Pod`.

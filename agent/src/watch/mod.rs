@@ -10,6 +10,7 @@ pub mod recording;
 pub mod replay;
 mod sink;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,9 +18,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 pub use error::WatchError;
 
-use crate::config::WatchConfig;
+use crate::config::{Mode, WatchConfig};
+use crate::probe::{LoadError, Prober};
+use crate::report::Report;
 use crate::session::{EndReason, Session};
-use crate::target::TargetError;
+use crate::target::{Target, TargetError};
 use observer::Observer;
 
 /// What a watch is doing, for whoever shows it.
@@ -28,7 +31,7 @@ pub enum Progress<'a> {
     /// The probes are attached and all goroutines known: from here on nothing is missed.
     Attached,
     /// All goroutines have been read.
-    Looked(&'a Session),
+    Looked(&'a Session, Arc<Report>),
 }
 
 /// How a watch ended.
@@ -43,28 +46,62 @@ pub struct Outcome {
 /// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
 const TAKE_EVERY: Duration = Duration::from_millis(100);
 
-/// Watches process `pid`, and tells `progress` of it.
+/// The same for a watch that nobody sits before.
+const TAKE_AMONG: Duration = Duration::from_secs(1);
+
+/// Watches process `pid` until SIGINT or SIGTERM at the latest, and tells `progress` of it.
 pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(WatchError::Runtime)?
-        .block_on(watch(pid, config, progress))
+    runtime()?.block_on(async {
+        // Before anything touches the target, so that a signal never finds it half attached.
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
+        let stop = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let observer = Observer::start(Target::open(pid)?, config, None)?;
+        watch(observer, config, TAKE_EVERY, stop, progress).await
+    })
 }
 
-async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
-    // Before anything touches the target, so that a signal never finds it half attached.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
-    let mut observer = Observer::start(pid, config)?;
+/// Watches a target, among others that share `prober`, until `stop` is done at the latest, and tells `progress` of it.
+pub fn among(
+    target: Target,
+    config: &WatchConfig,
+    prober: Option<&Prober>,
+    stop: impl Future<Output = ()>,
+    progress: impl FnMut(Progress<'_>),
+) -> Result<Outcome, WatchError> {
+    let observer = Observer::start(target, config, prober)?;
+    runtime()?.block_on(watch(observer, config, TAKE_AMONG, stop, progress))
+}
+
+/// Loads what watches with this configuration share.
+pub fn prober(config: &WatchConfig) -> Result<Prober, LoadError> {
+    Prober::load(&observer::options(config, vec![Mode::Filter, Mode::Trace]))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, WatchError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(WatchError::Runtime)
+}
+
+async fn watch(
+    mut observer: Observer,
+    config: &WatchConfig,
+    take_every: Duration,
+    stop: impl Future<Output = ()>,
+    mut progress: impl FnMut(Progress<'_>),
+) -> Result<Outcome, WatchError> {
     // The first look is the baseline that growth is measured against.
     if let Err(error) = observer.census() {
         return cut_short(observer, error);
     }
-    progress(Progress::Looked(observer.session()));
+    progress(Progress::Looked(observer.session(), Arc::new(observer.report(config))));
     progress(Progress::Attached);
 
-    let mut take = tokio::time::interval(TAKE_EVERY);
+    let mut take = tokio::time::interval(take_every);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval_at(Instant::now() + config.interval, config.interval);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -75,19 +112,18 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(elapsed);
+    tokio::pin!(elapsed, stop);
 
     let reason = loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break EndReason::Interrupted,
-            _ = terminate.recv() => break EndReason::Interrupted,
+            () = &mut stop => break EndReason::Interrupted,
             () = &mut elapsed => break EndReason::Elapsed,
             _ = looks.tick() => {
-                if let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
-                    return cut_short(observer, error);
+                match observer.census().and_then(|()| observer.follow_up(config)) {
+                    Ok(report) => progress(Progress::Looked(observer.session(), Arc::new(report))),
+                    Err(error) => return cut_short(observer, error),
                 }
-                progress(Progress::Looked(observer.session()));
             }
             _ = take.tick() => {
                 let moved = observer.take_events()?;
@@ -102,6 +138,7 @@ async fn watch(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress
         }
     };
     if reason == EndReason::TargetExited {
+        let pid = observer.pid();
         return cut_short(observer, TargetError::Exited { pid }.into());
     }
     if let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {

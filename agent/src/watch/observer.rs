@@ -4,6 +4,7 @@
 //! reasons.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
@@ -39,13 +40,13 @@ pub struct Observer {
 #[derive(Debug)]
 struct Probed {
     probes: Probes,
-    stream: EventStream,
+    stream: Arc<EventStream>,
 }
 
 impl Observer {
-    /// Opens the target and attaches.
-    pub fn start(pid: u32, config: &WatchConfig) -> Result<Self, WatchError> {
-        let target = Target::open(pid)?;
+    /// Attaches to the target, with the programs that other watches use too or its own.
+    pub fn start(target: Target, config: &WatchConfig, prober: Option<&Prober>) -> Result<Self, WatchError> {
+        let pid = target.process().pid();
         let budget = Budget { of_target: config.budget };
         let mut no_probes = None;
         let sites = match config.mode {
@@ -61,7 +62,7 @@ impl Observer {
             },
         };
         let first = if sites.is_some() { config.mode.first() } else { Mode::Census };
-        let probed = sites.map(|sites| attach(pid, &target, sites, config, budget)).transpose()?;
+        let probed = sites.map(|sites| attach(pid, &target, sites, config, budget, prober)).transpose()?;
         let header = Header {
             target: target.info(),
             probes: probed.as_ref().map(|probed| probed.probes.infos()).unwrap_or_default(),
@@ -75,6 +76,11 @@ impl Observer {
         };
         let sink = Sink::new(header, config.save.as_deref())?;
         Ok(Self { probed, target, records: Vec::new(), wanted: None, sink })
+    }
+
+    /// The target's pid.
+    pub fn pid(&self) -> u32 {
+        self.target.process().pid()
     }
 
     /// Whether the target has exited.
@@ -139,15 +145,16 @@ impl Observer {
     }
 
     /// Finds out more about likely leaks: what they wait for, and, if that is asked for and due, whether they can ever run
-    /// again.
-    pub fn follow_up(&mut self, config: &WatchConfig) -> Result<(), WatchError> {
-        let report = Report::of(self.session(), nanoseconds(config.threshold), &config.rules);
+    /// again. Returns what is known then.
+    pub fn follow_up(&mut self, config: &WatchConfig) -> Result<Report, WatchError> {
+        let report = self.report(config);
         let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
         if likely.is_empty() {
-            return Ok(());
+            return Ok(report);
         }
         let explained = self.explain(&likely)?;
-        if !explained.is_empty() {
+        let mut learned = !explained.is_empty();
+        if learned {
             self.sink.feed(&Input::Waits(explained))?;
         }
         if let Some(prove) = &config.prove
@@ -155,8 +162,14 @@ impl Observer {
         {
             let taken = self.prove(prove);
             self.sink.feed(&Input::Proof(taken))?;
+            learned = true;
         }
-        Ok(())
+        Ok(if learned { self.report(config) } else { report })
+    }
+
+    /// What is known.
+    pub fn report(&self, config: &WatchConfig) -> Report {
+        Report::of(self.session(), nanoseconds(config.threshold), &config.rules)
     }
 
     /// What one goroutine of each group waits for, where that is not known yet.
@@ -225,19 +238,18 @@ fn attach(
     sites: Vec<Site>,
     config: &WatchConfig,
     budget: Budget,
+    prober: Option<&Prober>,
 ) -> Result<Probed, WatchError> {
     let refused = |source| WatchError::Attach { pid, source };
     let costs = calibrate::cache::costs().unwrap_or_else(|error| {
         log::warn!("what a probe hit costs could not be measured, so it is assumed: {error}");
         Costs::ASSUMED
     });
-    let options = crate::probe::Options {
-        ring_bytes: config.ring_bytes,
-        log: config.bpf_log,
-        modes: config.mode.probed(),
-        min_park_ns: nanoseconds(config.min_park),
+    let prober = match prober {
+        Some(shared) => shared.clone(),
+        None => Prober::load(&options(config, config.mode.probed()))?,
     };
-    let (prober, stream) = Prober::load(&options)?;
+    let stream = Arc::new(prober.stream());
     let plan = Plan {
         pid: NonZeroU32::new(pid).ok_or(TargetError::Open(OpenError::NoSuchProcess(pid)))?,
         exe: target.process().exe().try_clone().map_err(WatchError::Runtime)?,
@@ -248,10 +260,20 @@ fn attach(
     };
     let first = config.mode.first();
     let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, first));
-    match Probes::attach(prober, plan, first, governor) {
+    match Probes::attach(prober, Arc::clone(&stream), plan, first, governor) {
         Ok(probes) => Ok(Probed { probes, stream }),
         Err(_) if target.process().has_exited() => Err(TargetError::Exited { pid }.into()),
         Err(source) => Err(refused(source)),
+    }
+}
+
+/// How the BPF side is loaded for a watch.
+pub fn options(config: &WatchConfig, modes: Vec<Mode>) -> crate::probe::Options {
+    crate::probe::Options {
+        ring_bytes: config.ring_bytes,
+        log: config.bpf_log,
+        modes,
+        min_park_ns: nanoseconds(config.min_park),
     }
 }
 

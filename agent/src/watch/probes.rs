@@ -1,6 +1,6 @@
 //! The probes of one target: attached, metered and, where a budget is to be kept, governed by a thread of their own.
 //!
-//! The thread reads the counters ten times a second and removes the probes by itself when they cost too much: the rest of
+//! The thread reads the counters three to ten times a second and removes the probes by itself when they cost too much: the rest of
 //! parkwarden may be reading a million goroutines just then. What it does it puts down as inputs of the session, which
 //! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
 
@@ -21,13 +21,19 @@ use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
 use crate::probe::calibrate::Costs;
-use crate::probe::{AttachError, Attachment, Prober, Removed};
+use crate::probe::{AttachError, Attachment, EventStream, Prober, Removed};
 use crate::registry::{Held, SiteCount};
 use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
 use crate::target::now_ns;
 
 /// Time between two readings.
 const METER_EVERY: Duration = Duration::from_millis(100);
+
+/// The same while the probes cost next to nothing.
+const METER_QUIET: Duration = Duration::from_millis(300);
+
+/// Less than this share of a core is next to nothing.
+const QUIET: f64 = 0.000_1;
 
 /// The same while it is not known yet what the probes cost.
 const METER_FIRST: Duration = Duration::from_millis(20);
@@ -72,6 +78,7 @@ struct State {
     mode: Mode,
     attached: Vec<Attached>,
     prober: Prober,
+    stream: Arc<EventStream>,
     plan: Plan,
     governor: Option<Governor>,
     cpu: Option<ClockId>,
@@ -82,6 +89,7 @@ struct State {
     /// Counts of `go` statements that have been told.
     sites: HashMap<u64, SiteCounts>,
     readings_to_hurry: u32,
+    quiet: bool,
     inputs: Vec<Input>,
     wanted: Option<Move>,
     failed: Option<WatchError>,
@@ -101,14 +109,21 @@ struct Attached {
 }
 
 impl Probes {
-    /// Attaches the probes of `mode`.
-    pub fn attach(prober: Prober, plan: Plan, mode: Mode, governor: Option<Governor>) -> Result<Self, AttachError> {
+    /// Attaches the probes of `mode`, which write to `stream`.
+    pub fn attach(
+        prober: Prober,
+        stream: Arc<EventStream>,
+        plan: Plan,
+        mode: Mode,
+        governor: Option<Governor>,
+    ) -> Result<Self, AttachError> {
         let pid = nix::unistd::Pid::from_raw(plan.pid.get().cast_signed());
         let mut state = State {
             attachment: Attachment::default(),
             mode,
             attached: Vec::new(),
             prober,
+            stream,
             plan,
             governor,
             cpu: clock_getcpuclockid(pid).ok(),
@@ -117,6 +132,7 @@ impl Probes {
             last_reading: Instant::now(),
             sites: HashMap::new(),
             readings_to_hurry: FIRST_READINGS,
+            quiet: false,
             inputs: Vec::new(),
             wanted: None,
             failed: None,
@@ -164,8 +180,7 @@ impl Probes {
         // Parked before the census and not in it: it has ended where no probe sees it.
         let gone = parks.iter().filter(|(goid, park)| (1..census_ns).contains(&park.since_ns) && !alive(*goid));
         let gone: Vec<u64> = gone.map(|(goid, _)| *goid).collect();
-        let State { prober, attachment, .. } = &mut *state;
-        prober.forget(attachment, gone.iter().copied());
+        state.prober.forget(&state.attachment, gone.iter().copied());
         let gone: hashbrown::HashSet<u64> = gone.into_iter().collect();
         state.tell_held(parks.into_iter().filter(|(goid, _)| !gone.contains(goid)));
         state.tell_sites()
@@ -187,13 +202,10 @@ impl Probes {
     pub fn finish(&mut self) -> Result<(), WatchError> {
         self.stop();
         let mut state = self.shared.lock();
-        let State { prober, attachment, .. } = &mut *state;
-        prober.unlink(attachment);
+        state.attachment.unlink();
         state.read()?;
         state.tell_sites()?;
-        let mut attachment = std::mem::take(&mut state.attachment);
-        state.prober.remove(&mut attachment, &[]);
-        state.prober.release(attachment);
+        state.attachment = Attachment::default();
         state.attached.clear();
         Ok(())
     }
@@ -224,7 +236,11 @@ impl Shared {
     fn run(&self) {
         let mut state = self.lock();
         while !state.stopped {
-            let pause = if state.readings_to_hurry > 0 { METER_FIRST } else { METER_EVERY };
+            let pause = match (state.readings_to_hurry, state.quiet) {
+                (1.., _) => METER_FIRST,
+                (0, true) => METER_QUIET,
+                (0, false) => METER_EVERY,
+            };
             state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
             if !state.stopped
                 && let Err(error) = state.read()
@@ -244,9 +260,9 @@ impl State {
         self.attached.iter().map(|probe| probe.info.clone()).collect()
     }
 
-    fn attach(&mut self, mode: Mode) -> Result<Attachment, AttachError> {
+    fn attach(&self, mode: Mode) -> Result<Attachment, AttachError> {
         let Plan { pid, exe, sites, layout, .. } = &self.plan;
-        self.prober.attach(mode, *pid, exe, sites, layout)
+        self.prober.attach(mode, *pid, exe, sites, layout, &self.stream)
     }
 
     fn describe(&self, mode: Mode, attachment: &Attachment) -> Vec<Attached> {
@@ -275,16 +291,19 @@ impl State {
         self.last_reading = Instant::now();
         let (mut spent_ns, mut traced_ns) = (self.spent_ns, self.traced_ns);
         let mut readings = Vec::with_capacity(self.attached.len());
+        let mut share = 0.0;
         for probe in &mut self.attached {
             let counters = self.prober.counters(probe.info.index).map_err(counters)?;
             if elapsed > 0.0 {
                 probe.rate = counters.hits.saturating_sub(probe.hits) as f64 / elapsed;
             }
             probe.hits = counters.hits;
+            share += probe.rate * f64::from(probe.info.hit_ns) / 1e9;
             spent_ns = spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
             traced_ns = traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
             readings.push(ProbeReading { index: probe.info.index, counters });
         }
+        self.quiet = share < QUIET;
         self.inputs.push(Input::Probes(readings));
         // A target that has just ended has no time any more; its end is noticed elsewhere.
         let Some(cpu) = self.cpu.and_then(|clock| clock_gettime(clock).ok()) else { return Ok(()) };
@@ -308,7 +327,7 @@ impl State {
         self.attached.sort_by(|a, b| b.rate.total_cmp(&a.rate));
         let order: Vec<u16> = self.attached.iter().map(|probe| probe.info.index).collect();
         let unlinked = Instant::now();
-        let removed = self.prober.remove(&mut before, &order);
+        let removed = before.remove(&order);
         let uncounted_ns = self.uncounted_ns(unlinked, &removed);
         let mut last = Vec::with_capacity(self.attached.len());
         for probe in &self.attached {
@@ -329,8 +348,7 @@ impl State {
         if let Err(error) = self.tell_sites() {
             self.failed = Some(error);
         }
-        let before = std::mem::replace(&mut self.attachment, now);
-        self.prober.release(before);
+        self.attachment = now;
         self.sites.clear();
         self.attached = self.describe(entered.mode, &self.attachment);
         self.mode = entered.mode;
