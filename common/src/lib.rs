@@ -9,4 +9,5 @@
 pub mod cookie;
 pub mod counters;
 pub mod filter;
+pub mod lifecycle;
 pub mod record;

@@ -13,6 +13,8 @@ mod filter;
 #[cfg(target_arch = "bpf")]
 mod hit;
 #[cfg(target_arch = "bpf")]
+mod lifecycle;
+#[cfg(target_arch = "bpf")]
 mod measure;
 #[cfg(target_arch = "bpf")]
 mod programs;

@@ -64,6 +64,7 @@ pub(super) struct MapSizes {
     pub(super) ring_bytes: u32,
     pub(super) parks: u32,
     pub(super) sites: u32,
+    pub(super) lifecycle_bytes: u32,
     pub(super) min_park_ns: u64,
 }
 
@@ -78,6 +79,7 @@ pub(super) fn load_object(sizes: &MapSizes, log: BpfLog) -> Result<Ebpf, LoadErr
         .map_max_entries("EVENTS", sizes.ring_bytes)
         .map_max_entries("PARKS", sizes.parks)
         .map_max_entries("SITES", sizes.sites)
+        .map_max_entries("LIFECYCLES", sizes.lifecycle_bytes)
         .override_global("MIN_PARK_NS", &sizes.min_park_ns, true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .load(OBJECT)
@@ -113,7 +115,7 @@ impl Prober {
         let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         // What is not used takes no memory.
         let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
-        let sizes = MapSizes { ring_bytes, parks, sites, min_park_ns: options.min_park_ns };
+        let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
         let mut ebpf = load_object(&sizes, options.log)?;
         for &mode in &options.modes {
             for kind in Kind::PROBED {

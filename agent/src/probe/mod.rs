@@ -7,11 +7,13 @@ mod attach;
 pub mod calibrate;
 pub mod check;
 mod held;
+mod lifecycle;
 mod load;
 pub mod measure;
 mod stream;
 mod uprobe;
 
 pub use attach::{AttachError, Attachment, Removed};
+pub use lifecycle::Lifecycles;
 pub use load::{LoadError, Options, Prober};
 pub use stream::EventStream;

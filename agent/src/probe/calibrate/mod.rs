@@ -141,7 +141,7 @@ struct OwnG {
 
 /// Measures. Takes some tens of milliseconds.
 pub fn measure() -> Result<Costs, CalibrateError> {
-    let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, min_park_ns: u64::MAX };
+    let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, lifecycle_bytes: 4096, min_park_ns: u64::MAX };
     let mut ebpf = load_object(&sizes, BpfLog::Off)?;
     let modes = [Mode::Trace, Mode::Filter];
     let names = modes.iter().flat_map(|mode| Kind::PROBED.iter().filter_map(|kind| program_name(*mode, *kind)));
