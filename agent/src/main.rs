@@ -13,6 +13,7 @@ use parkwarden::cli::{
 };
 use parkwarden::config::{BpfLog, ProveConfig, nanoseconds};
 use parkwarden::detect::Verdict;
+use parkwarden::discover::workload::Workload;
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
 use parkwarden::prove::{self, ProveError};
@@ -22,7 +23,8 @@ use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
 use parkwarden::target::{Target, TargetError};
 use parkwarden::timeline::{self, Timeline, compare};
-use parkwarden::watch::recording::Recording;
+use parkwarden::watch::fate::Fate;
+use parkwarden::watch::recording::Recordings;
 use parkwarden::watch::{self, Progress, WatchError};
 use parkwarden::{doctor, watch::replay};
 
@@ -64,7 +66,10 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
-    let open = |path| Recording::open(path, &config, args.record_config());
+    let open = |path| -> Result<_, anyhow::Error> {
+        let recordings = Recordings::open(path, &config, args.record_config())?;
+        Ok((recordings.of(Workload::of(pid)), Fate::of(pid).map_err(TargetError::from)?))
+    };
     let mut recording = args.record.as_deref().map(open).transpose()?;
     let outcome = watch::run(pid, &config, |progress| match progress {
         Progress::Attached if !live => {
@@ -73,8 +78,9 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
             eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
         }
         Progress::Looked(session, report) => {
-            if let Some(recording) = &mut recording {
-                recording.looked(session, &report);
+            if let Some((recording, fate)) = &mut recording {
+                fate.looked();
+                recording.looked(session, &report, fate);
             }
             if live {
                 // A terminal that cannot be written to does not end the watch; printing the report will tell.
@@ -84,8 +90,8 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         Progress::Attached => {}
     })?;
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
-    if let Some(recording) = recording {
-        recording.ended(&outcome.session, &report);
+    if let Some((recording, fate)) = recording {
+        recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session).as_ref());
     }
     if live {
         clear()?;

@@ -2,10 +2,13 @@
 //!
 //! The paths are the container runtimes' conventions, not an interface: what is not recognised is not guessed.
 
+use std::fs::File;
+use std::io::Read as _;
+
 use serde::{Deserialize, Serialize};
 
 /// Bytes read of `/proc/PID/cgroup`; a real one has some hundreds.
-pub const MAX_CGROUP: usize = 16 << 10;
+const MAX_CGROUP: u64 = 16 << 10;
 
 /// What a process's control groups say of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,16 @@ pub struct Identity {
     pub pod_uid: Option<String>,
     /// systemd unit, for processes in no container.
     pub unit: Option<String>,
+}
+
+/// What process `pid`'s control groups say of it; nothing when they cannot be read.
+pub fn of(pid: u32) -> Identity {
+    let mut cgroup = Vec::new();
+    if let Ok(file) = File::open(format!("/proc/{pid}/cgroup")) {
+        // What is read until an error is enough.
+        let _ = file.take(MAX_CGROUP).read_to_end(&mut cgroup);
+    }
+    identity(&String::from_utf8_lossy(&cgroup))
 }
 
 /// Reads the lines of `/proc/PID/cgroup`: `hierarchy:controllers:path`, several for version 1, one for version 2.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::container::Identity;
+use super::container::{self, Identity};
 
 /// See the module. What is not known is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,6 +41,11 @@ pub struct Owner {
 }
 
 impl Workload {
+    /// What process `pid`'s control groups alone tell.
+    pub fn of(pid: u32) -> Self {
+        Self::local(&container::of(pid))
+    }
+
     /// What a process's control groups alone tell.
     pub fn local(identity: &Identity) -> Self {
         Self {

@@ -5,7 +5,6 @@
 
 mod text;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,10 +18,8 @@ pub use text::render;
 
 use crate::discover::container::{self, Identity};
 use crate::discover::process::{OpenError, Process};
-use crate::golang::binary::{GoBinary, Refusal};
 use crate::golang::buildinfo::BuildInfo;
-use crate::golang::elf::{Elf, ElfError};
-use crate::target::{Target, TargetError};
+use crate::target::{Binaries, Executable, Target, TargetError};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -32,9 +29,6 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Processes looked at at once.
 const WORKERS: usize = 4;
-
-/// Bytes of a file searched for Go's magic when its headers cannot be read.
-const MAX_SEARCHED: u64 = 64 << 20;
 
 /// Bytes of a command line that are kept.
 const MAX_COMMAND: usize = 4096;
@@ -81,19 +75,6 @@ enum Seen {
     Go(Box<Entry>),
     NotGo,
     NotPermitted,
-}
-
-/// A binary, by its file: device, inode, size and time of change.
-type FileId = (u64, u64, u64, i64);
-
-/// What is known of the binaries met so far.
-type Binaries = Mutex<HashMap<FileId, Understood>>;
-
-#[derive(Clone)]
-enum Understood {
-    NotGo,
-    Go(Arc<GoBinary>),
-    Refused { go_version: Option<String>, main_module: Option<String>, reason: String },
 }
 
 /// Lists the Go processes of this host.
@@ -162,14 +143,16 @@ fn look(pid: u32, binaries: &Binaries) -> Seen {
         // Kernel threads, zombies, and those that have gone meanwhile.
         Err(_) => return Seen::NotGo,
     };
-    let Some(understood) = understand(&process, binaries) else { return Seen::NotGo };
+    let Some(executable) = binaries.of(&process) else { return Seen::NotGo };
     let mut entry = described(pid);
-    match understood {
-        Understood::NotGo => return Seen::NotGo,
-        Understood::Refused { go_version, main_module, reason } => {
-            (entry.go_version, entry.main_module, entry.reason) = (go_version, main_module, Some(reason));
+    match executable {
+        Executable::Other => return Seen::NotGo,
+        Executable::Refused(refused) => {
+            entry.go_version = refused.build.as_ref().map(|build| build.go_version.clone());
+            entry.main_module = refused.build.as_ref().and_then(module);
+            entry.reason = Some(refused.refusal.to_string());
         }
-        Understood::Go(binary) => {
+        Executable::Go(binary) => {
             entry.go_version = Some(binary.version.to_string());
             entry.main_module = module(&binary.build);
             entry.stripped = Some(binary.stripped);
@@ -184,61 +167,6 @@ fn look(pid: u32, binaries: &Binaries) -> Seen {
         }
     }
     Seen::Go(Box::new(entry))
-}
-
-/// What a process's executable is; `None` when it cannot be read at all.
-fn understand(process: &Process, binaries: &Binaries) -> Option<Understood> {
-    let metadata = process.exe().metadata().ok()?;
-    let id = (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime());
-    let known = binaries.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
-    if let Some(known) = known {
-        return Some(known);
-    }
-    let understood = read(process);
-    binaries.lock().unwrap_or_else(PoisonError::into_inner).insert(id, understood.clone());
-    Some(understood)
-}
-
-fn read(process: &Process) -> Understood {
-    // Most processes are not Go programs, and their headers tell. Headers that cannot be read tell nothing.
-    let elf = match Elf::parse(process.exe()) {
-        Ok(elf) => elf,
-        Err(ElfError::NotElf) => return Understood::NotGo,
-        Err(_) if !has_build_info(process.exe()) => return Understood::NotGo,
-        Err(error) => {
-            let reason = Refusal::from(error).to_string();
-            return Understood::Refused { go_version: None, main_module: None, reason };
-        }
-    };
-    let build = BuildInfo::parse(process.exe(), &elf);
-    match GoBinary::parse(process.exe()) {
-        Ok(binary) => Understood::Go(Arc::new(binary)),
-        Err(Refusal::NotElf | Refusal::NotGo) => Understood::NotGo,
-        Err(refusal) => Understood::Refused {
-            go_version: build.as_ref().ok().map(|build| build.go_version.clone()),
-            main_module: build.as_ref().ok().and_then(module),
-            reason: refusal.to_string(),
-        },
-    }
-}
-
-/// Whether the magic of Go's build information is anywhere in the beginning of a file.
-fn has_build_info(file: &fs::File) -> bool {
-    const MAGIC: &[u8] = b"\xff Go buildinf:";
-    let mut piece = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < MAX_SEARCHED {
-        let read = std::os::unix::fs::FileExt::read_at(file, &mut piece, at).unwrap_or(0);
-        if piece[..read].windows(MAGIC.len()).any(|window| window == MAGIC) {
-            return true;
-        }
-        if read <= MAGIC.len() {
-            return false;
-        }
-        // The magic can stand across two pieces.
-        at += (read - MAGIC.len()) as u64;
-    }
-    false
 }
 
 fn module(build: &BuildInfo) -> Option<String> {
@@ -272,6 +200,6 @@ fn described(pid: u32) -> Entry {
         goroutines: None,
         supported: false,
         reason: None,
-        identity: container::identity(&read("cgroup", container::MAX_CGROUP)),
+        identity: container::of(pid),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Deliberately absent: probes. Looking at a target costs it nothing and needs no BPF.
 
+mod binaries;
 mod check;
 mod error;
 mod tables;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+pub use binaries::{Binaries, Executable, Refused};
 pub use error::TargetError;
 pub use tables::LoadedTables;
 

@@ -4,6 +4,7 @@
 //! `golang`'s. The target is never stopped.
 
 mod error;
+pub mod fate;
 mod observer;
 mod probes;
 pub mod recording;
