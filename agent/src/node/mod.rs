@@ -2,6 +2,8 @@
 //!
 //! Each process is watched by a thread of its own; what goes wrong with one stays there.
 
+pub mod config;
+pub mod settings;
 mod state;
 
 pub use state::{Node, Process, ProcessKey, State};

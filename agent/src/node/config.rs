@@ -1,0 +1,222 @@
+//! The agent's configuration: its defaults, and how it comes from a file and from flags.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::settings::{HttpSettings, KubernetesSettings, SelectSettings, Settings, Switch};
+use crate::config::{ProveConfig, RecordConfig, Rules, WatchConfig};
+
+/// Shortest time between two looks at a process: an agent has many.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Size of the ring that all processes share.
+const RING_BYTES: u32 = 8 << 20;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// How each process is watched.
+    pub watch: WatchConfig,
+    /// Which are.
+    pub select: SelectSettings,
+    /// The HTTP server.
+    pub http: HttpSettings,
+    /// The recording, if there is one, and how much it keeps.
+    pub record: (Option<PathBuf>, RecordConfig),
+    /// The cluster.
+    pub kubernetes: KubernetesSettings,
+    /// What is kept to.
+    pub limits: Limits,
+}
+
+/// What the agent keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Leaking groups exported for each process.
+    pub groups: usize,
+    /// Series exported in all.
+    pub series: usize,
+    /// Processes watched at once.
+    pub processes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { groups: 10, series: 10_000, processes: 500 }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9465)),
+            watch: WatchConfig {
+                threshold: Duration::from_secs(60),
+                interval: Duration::from_secs(15),
+                duration: Duration::ZERO,
+                ring_bytes: RING_BYTES,
+                ..WatchConfig::default()
+            },
+            select: SelectSettings::default(),
+            http: HttpSettings::default(),
+            record: (None, RecordConfig::default()),
+            kubernetes: KubernetesSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file {} cannot be read", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file says something it cannot say; the text names line and key.
+    #[error("the configuration file {} is wrong: {source}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Line, key and reason.
+        source: Box<toml::de::Error>,
+    },
+    /// Two settings do not go together.
+    #[error("{place}{key} {why}")]
+    Contradiction {
+        /// The file and line, if it is of a file.
+        place: String,
+        /// The setting.
+        key: &'static str,
+        /// What is wrong.
+        why: &'static str,
+    },
+}
+
+impl NodeConfig {
+    /// From flags and, where they are silent, a file.
+    pub fn load(flags: &Settings, path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else { return Self::resolve(flags.clone(), |_| String::new()) };
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let file: Settings = toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        Self::resolve(flags.clone().or(file), |key| {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            let line = text.lines().position(|line| line.trim_start().starts_with(name)).map(|line| line + 1);
+            format!("{}:{}: ", path.display(), line.map(|line| line.to_string()).unwrap_or_default())
+        })
+    }
+
+    fn resolve(settings: Settings, place: impl Fn(&'static str) -> String) -> Result<Self, ConfigError> {
+        let wrong = |key, why| Err(ConfigError::Contradiction { place: place(key), key, why });
+        let default = Self::default();
+        let Settings { listen, watch, select, http, record, kubernetes, limits } = settings;
+        if http.tls_cert.is_some() != http.tls_key.is_some() {
+            let key = if http.tls_cert.is_some() { "http.tls_cert" } else { "http.tls_key" };
+            return wrong(key, "needs the other: a certificate and its private key go together");
+        }
+        if kubernetes.enabled == Some(Switch::On) && kubernetes.node.as_ref().is_none_or(String::is_empty) {
+            return wrong("kubernetes.enabled", "needs kubernetes.node (or NODE_NAME): which node's pods to name");
+        }
+        let longest = default.watch.prove.unwrap_or_default().max_pause;
+        let prove = ProveConfig { max_pause: watch.max_pause.map_or(longest, Into::into) };
+        let watch = WatchConfig {
+            threshold: watch.threshold.map_or(default.watch.threshold, Into::into),
+            interval: watch.interval.map_or(default.watch.interval, Into::into).max(MIN_INTERVAL),
+            rules: Rules {
+                windows: watch.windows.unwrap_or(default.watch.rules.windows).clamp(2, 1000),
+                min_growth: watch.min_growth.unwrap_or(default.watch.rules.min_growth).max(1),
+                ..default.watch.rules
+            },
+            prove: watch.prove.unwrap_or(default.watch.prove.is_some()).then_some(prove),
+            mode: watch.mode.unwrap_or(default.watch.mode),
+            budget: watch.budget.unwrap_or(default.watch.budget),
+            min_park: watch.min_park.map_or(default.watch.min_park, Into::into),
+            ..default.watch
+        };
+        let (_, kept) = default.record;
+        let kept = RecordConfig {
+            max_age: record.keep.map_or(kept.max_age, Into::into),
+            max_bytes: record.size_mib.map_or(kept.max_bytes, |mib| mib.clamp(1, 1 << 20) << 20),
+            ..kept
+        };
+        Ok(Self {
+            listen: listen.unwrap_or(default.listen),
+            watch,
+            select,
+            http,
+            record: (record.file, kept),
+            kubernetes,
+            limits: Limits {
+                groups: limits.groups.unwrap_or(default.limits.groups),
+                series: limits.series.unwrap_or(default.limits.series),
+                processes: limits.processes.unwrap_or(default.limits.processes).clamp(1, 1000),
+            },
+        })
+    }
+
+    /// As a file that says all of it.
+    pub fn to_toml(&self) -> String {
+        // Nothing in the settings is without a form in TOML.
+        toml::to_string(&Settings::from(self)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<NodeConfig, ConfigError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), text).expect("written");
+        NodeConfig::load(&Settings::default(), Some(file.path()))
+    }
+
+    #[test]
+    fn the_defaults_survive_a_file() {
+        let default = NodeConfig::default();
+        let again = load(&default.to_toml()).expect("valid");
+        assert_eq!(again.to_toml(), default.to_toml());
+        assert_eq!(again.watch, default.watch);
+        assert_eq!(load("").expect("nothing said"), default);
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "[watch]\nthreshold = \"2m\"\ninterval = \"3s\"\n").expect("written");
+        let mut flags = Settings::default();
+        flags.watch.interval = Some(Duration::from_secs(7).into());
+        let config = NodeConfig::load(&flags, Some(file.path())).expect("valid");
+        assert_eq!(config.watch.threshold, Duration::from_secs(120));
+        assert_eq!(config.watch.interval, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let text = |text| load(text).expect_err("wrong").to_string();
+        for (wrong, line, key) in [
+            ("[watch]\nthreshhold = \"1m\"\n", "line 2", "threshhold"),
+            ("[watch]\ninterval = \"soon\"\n", "line 2", "interval"),
+            ("listen = \"nowhere\"\n", "line 1", "listen"),
+            ("\n[select]\npod_labels = [\"cart\"]\n", "line 3", "pod_labels"),
+            ("[select]\nnamespaces = [\"[\"]\n", "line 2", "namespaces"),
+            ("[http]\n\ntls_key = \"key.pem\"\n", ":3:", "tls_key"),
+            ("[kubernetes]\nenabled = \"on\"\n", ":2:", "enabled"),
+            ("[limits]\nseries = -1\n", "line 2", "series"),
+        ] {
+            let error = text(wrong);
+            assert!(error.contains(line) && error.contains(key), "{wrong:?}: {error}");
+        }
+    }
+}
