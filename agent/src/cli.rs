@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig};
+use crate::node::settings::Settings;
 use crate::record::Selection;
 
 /// Sees goroutine leaks of running Go programs from outside the process.
@@ -37,6 +38,8 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(ProveArgs),
+    /// Watch every Go process of this host for as long as it runs, and serve what is seen over HTTP: metrics, reports, profiles.
+    Agent(Box<AgentArgs>),
     /// Tell from a recording what leaked, since when, how fast, and how it ended; or list what the recording holds.
     Timeline(TimelineArgs),
     /// Check whether this host can run parkwarden, and say what is missing.
@@ -229,6 +232,27 @@ pub struct ProveArgs {
     /// Exit with status 3 if a leak is proven.
     #[arg(long)]
     pub fail_on_leak: bool,
+}
+
+/// Arguments of `agent`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "SIGHUP reads the configuration file again; a wrong one leaves the old in force. SIGTERM lets go of every \
+                        process and ends. --print-config shows the defaults.\n\nExit status: 0 told to end; 1 parkwarden \
+                        failed; 2 wrong usage."
+)]
+pub struct AgentArgs {
+    /// The configuration, in TOML; each key is also an option here, which comes first.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print the configuration that these arguments make, as a file that says all of it, and exit.
+    #[arg(long)]
+    pub print_config: bool,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub settings: Settings,
 }
 
 /// Arguments of `timeline`.

@@ -8,14 +8,15 @@ use clap::Parser as _;
 
 use parkwarden::capture;
 use parkwarden::cli::{
-    Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, TimelineArgs, TimelineFormat,
-    WatchArgs,
+    AgentArgs, Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, TimelineArgs,
+    TimelineFormat, WatchArgs,
 };
 use parkwarden::config::{BpfLog, ProveConfig, nanoseconds};
 use parkwarden::detect::Verdict;
 use parkwarden::discover::workload::Workload;
-use parkwarden::exit::Exit;
+use parkwarden::exit::{Exit, chain};
 use parkwarden::export::pprof;
+use parkwarden::node::{self, config::NodeConfig};
 use parkwarden::prove::{self, ProveError};
 use parkwarden::ps;
 use parkwarden::record::{Entry, History, Reader, Selection};
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => list(args),
         Command::Snapshot(args) => snapshot(args),
         Command::Prove(args) => prove(args),
+        Command::Agent(args) => agent(args, cli.bpf_log()),
         Command::Timeline(args) => timeline(args),
         Command::Doctor(args) => doctor(args),
     };
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            eprintln!("parkwarden: {}", chain(&error));
+            eprintln!("parkwarden: {}", chain(error.as_ref()));
             exit_of(&error).into()
         }
     }
@@ -154,6 +156,20 @@ fn prove(args: &ProveArgs) -> anyhow::Result<Exit> {
         Format::Json => print_json(&mut out, &report)?,
     }
     Ok(if args.fail_on_leak && report.goroutines.proven > 0 { Exit::Leak } else { Exit::Done })
+}
+
+fn agent(args: &AgentArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
+    let file = args.config.as_deref();
+    if args.print_config {
+        write!(io::stdout().lock(), "{}", NodeConfig::load(&args.settings, file)?.to_toml())?;
+        return Ok(Exit::Done);
+    }
+    let left = node::run(&args.settings, file, bpf_log)?;
+    if left > 0 {
+        // Their probes go with this process.
+        eprintln!("parkwarden: {left} processes were not let go of in time; the kernel does it now");
+    }
+    Ok(Exit::Done)
 }
 
 fn timeline(args: &TimelineArgs) -> anyhow::Result<Exit> {
@@ -283,20 +299,6 @@ fn refresh(report: &Report) -> io::Result<()> {
 /// Clears the terminal (ECMA-48: cursor to the first cell, erase the display).
 fn clear() -> io::Result<()> {
     write!(io::stdout().lock(), "\x1b[H\x1b[2J")
-}
-
-/// The error and what caused it, in one line.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {

@@ -3,6 +3,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod describe;
 pub mod host;
 pub mod process;
 pub mod usage;

@@ -82,6 +82,21 @@ pub enum Refusal {
     Unreadable(ElfError),
 }
 
+impl Refusal {
+    /// One word of a fixed set, for counting.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotElf | Self::NotGo => "not_go",
+            Self::UnsupportedArch(_) => "unsupported_arch",
+            Self::UnsupportedVersion { .. } => "unsupported_version",
+            Self::NoLayout { .. } => "no_layout",
+            Self::NoPclntab | Self::NoTextStart(_) => "no_pclntab",
+            Self::Malformed { .. } => "malformed",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
 impl From<ElfError> for Refusal {
     fn from(error: ElfError) -> Self {
         match error {

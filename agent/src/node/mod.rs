@@ -3,7 +3,13 @@
 //! Each process is watched by a thread of its own; what goes wrong with one stays there.
 
 pub mod config;
+mod examine;
+mod run;
+pub mod select;
 pub mod settings;
 mod state;
+mod supervisor;
+mod task;
 
+pub use run::{NodeError, run};
 pub use state::{Node, Process, ProcessKey, State};

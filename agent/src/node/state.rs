@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::discover::container::Identity;
+use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::report::Report;
 
@@ -45,14 +46,12 @@ pub struct Process {
     pub key: ProcessKey,
     /// Path of its executable.
     pub exe: String,
-    /// Its command line.
-    pub command: String,
+    /// User, command line and control groups.
+    pub described: Description,
     /// For example `go1.27.3`.
     pub go_version: Option<String>,
     /// Without a symbol table.
     pub stripped: Option<bool>,
-    /// What its control groups say.
-    pub identity: Identity,
     now: Mutex<Now>,
 }
 
@@ -61,9 +60,23 @@ struct Now {
     state: State,
     workload: Workload,
     report: Option<Arc<Report>>,
+    looked: Option<Instant>,
 }
 
 impl Process {
+    /// A process that has just been found.
+    pub fn new(
+        key: ProcessKey,
+        exe: String,
+        described: Description,
+        go_version: Option<String>,
+        stripped: Option<bool>,
+    ) -> Self {
+        let workload = Workload::local(&described.identity);
+        let now = Now { state: State::Starting, workload, report: None, looked: None };
+        Self { key, exe, described, go_version, stripped, now: Mutex::new(now) }
+    }
+
     /// Base name of its executable, without the kernel's mark of a deleted file.
     pub fn exe_name(&self) -> &str {
         let path = self.exe.strip_suffix(" (deleted)").unwrap_or(&self.exe);
@@ -83,6 +96,21 @@ impl Process {
     /// What the last look found.
     pub fn report(&self) -> Option<Arc<Report>> {
         self.now().report.clone()
+    }
+
+    /// Time since the last look.
+    pub fn looked_ago(&self) -> Option<Duration> {
+        self.now().looked.map(|looked| looked.elapsed())
+    }
+
+    /// Something else becomes of it.
+    pub fn set_state(&self, state: State) {
+        self.now().state = state;
+    }
+
+    /// More is known of whom it belongs to.
+    pub fn set_workload(&self, workload: Workload) {
+        self.now().workload = workload;
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -107,6 +135,32 @@ impl Node {
     /// The Go process with that pid.
     pub fn process(&self, pid: u32) -> Option<Arc<Process>> {
         self.map().get(&pid).cloned()
+    }
+
+    /// A process has been found, in the place of any that had its pid.
+    pub fn insert(&self, process: Arc<Process>) {
+        self.map().insert(process.key.pid, process);
+    }
+
+    /// A process is gone.
+    pub fn remove(&self, key: ProcessKey) {
+        let mut map = self.map();
+        if map.get(&key.pid).is_some_and(|process| process.key == key) {
+            map.remove(&key.pid);
+        }
+    }
+
+    /// A process has been looked at.
+    pub fn looked(&self, process: &Process, report: Arc<Report>) {
+        let mut now = process.now();
+        now.state = State::Watched;
+        now.looked = Some(Instant::now());
+        now.report = Some(report);
+    }
+
+    /// The first search for processes is done.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
     }
 
     /// Whether the first search for processes is done.

@@ -5,9 +5,6 @@
 
 mod text;
 
-use std::fs;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use text::render;
 
-use crate::discover::container::{self, Identity};
+use crate::discover::container::Identity;
+use crate::discover::describe::{Description, pids};
 use crate::discover::process::{OpenError, Process};
 use crate::golang::buildinfo::BuildInfo;
 use crate::target::{Binaries, Executable, Target, TargetError};
@@ -29,9 +27,6 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Processes looked at at once.
 const WORKERS: usize = 4;
-
-/// Bytes of a command line that are kept.
-const MAX_COMMAND: usize = 4096;
 
 /// The document of `ps --format json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,12 +74,7 @@ enum Seen {
 
 /// Lists the Go processes of this host.
 pub fn list() -> std::io::Result<Listing> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| *pid != std::process::id())
-        .collect();
-    pids.sort_unstable();
-    Ok(look_at(pids, Instant::now() + TIME_LIMIT))
+    Ok(look_at(pids()?, Instant::now() + TIME_LIMIT))
 }
 
 fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
@@ -176,30 +166,17 @@ fn module(build: &BuildInfo) -> Option<String> {
 
 /// What can be said of a process without its binary.
 fn described(pid: u32) -> Entry {
-    let read = |name: &str, limit: usize| {
-        let mut bytes = Vec::new();
-        if let Ok(file) = fs::File::open(format!("/proc/{pid}/{name}")) {
-            // What cannot be read is left out.
-            let _ = file.take(limit as u64).read_to_end(&mut bytes);
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let command = read("cmdline", MAX_COMMAND);
-    let uid = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid()).ok();
-    let name = |uid: u32| {
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-        user.map_or_else(|| uid.to_string(), |user| user.name)
-    };
+    let Description { user, command, identity, .. } = Description::of(pid);
     Entry {
         pid,
-        user: uid.map(name).unwrap_or_default(),
-        command: command.trim_end_matches('\0').replace('\0', " "),
+        user,
+        command,
         go_version: None,
         main_module: None,
         stripped: None,
         goroutines: None,
         supported: false,
         reason: None,
-        identity: container::of(pid),
+        identity,
     }
 }

@@ -58,3 +58,18 @@ pub enum TargetError {
         pid: u32,
     },
 }
+
+impl TargetError {
+    /// One word of a fixed set, for counting.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Open(OpenError::Denied(_)) => "denied",
+            Self::Open(_) => "unopenable",
+            Self::Binary { source, .. } => source.word(),
+            Self::Layout { .. } => "layout",
+            Self::Memory { .. } | Self::Census { .. } => "memory",
+            Self::Replaced { .. } => "replaced",
+            Self::Exited { .. } => "exited",
+        }
+    }
+}

@@ -47,6 +47,16 @@ pub enum WatchError {
 }
 
 impl WatchError {
+    /// One word of a fixed set, for counting.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Target(error) => error.word(),
+            Self::Plan { .. } => "no_probe_site",
+            Self::Load(_) | Self::Attach { .. } | Self::Counters(_) => "kernel",
+            Self::Save(_) | Self::Runtime(_) => "internal",
+        }
+    }
+
     /// Whether it is the target that cannot be watched, rather than parkwarden that failed.
     pub fn is_about_the_target(&self) -> bool {
         match self {

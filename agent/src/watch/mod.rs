@@ -44,11 +44,24 @@ pub struct Outcome {
     pub cut_short: Option<WatchError>,
 }
 
-/// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
-const TAKE_EVERY: Duration = Duration::from_millis(100);
+/// Whether a watch is one of many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Company {
+    /// Somebody sits before it.
+    None,
+    /// Nobody does, and it has to cost little.
+    Others,
+}
 
-/// The same for a watch that nobody sits before.
-const TAKE_AMONG: Duration = Duration::from_secs(1);
+impl Company {
+    /// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
+    const fn takes_every(self) -> Duration {
+        match self {
+            Self::None => Duration::from_millis(100),
+            Self::Others => Duration::from_secs(1),
+        }
+    }
+}
 
 /// Watches process `pid` until SIGINT or SIGTERM at the latest, and tells `progress` of it.
 pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
@@ -63,11 +76,12 @@ pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -
             }
         };
         let observer = Observer::start(Target::open(pid)?, config, None)?;
-        watch(observer, config, TAKE_EVERY, stop, progress).await
+        watch(observer, config, Company::None, stop, progress).await
     })
 }
 
-/// Watches a target, among others that share `prober`, until `stop` is done at the latest, and tells `progress` of it.
+/// Watches a target, among others that share `prober`, until `stop` is done at the latest, and tells `progress` of it. Having
+/// been stopped it does not look once more.
 pub fn among(
     target: Target,
     config: &WatchConfig,
@@ -76,7 +90,7 @@ pub fn among(
     progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
     let observer = Observer::start(target, config, prober)?;
-    runtime()?.block_on(watch(observer, config, TAKE_AMONG, stop, progress))
+    runtime()?.block_on(watch(observer, config, Company::Others, stop, progress))
 }
 
 /// Loads what watches with this configuration share.
@@ -91,7 +105,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, WatchError> {
 async fn watch(
     mut observer: Observer,
     config: &WatchConfig,
-    take_every: Duration,
+    company: Company,
     stop: impl Future<Output = ()>,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
@@ -102,7 +116,7 @@ async fn watch(
     progress(Progress::Looked(observer.session(), Arc::new(observer.report(config))));
     progress(Progress::Attached);
 
-    let mut take = tokio::time::interval(take_every);
+    let mut take = tokio::time::interval(company.takes_every());
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval_at(Instant::now() + config.interval, config.interval);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,7 +156,8 @@ async fn watch(
         let pid = observer.pid();
         return cut_short(observer, TargetError::Exited { pid }.into());
     }
-    if let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
+    let last_look = reason == EndReason::Elapsed || company == Company::None;
+    if last_look && let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
         return cut_short(observer, error);
     }
     Ok(Outcome { session: observer.finish(reason)?, cut_short: None })

@@ -1,0 +1,55 @@
+//! What anybody can be told of a process without its binary.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::container::{self, Identity};
+
+/// Bytes of a command line that are kept.
+const MAX_COMMAND: u64 = 4096;
+
+/// See the module. What cannot be read is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Number of its user.
+    pub uid: Option<u32>,
+    /// Name of its user, or the number where it has none.
+    pub user: String,
+    /// Its command line.
+    pub command: String,
+    /// Container, pod or unit.
+    pub identity: Identity,
+}
+
+impl Description {
+    /// Of process `pid`.
+    pub fn of(pid: u32) -> Self {
+        let uid = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid()).ok();
+        let name = |uid: u32| {
+            let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+            user.map_or_else(|| uid.to_string(), |user| user.name)
+        };
+        let mut command = Vec::new();
+        if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
+            // What cannot be read is left out.
+            let _ = file.take(MAX_COMMAND).read_to_end(&mut command);
+        }
+        Self {
+            uid,
+            user: uid.map(name).unwrap_or_default(),
+            command: String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " "),
+            identity: container::of(pid),
+        }
+    }
+}
+
+/// The pids of this host, without the one that asks.
+pub fn pids() -> std::io::Result<Vec<u32>> {
+    let mut pids: Vec<u32> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| *pid != std::process::id())
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}

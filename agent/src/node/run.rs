@@ -1,0 +1,162 @@
+//! Wiring: configuration, signals, the kernel's news of processes, HTTP, the cluster, and the supervisor.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::config::{ConfigError, NodeConfig};
+use super::settings::Settings;
+use super::state::Node;
+use super::supervisor::{Message, Supervisor};
+use crate::config::{BpfLog, ModeChoice};
+use crate::discover::workload::Workload;
+use crate::probe::{Lifecycles, LoadError, Prober};
+use crate::record::RecordError;
+use crate::watch;
+use crate::watch::recording::Recordings;
+
+/// `/proc/self/ns/pid` of the PID namespace that the kernel's pids are of (`PROC_PID_INIT_INO`,
+/// include/linux/proc_ns.h).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The BPF programs cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// There can be no recording.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The host gave no threads, timers or signal handlers.
+    #[error("cannot set up the agent")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Runs the agent until SIGTERM or SIGINT. Returns how many processes could not be let go of in time.
+pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usize, NodeError> {
+    let config = load(flags, file, bpf_log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .map_err(NodeError::Runtime)?;
+    let (sender, receiver) = channel();
+    signals(&runtime, sender.clone(), flags.clone(), file.map(Path::to_owned), bpf_log)?;
+    let prober = prober(&config)?;
+    let (path, kept) = &config.record;
+    let open = |path: &PathBuf| Recordings::open(path, &config.watch, kept.clone());
+    let recordings = path.as_ref().map(open).transpose()?;
+    let node = Arc::new(Node::default());
+    let told = lifecycles(sender.clone());
+    let supervisor = Supervisor {
+        node: Arc::clone(&node),
+        config,
+        messages: (sender, receiver),
+        prober,
+        recordings,
+        observed: Arc::new(|_, _| {}),
+        ended: Box::new(|_, _| {}),
+        workloads: Box::new(|process| Some(Workload::local(&process.described.identity))),
+        told,
+    };
+    let left = supervisor.run();
+    // What still runs there serves nobody any more.
+    runtime.shutdown_background();
+    Ok(left)
+}
+
+fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeConfig, ConfigError> {
+    let mut config = NodeConfig::load(flags, file)?;
+    config.watch.bpf_log = bpf_log;
+    Ok(config)
+}
+
+/// Where every process is to be watched without probes, none have to be loaded.
+fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
+    match watch::prober(&config.watch) {
+        Ok(prober) => Ok(Some(prober)),
+        Err(error) if config.watch.mode == ModeChoice::Census => {
+            log::warn!("no process can be watched with probes: {}", crate::exit::chain(&error));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Has signals end the agent or change its configuration.
+fn signals(
+    runtime: &Runtime,
+    tell: Sender<Message>,
+    flags: Settings,
+    file: Option<PathBuf>,
+    bpf_log: BpfLog,
+) -> Result<(), NodeError> {
+    let _context = runtime.enter();
+    let listen = |kind| signal(kind).map_err(NodeError::Runtime);
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    runtime.spawn(async move {
+        loop {
+            let message = tokio::select! {
+                _ = interrupt.recv() => Message::Stop,
+                _ = terminate.recv() => Message::Stop,
+                _ = hangup.recv() => match load(&flags, file.as_deref(), bpf_log) {
+                    Ok(config) => {
+                        log::warn!("the configuration has been read again");
+                        Message::Configured(Box::new(config))
+                    }
+                    Err(error) => {
+                        log::error!("the configuration stays as it was: {}", crate::exit::chain(&error));
+                        continue;
+                    }
+                },
+            };
+            if tell.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Has the kernel tell which processes begin and end. Returns whether it does.
+fn lifecycles(tell: Sender<Message>) -> bool {
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
+        log::warn!(
+            "this is not the host's PID namespace: only processes of this one are seen, and new ones are looked for \
+             every few seconds (a pod needs hostPID: true)"
+        );
+        return false;
+    }
+    let attached = Lifecycles::attach().map_err(|error| crate::exit::chain(&error));
+    let started = attached.and_then(|mut lifecycles| {
+        let thread = std::thread::Builder::new().name("lifecycles".to_owned()).spawn(move || {
+            loop {
+                let mut told = Vec::new();
+                let lost = match lifecycles.wait(Duration::from_secs(1), &mut told) {
+                    Ok(lost) => lost,
+                    Err(error) => return log::error!("the kernel tells of no more processes: {error}"),
+                };
+                if (!told.is_empty() || lost > 0) && tell.send(Message::Lifecycles(told, lost)).is_err() {
+                    return;
+                }
+            }
+        });
+        thread.map_err(|error| error.to_string())
+    });
+    if let Err(error) = &started {
+        log::warn!("new processes are looked for every few seconds, because the kernel does not tell of them: {error}");
+    }
+    started.is_ok()
+}

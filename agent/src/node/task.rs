@@ -1,0 +1,179 @@
+//! Watching one process of the node, on a thread of its own, to its end or until told to stop.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::state::{Node, Process, ProcessKey, State};
+use crate::config::WatchConfig;
+use crate::discover;
+use crate::discover::usage::Stat;
+use crate::golang::binary::GoBinary;
+use crate::probe::Prober;
+use crate::record::Exit;
+use crate::report::Report;
+use crate::session::{EndReason, Session};
+use crate::target::{Target, TargetError};
+use crate::watch::fate::Fate;
+use crate::watch::recording::{Recording, Recordings};
+use crate::watch::{self as one, Progress, WatchError};
+
+/// How often, and how far apart, a process is tried that does not look as its binary says: it may have just started.
+const TRIES: u32 = 4;
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How many goroutines there are is looked at this often, while a process has too few to be watched.
+const COUNT_EVERY: Duration = Duration::from_secs(30);
+
+/// Called with what each look of a process found.
+pub type Observed = dyn Fn(&Process, &Report) + Send + Sync;
+
+/// What a task needs.
+pub struct Task {
+    /// What it tells everybody.
+    pub node: Arc<Node>,
+    /// The process, as everybody knows it.
+    pub process: Arc<Process>,
+    /// The process and its binary, open.
+    pub opened: (discover::process::Process, Arc<GoBinary>),
+    /// How to watch it.
+    pub config: WatchConfig,
+    /// It is watched only once it has so many goroutines.
+    pub min_goroutines: u64,
+    /// What all tasks share.
+    pub prober: Option<Prober>,
+    /// Where it is recorded.
+    pub recordings: Option<Recordings>,
+    /// Who else wants to know.
+    pub observed: Arc<Observed>,
+    /// Turns true when the task is to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The process did.
+    Exited(Option<Exit>),
+    /// The process executed another program.
+    Replaced,
+    /// It was told to.
+    Stopped,
+    /// The process cannot be watched: one word, and in full.
+    Refused(&'static str, String),
+}
+
+impl Task {
+    /// Watches to the end. A panic is a bug; it ends this task alone.
+    pub fn run(self) -> Ended {
+        let pid = self.process.key.pid;
+        catch_unwind(AssertUnwindSafe(|| self.watch())).unwrap_or_else(|_| {
+            log::error!("pid {pid}: parkwarden panicked while watching it; please report this");
+            Ended::Refused("internal", "parkwarden panicked while watching it: its log has the message".to_owned())
+        })
+    }
+
+    fn watch(self) -> Ended {
+        let Self { node, process, opened, config, min_goroutines, prober, recordings, observed, mut stop } = self;
+        let target = match open(opened, min_goroutines, &process, &mut stop) {
+            Ok(Some(target)) => target,
+            Ok(None) => return Ended::Stopped,
+            Err(error) => return failed(&error.into()),
+        };
+        let mut fate = match Fate::of(process.key.pid) {
+            Ok(fate) => fate,
+            Err(error) => return failed(&TargetError::from(error).into()),
+        };
+        let mut recording = recordings.map(|recordings| recordings.of(process.workload()));
+        let progress = |progress: Progress<'_>| {
+            let Progress::Looked(session, report) = progress else { return };
+            fate.looked();
+            looked(recording.as_mut(), session, &report, &fate);
+            observed(&process, &report);
+            node.looked(&process, report);
+        };
+        // An error would mean that the supervisor is gone.
+        let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+        match one::among(target, &config, prober.as_ref(), stopped, progress) {
+            Ok(outcome) => {
+                let exit = fate.exit(&outcome.session);
+                let report = Report::of(&outcome.session, crate::config::nanoseconds(config.threshold), &config.rules);
+                if let Some(recording) = recording {
+                    recording.ended(&outcome.session, &report, &fate, exit.as_ref());
+                }
+                match outcome.session.end().map(|end| end.reason) {
+                    Some(EndReason::TargetExited) => Ended::Exited(exit),
+                    Some(EndReason::TargetReplaced) => Ended::Replaced,
+                    _ => Ended::Stopped,
+                }
+            }
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+fn looked(recording: Option<&mut Recording>, session: &Session, report: &Report, fate: &Fate) {
+    if let Some(recording) = recording {
+        recording.looked(session, report, fate);
+    }
+}
+
+/// Opens the target, as soon as it looks as its binary says and has enough goroutines; `None` when told to stop.
+fn open(
+    (process, binary): (discover::process::Process, Arc<GoBinary>),
+    min_goroutines: u64,
+    known: &Process,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Target>, TargetError> {
+    let mut opened = Target::of(process, Arc::clone(&binary));
+    for _ in 1..TRIES {
+        match &opened {
+            Err(TargetError::Layout { .. } | TargetError::Census { .. }) => {}
+            _ => break,
+        }
+        if stops_within(TRY_EVERY, stop) {
+            return Ok(None);
+        }
+        let process = discover::process::Process::open(known.key.pid)?;
+        if !is_still(known.key) {
+            return Err(TargetError::Exited { pid: known.key.pid });
+        }
+        opened = Target::of(process, Arc::clone(&binary));
+    }
+    let target = opened?;
+    while min_goroutines > 0 {
+        let count = target.own_goroutines()?;
+        if count >= min_goroutines {
+            break;
+        }
+        known.set_state(State::Unselected {
+            why: format!("it has {count} goroutines, and select.min_goroutines is {min_goroutines}"),
+        });
+        if stops_within(COUNT_EVERY, stop) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(target))
+}
+
+/// Whether the pid still means the same process.
+fn is_still(key: ProcessKey) -> bool {
+    Stat::of(key.pid).is_some_and(|stat| stat.start_ticks == key.start_ticks)
+}
+
+/// Waits, and tells whether the task is to end.
+fn stops_within(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return true };
+    runtime.block_on(async { tokio::time::timeout(time, stop.wait_for(|stop| *stop)).await.is_ok() })
+}
+
+fn failed(error: &WatchError) -> Ended {
+    match error {
+        WatchError::Target(TargetError::Exited { .. }) => Ended::Exited(None),
+        WatchError::Target(TargetError::Open(discover::process::OpenError::NoSuchProcess(_))) => Ended::Exited(None),
+        WatchError::Target(TargetError::Replaced { .. }) => Ended::Replaced,
+        error => Ended::Refused(error.word(), crate::exit::chain(error)),
+    }
+}
