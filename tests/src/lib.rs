@@ -10,6 +10,7 @@ pub mod corpus;
 pub mod fixture;
 pub mod incident;
 pub mod leaks;
+pub mod node;
 pub mod target;
 
 pub use fixture::{BuildFlags, fixture};
