@@ -13,6 +13,7 @@ pub mod exit;
 pub mod export;
 pub mod golang;
 pub mod governor;
+pub mod kube;
 pub mod memory;
 pub mod node;
 pub mod probe;

@@ -32,8 +32,9 @@ use parkwarden::{doctor, watch::replay};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
-        0 => "warn",
-        1 => "parkwarden=info,warn",
+        // kube tells of each try of what parkwarden tells of once.
+        0 => "warn,kube_client=off",
+        1 => "parkwarden=info,warn,kube_client=off",
         2 => "parkwarden=debug,info",
         _ => "parkwarden=trace,debug",
     };

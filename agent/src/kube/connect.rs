@@ -1,0 +1,73 @@
+//! Whether there is a cluster, and the way to it.
+
+use std::sync::Arc;
+
+use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
+use kube::{Api, Client, Config};
+
+use super::events::{Events, Pace};
+use super::pods::{Known, Pods};
+use crate::node::settings::{KubernetesSettings, Switch};
+
+/// The cluster, or that there is none.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Who processes belong to.
+    pub pods: Pods,
+    /// Events on pods.
+    pub events: Events,
+}
+
+/// Why the cluster cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is nothing that says where it is.
+    #[error("no cluster is known: run in a pod with a service account, or set KUBECONFIG to a file")]
+    NoCluster,
+    /// All pods of the cluster are none of this agent's business.
+    #[error(
+        "the name of this node is not known: set kubernetes.node or NODE_NAME, so that only its pods are asked for"
+    )]
+    NoNode,
+    /// The file that KUBECONFIG names is wrong.
+    #[error("cannot use the file that KUBECONFIG names: {0}")]
+    Kubeconfig(#[from] KubeconfigError),
+    /// The service account is incomplete.
+    #[error("cannot use the pod's service account: {0}")]
+    ServiceAccount(#[from] InClusterError),
+    /// Certificates or credentials are wrong.
+    #[error("cannot use the cluster's credentials: {0}")]
+    Credentials(#[from] Box<kube::Error>),
+}
+
+/// Begins to follow the pods of this node, on the runtime it is called in. Without a cluster, and none asked for, that is
+/// no error; nor is an API that does not answer: it will be asked again.
+pub async fn start(settings: &KubernetesSettings) -> Result<Cluster, StartError> {
+    let Some(config) = config(settings.enabled.unwrap_or_default()).await? else { return Ok(Cluster::default()) };
+    let node = settings.node.clone().filter(|node| !node.is_empty()).ok_or(StartError::NoNode)?;
+    connect(config, node, settings.events.unwrap_or(true), Pace::default())
+}
+
+/// The same, of a cluster that is known.
+pub(super) fn connect(mut config: Config, node: String, events: bool, pace: Pace) -> Result<Cluster, StartError> {
+    // It would retry out of sight, beneath the back-off here.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(Box::new)?;
+    let known = Arc::new(Known::default());
+    tokio::spawn(super::follow::follow(Api::all(client.clone()), node.clone(), Arc::clone(&known)));
+    let events = if events { Events::start(client, node, pace) } else { Events::default() };
+    Ok(Cluster { pods: Pods::new(known), events })
+}
+
+/// How to reach the cluster: as KUBECONFIG says, else as a pod of it. The service account's token and certificates are
+/// read again when they change.
+async fn config(enabled: Switch) -> Result<Option<Config>, StartError> {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    Ok(match enabled {
+        Switch::Off => None,
+        _ if is_set("KUBECONFIG") => Some(Config::from_kubeconfig(&KubeConfigOptions::default()).await?),
+        _ if is_set("KUBERNETES_SERVICE_HOST") => Some(Config::incluster()?),
+        Switch::Auto => None,
+        Switch::On => return Err(StartError::NoCluster),
+    })
+}

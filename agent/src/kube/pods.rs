@@ -1,0 +1,104 @@
+//! The handle by which the rest of the agent asks for pods, and the state behind it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::store::Store;
+use crate::discover::container::Identity;
+use crate::discover::workload::Workload;
+
+/// Who processes belong to, as far as the cluster has told. Without a cluster: what control groups tell.
+#[derive(Clone, Debug, Default)]
+pub struct Pods {
+    known: Option<Arc<Known>>,
+}
+
+/// How well the pods of this node are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodsStatus {
+    /// They have been listed at least once.
+    pub synced: bool,
+    /// Changes arrive now; otherwise what is known ages.
+    pub connected: bool,
+    /// Lists and watches that failed.
+    pub watch_errors: u64,
+    /// Pods known.
+    pub pods: usize,
+    /// Pods for which there was no room.
+    pub left_out: u64,
+}
+
+/// What is known of the pods of this node.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    store: RwLock<Store>,
+    generation: AtomicU64,
+    synced: AtomicBool,
+    connected: AtomicBool,
+    errors: AtomicU64,
+}
+
+impl Pods {
+    pub(super) fn new(known: Arc<Known>) -> Self {
+        Self { known: Some(known) }
+    }
+
+    /// Who a process with these control groups belongs to. An answer without a pod is no reason to forget an earlier
+    /// one: a pod can be gone before its processes are.
+    pub fn workload(&self, identity: &Identity) -> Workload {
+        match &self.known {
+            Some(known) => known.store.read().unwrap_or_else(PoisonError::into_inner).workload(identity),
+            None => Workload::local(identity),
+        }
+    }
+
+    /// Whether there is nothing to wait for: no cluster, or its pods have been listed once.
+    pub fn synced(&self) -> bool {
+        self.known.as_ref().is_none_or(|known| known.synced.load(Ordering::Acquire))
+    }
+
+    /// Grows whenever [`Pods::workload`] may answer otherwise than before.
+    pub fn generation(&self) -> u64 {
+        self.known.as_ref().map_or(0, |known| known.generation.load(Ordering::Acquire))
+    }
+
+    /// How well the pods are known; none without a cluster.
+    pub fn status(&self) -> Option<PodsStatus> {
+        let known = self.known.as_ref()?;
+        let store = known.store.read().unwrap_or_else(PoisonError::into_inner);
+        Some(PodsStatus {
+            synced: known.synced.load(Ordering::Acquire),
+            connected: known.connected.load(Ordering::Acquire),
+            watch_errors: known.errors.load(Ordering::Relaxed),
+            pods: store.len(),
+            left_out: store.left_out(),
+        })
+    }
+}
+
+impl Known {
+    /// Changes what is known; `change` says whether it did.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Store) -> bool) {
+        if change(&mut self.store.write().unwrap_or_else(PoisonError::into_inner)) {
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    pub(super) fn listed(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
+    /// Whether changes did not arrive before.
+    pub(super) fn connected(&self) -> bool {
+        !self.connected.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether changes arrived before.
+    pub(super) fn disconnected(&self) -> bool {
+        self.connected.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+}
