@@ -1,5 +1,6 @@
 //! Integration tests, one module a subject, in one binary.
 
+mod agent;
 mod bpf_object;
 mod fixtures;
 mod golang;

@@ -8,8 +8,19 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, toolchain};
 
 /// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
-const LIVE: [&str; 10] =
-    ["hostile", "incident", "matrix", "modes", "processes", "reach", "recording", "servers", "verdicts", "watch"];
+const LIVE: [&str; 11] = [
+    "agent",
+    "hostile",
+    "incident",
+    "matrix",
+    "modes",
+    "processes",
+    "reach",
+    "recording",
+    "servers",
+    "verdicts",
+    "watch",
+];
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]

@@ -1,3 +1,5 @@
-//! What parkwarden saw, in formats that other tools read.
+//! What parkwarden saw, in formats and by protocols that other tools read.
 
+pub mod goroutine_text;
+pub mod http;
 pub mod pprof;

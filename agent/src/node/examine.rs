@@ -102,12 +102,6 @@ impl Examiners {
         self.shared.work.notify_one();
     }
 
-    /// Whether nothing is waiting or being examined.
-    pub fn are_idle(&self) -> bool {
-        let state = self.shared.lock();
-        state.waiting.is_empty() && state.busy.is_empty()
-    }
-
     /// Gives up on threads that hang, and starts others in their place.
     pub fn replace_hung(&self) {
         let mut state = self.shared.lock();

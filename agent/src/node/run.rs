@@ -10,10 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::{ConfigError, NodeConfig};
 use super::settings::Settings;
-use super::state::Node;
+use super::state::{Node, Process};
 use super::supervisor::{Message, Supervisor};
 use crate::config::{BpfLog, ModeChoice};
 use crate::discover::workload::Workload;
+use crate::export::http::{self, HttpConfig, HttpError};
+use crate::kube::{self, Pods};
 use crate::probe::{Lifecycles, LoadError, Prober};
 use crate::record::RecordError;
 use crate::watch;
@@ -22,6 +24,9 @@ use crate::watch::recording::Recordings;
 /// `/proc/self/ns/pid` of the PID namespace that the kernel's pids are of (`PROC_PID_INIT_INO`,
 /// include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// How often it is looked at whether more is known of pods.
+const LOOK_AT_PODS: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,12 @@ pub enum NodeError {
     /// There can be no recording.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// There can be no server.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The cluster cannot be asked.
+    #[error(transparent)]
+    Cluster(#[from] kube::StartError),
     /// The host gave no threads, timers or signal handlers.
     #[error("cannot set up the agent")]
     Runtime(#[source] std::io::Error),
@@ -56,19 +67,31 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     let open = |path: &PathBuf| Recordings::open(path, &config.watch, kept.clone());
     let recordings = path.as_ref().map(open).transpose()?;
     let node = Arc::new(Node::default());
+    let cluster = runtime.block_on(kube::start(&config.kubernetes))?;
+    follow_pods(&runtime, &cluster.pods, sender.clone());
+    let http = HttpConfig {
+        token_file: config.http.token_file.clone(),
+        tls: config.http.tls_cert.clone().zip(config.http.tls_key.clone()),
+        api: config.http.api.unwrap_or_default(),
+    };
+    let metrics = Arc::new(Vec::new);
+    let serving = runtime.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;
+    // Not a matter of the log's level: whoever starts it wants to know.
+    eprintln!("parkwarden: serving on {}", serving.url());
     let told = lifecycles(sender.clone());
+    let pods = cluster.pods;
     let supervisor = Supervisor {
         node: Arc::clone(&node),
         config,
         messages: (sender, receiver),
         prober,
         recordings,
-        observed: Arc::new(|_, _| {}),
-        ended: Box::new(|_, _| {}),
-        workloads: Box::new(|process| Some(Workload::local(&process.described.identity))),
+        events: cluster.events,
+        workloads: Box::new(move |process| workload(&pods, process)),
         told,
     };
     let left = supervisor.run();
+    drop(serving);
     // What still runs there serves nobody any more.
     runtime.shutdown_background();
     Ok(left)
@@ -89,6 +112,37 @@ fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Has the supervisor judge anew when more is known of pods.
+fn follow_pods(runtime: &Runtime, pods: &Pods, tell: Sender<Message>) {
+    if pods.status().is_none() {
+        return;
+    }
+    let pods = pods.clone();
+    runtime.spawn(async move {
+        let mut generation = pods.generation();
+        let mut look = tokio::time::interval(LOOK_AT_PODS);
+        loop {
+            look.tick().await;
+            if std::mem::replace(&mut generation, pods.generation()) != generation && tell.send(Message::Pods).is_err()
+            {
+                return;
+            }
+        }
+    });
+}
+
+/// Who a process belongs to; `None` while its pod is not known that will be.
+fn workload(pods: &Pods, process: &Process) -> Option<Workload> {
+    let known = pods.workload(&process.described.identity);
+    let (in_pod, before) = (known.pod_uid.is_some(), process.workload());
+    match known.pod {
+        // A pod can be gone before its processes are.
+        None if before.pod.is_some() => Some(before),
+        None if in_pod && pods.status().is_some() => None,
+        _ => Some(known),
     }
 }
 

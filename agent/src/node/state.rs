@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
+use crate::record::Exit;
 use crate::report::Report;
 
 /// One process, of all that have ever had its pid.
@@ -156,6 +157,12 @@ impl Node {
         now.state = State::Watched;
         now.looked = Some(Instant::now());
         now.report = Some(report);
+    }
+
+    /// A process that was watched has ended.
+    pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
+        let how = exit.map_or("unknown", |exit| exit.kind.word());
+        log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
     }
 
     /// The first search for processes is done.

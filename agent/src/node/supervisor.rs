@@ -1,6 +1,6 @@
 //! Finds the Go processes of the node and gives each a task; one loop, one thread, nothing in it waits for a process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -13,11 +13,12 @@ use super::config::NodeConfig;
 use super::examine::{Examined, Examiners, Found};
 use super::select::{self, Candidate};
 use super::state::{Node, Process, ProcessKey, State};
-use super::task::{Ended, Observed, Task};
+use super::task::{Ended, Task};
 use crate::config::WatchConfig;
 use crate::discover::describe::pids;
 use crate::discover::usage::Stat;
 use crate::discover::workload::Workload;
+use crate::kube::Events;
 use crate::probe::Prober;
 use crate::watch::recording::Recordings;
 
@@ -73,10 +74,8 @@ pub struct Supervisor {
     pub prober: Option<Prober>,
     /// Where processes are recorded.
     pub recordings: Option<Recordings>,
-    /// Who else wants to know what is seen.
-    pub observed: Arc<Observed>,
-    /// Who wants to know how processes end.
-    pub ended: Box<dyn Fn(&Process, &Ended) + Send>,
+    /// Where leaks are told of.
+    pub events: Events,
     /// Who a process belongs to.
     pub workloads: Box<Workloads>,
     /// Whether the kernel tells of processes that begin.
@@ -129,6 +128,8 @@ struct Loop {
     /// When which pids are to be examined.
     due: BTreeMap<(Instant, u32), ()>,
     scan_at: Instant,
+    /// Of the processes that the first scan found, those that are still to be examined.
+    first: Option<HashSet<u32>>,
 }
 
 impl Supervisor {
@@ -139,8 +140,8 @@ impl Supervisor {
             // The receiver goes with the supervisor.
             let _ = tell.send(Message::Examined(pid, examined));
         });
-        let due = BTreeMap::new();
-        Loop { own: self, examiners, known: HashMap::new(), due, scan_at: Instant::now() }.run()
+        let (known, due) = (HashMap::new(), BTreeMap::new());
+        Loop { own: self, examiners, known, due, scan_at: Instant::now(), first: None }.run()
     }
 }
 
@@ -195,7 +196,7 @@ impl Loop {
             self.examiners.examine(pid);
         }
         self.examiners.replace_hung();
-        if !self.own.node.is_ready() && self.examiners.are_idle() && self.due.is_empty() {
+        if self.first.as_ref().is_some_and(HashSet::is_empty) {
             self.own.node.set_ready();
         }
         let retries: Vec<u32> = self
@@ -228,6 +229,7 @@ impl Loop {
         for pid in gone {
             self.exited(pid);
         }
+        self.first.get_or_insert_with(|| pids.iter().copied().collect());
         for pid in pids {
             match self.known.get(&pid) {
                 None => self.examine_at(Instant::now(), pid),
@@ -267,11 +269,22 @@ impl Loop {
             Some(Known::Other(_)) => {
                 self.known.remove(&pid);
             }
-            None => self.due.retain(|(_, due), ()| *due != pid),
+            None => {
+                self.due.retain(|(_, due), ()| *due != pid);
+                self.settled(pid);
+            }
+        }
+    }
+
+    /// It is known what a process is, or it is gone.
+    fn settled(&mut self, pid: u32) {
+        if let Some(first) = &mut self.first {
+            first.remove(&pid);
         }
     }
 
     fn examined(&mut self, pid: u32, examined: Examined) {
+        self.settled(pid);
         match examined {
             Examined::Go(found) => self.found(*found),
             Examined::Other | Examined::Denied => {
@@ -375,7 +388,7 @@ impl Loop {
             min_goroutines,
             prober: self.own.prober.clone(),
             recordings: self.own.recordings.clone(),
-            observed: Arc::clone(&self.own.observed),
+            events: self.own.events.clone(),
             stop: stopped,
         };
         entry.process.set_state(State::Starting);
@@ -405,9 +418,11 @@ impl Loop {
         {
             log::error!("pid {}: its task panicked", key.pid);
         }
-        (self.own.ended)(&entry.process, &ended);
         match ended {
-            Ended::Exited(_) => self.own.node.remove(key),
+            Ended::Exited(exit) => {
+                self.own.node.exited(&entry.process, exit.as_ref());
+                self.own.node.remove(key);
+            }
             Ended::Replaced => {
                 self.own.node.remove(key);
                 self.examine_at(Instant::now(), key.pid);

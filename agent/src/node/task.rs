@@ -11,11 +11,12 @@ use crate::config::WatchConfig;
 use crate::discover;
 use crate::discover::usage::Stat;
 use crate::golang::binary::GoBinary;
+use crate::kube::{Events, LeakStories};
 use crate::probe::Prober;
 use crate::record::Exit;
 use crate::report::Report;
 use crate::session::{EndReason, Session};
-use crate::target::{Target, TargetError};
+use crate::target::{Target, TargetError, now_ns};
 use crate::watch::fate::Fate;
 use crate::watch::recording::{Recording, Recordings};
 use crate::watch::{self as one, Progress, WatchError};
@@ -26,9 +27,6 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// How many goroutines there are is looked at this often, while a process has too few to be watched.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
-
-/// Called with what each look of a process found.
-pub type Observed = dyn Fn(&Process, &Report) + Send + Sync;
 
 /// What a task needs.
 pub struct Task {
@@ -46,8 +44,8 @@ pub struct Task {
     pub prober: Option<Prober>,
     /// Where it is recorded.
     pub recordings: Option<Recordings>,
-    /// Who else wants to know.
-    pub observed: Arc<Observed>,
+    /// Where leaks are told of.
+    pub events: Events,
     /// Turns true when the task is to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -76,7 +74,7 @@ impl Task {
     }
 
     fn watch(self) -> Ended {
-        let Self { node, process, opened, config, min_goroutines, prober, recordings, observed, mut stop } = self;
+        let Self { node, process, opened, config, min_goroutines, prober, recordings, events, mut stop } = self;
         let target = match open(opened, min_goroutines, &process, &mut stop) {
             Ok(Some(target)) => target,
             Ok(None) => return Ended::Stopped,
@@ -87,11 +85,15 @@ impl Task {
             Err(error) => return failed(&TargetError::from(error).into()),
         };
         let mut recording = recordings.map(|recordings| recordings.of(process.workload()));
+        let mut stories = LeakStories::default();
         let progress = |progress: Progress<'_>| {
             let Progress::Looked(session, report) = progress else { return };
             fate.looked();
             looked(recording.as_mut(), session, &report, &fate);
-            observed(&process, &report);
+            let workload = process.workload();
+            for leak in stories.observe(Duration::from_nanos(now_ns()), &workload, &report.groups) {
+                events.leak(&workload, &leak);
+            }
             node.looked(&process, report);
         };
         // An error would mean that the supervisor is gone.

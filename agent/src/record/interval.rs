@@ -185,6 +185,19 @@ pub enum ExitKind {
     Unknown,
 }
 
+impl ExitKind {
+    /// One word of a fixed set, for counting.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exit",
+            Self::Signaled(_) => "signal",
+            Self::OomKilled => "oom",
+            Self::Replaced => "exec",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {

@@ -18,7 +18,7 @@ use crate::memory::StackId;
 use crate::memory::census::{self, Status};
 use crate::report::words::{is_system, seconds, start_function, wait_reason};
 use crate::report::{MAX_GOIDS, Place, Span};
-use crate::session::{CensusTaken, Input, Symbols, TargetInfo};
+use crate::session::{CensusTaken, Input, Symbols, TargetInfo, call_of};
 use crate::target::{Target, TargetError};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
@@ -52,6 +52,8 @@ pub struct Look {
     pub wait_reasons: Vec<String>,
     /// When, nanoseconds since the Unix epoch.
     pub unix_ns: u64,
+    /// Entries of the functions that the stacks return to, by return address.
+    entries: HashMap<u64, u64>,
 }
 
 impl Look {
@@ -65,6 +67,7 @@ impl Look {
             stacks: Vec::new(),
             wait_reasons: target.binary().wait_reasons.clone(),
             unix_ns,
+            entries: HashMap::new(),
             taken,
         };
         for news in target.news(&look.taken) {
@@ -74,7 +77,15 @@ impl Look {
                 _ => {}
             }
         }
+        let creations = look.taken.census.goroutines.iter().map(|goroutine| goroutine.creation_pc);
+        let returns = look.stacks.iter().flatten().copied().chain(creations);
+        look.entries = returns.filter_map(|pc| Some((pc, target.function_entry(call_of(pc))?))).collect();
         Ok(look)
+    }
+
+    /// Entry of the function that a return address in a stack, or of a `go` statement, is in.
+    pub fn entry(&self, return_address: u64) -> Option<u64> {
+        self.entries.get(&return_address).copied()
     }
 
     /// A stack's addresses, innermost first; empty for one that could not be read.

@@ -128,6 +128,11 @@ impl Target {
         self.slide
     }
 
+    /// Where the function begins that contains the address `pc` of the process.
+    pub fn function_entry(&self, pc: u64) -> Option<u64> {
+        self.tables.entry(pc)
+    }
+
     /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its
     /// code and contents leave no doubt.
     pub fn variable(&self, name: &str) -> Option<u64> {

@@ -18,6 +18,11 @@ impl LoadedTables {
         Self { pclntab, slide }
     }
 
+    /// Entry of the function at `pc`.
+    pub fn entry(&self, pc: u64) -> Option<u64> {
+        Some(self.pclntab.func(pc.wrapping_sub(self.slide))?.entry.wrapping_add(self.slide))
+    }
+
     /// Name of the function at `pc`.
     pub fn function(&self, pc: u64) -> Option<&str> {
         Some(self.pclntab.func(pc.wrapping_sub(self.slide))?.name)

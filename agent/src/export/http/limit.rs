@@ -1,0 +1,78 @@
+//! How many connections there may be at once, in all and of one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// See the module. Its clones are the same.
+#[derive(Clone, Debug)]
+pub struct Places {
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    in_all: usize,
+    of_one: usize,
+}
+
+/// A place that is taken until this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Places,
+    address: IpAddr,
+}
+
+impl Places {
+    /// So many in all, and so many of one address.
+    pub fn new(in_all: usize, of_one: usize) -> Self {
+        Self { taken: Arc::default(), in_all, of_one }
+    }
+
+    /// A place for a connection of that address, if there is one.
+    pub fn take(&self, address: IpAddr) -> Option<Place> {
+        let mut taken = self.lock();
+        if taken.values().sum::<usize>() >= self.in_all {
+            return None;
+        }
+        let of_this = taken.entry(address).or_default();
+        if *of_this >= self.of_one {
+            return None;
+        }
+        *of_this += 1;
+        Some(Place { places: self.clone(), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        if let Some(of_this) = taken.get_mut(&self.address) {
+            *of_this -= 1;
+            if *of_this == 0 {
+                taken.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn places_are_limited_and_come_back() {
+        let places = Places::new(3, 2);
+        let (a, b) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
+        let first = places.take(a);
+        let second = places.take(a);
+        assert!(first.is_some() && second.is_some());
+        assert!(places.take(a).is_none(), "two of one address");
+        let third = places.take(b);
+        assert!(third.is_some());
+        assert!(places.take(b).is_none(), "three in all");
+        drop(first);
+        assert!(places.take(b).is_some());
+    }
+}

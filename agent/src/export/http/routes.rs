@@ -1,0 +1,357 @@
+//! Which request gets which answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::Metrics;
+use super::auth::Token;
+use super::numbers::HttpNumbers;
+use crate::config::Mode;
+use crate::detect::Verdict;
+use crate::discover::workload::Workload;
+use crate::export::{goroutine_text, pprof};
+use crate::node::{Node, Process, State};
+use crate::snapshot::{GroupBy, Look};
+use crate::target::Target;
+
+/// Version of the shape of what `/api/v1/processes` answers.
+const SCHEMA: u32 = 1;
+
+/// Processes looked at at once, for profiles.
+const LOOKS: usize = 2;
+
+/// How long a profile waits for its turn, and how long it may take.
+const WAIT_FOR_TURN: Duration = Duration::from_secs(10);
+const LOOK_WITHIN: Duration = Duration::from_secs(60);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// The text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// See the module.
+pub struct Router {
+    api: bool,
+    token: Option<Token>,
+    node: Arc<Node>,
+    metrics: Arc<Metrics>,
+    numbers: Arc<HttpNumbers>,
+    looks: Arc<Semaphore>,
+}
+
+/// An answer in the making.
+struct Answer {
+    status: StatusCode,
+    kind: &'static str,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn ok(kind: &'static str, body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, kind, body }
+    }
+
+    fn json(value: &impl Serialize) -> Self {
+        // Every value here has a form in JSON.
+        Self::ok(JSON, serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    /// An error, with what can be done about it.
+    fn error(status: StatusCode, message: impl Into<String>) -> Self {
+        let body = serde_json::json!({ "error": message.into() });
+        Self { status, kind: JSON, body: body.to_string().into_bytes() }
+    }
+}
+
+/// The answer of `/api/v1/processes`.
+#[derive(Debug, Serialize)]
+struct Listing {
+    schema: u32,
+    ready: bool,
+    processes: Vec<Entry>,
+}
+
+/// One process in it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    pid: u32,
+    exe: String,
+    command: String,
+    user: String,
+    go_version: Option<String>,
+    stripped: Option<bool>,
+    #[serde(flatten)]
+    workload: Workload,
+    /// `starting`, `watched`, `unselected` or `refused`.
+    state: &'static str,
+    /// Of `refused`: one word.
+    reason: Option<&'static str>,
+    /// Of `refused` and `unselected`: in full.
+    message: Option<String>,
+    mode: Option<Mode>,
+    goroutines: Option<u64>,
+    parked_over_threshold: Option<u64>,
+    /// The worst of its groups.
+    verdict: Option<Verdict>,
+    /// How long it has been watched.
+    watched_seconds: Option<f64>,
+    /// How long ago it was looked at.
+    looked_seconds_ago: Option<f64>,
+}
+
+impl Entry {
+    fn of(process: &Process) -> Self {
+        let (state, reason, message) = match process.state() {
+            State::Starting => ("starting", None, None),
+            State::Watched => ("watched", None, None),
+            State::Unselected { why } => ("unselected", None, Some(why)),
+            State::Refused { reason, message } => ("refused", Some(reason), Some(message)),
+        };
+        let report = process.report();
+        let report = report.as_deref();
+        Self {
+            pid: process.key.pid,
+            exe: process.exe.clone(),
+            command: process.described.command.clone(),
+            user: process.described.user.clone(),
+            go_version: process.go_version.clone(),
+            stripped: process.stripped,
+            workload: process.workload(),
+            state,
+            reason,
+            message,
+            mode: report.map(|report| report.observed.mode),
+            goroutines: report.map(|report| report.goroutines.live),
+            parked_over_threshold: report.map(|report| report.goroutines.parked_over_threshold),
+            verdict: report.and_then(|report| report.groups.iter().map(|group| group.verdict).max()),
+            watched_seconds: report.map(|report| report.observed.seconds),
+            looked_seconds_ago: process.looked_ago().map(|ago| ago.as_secs_f64()),
+        }
+    }
+}
+
+impl Router {
+    pub fn new(
+        api: bool,
+        token: Option<Token>,
+        node: Arc<Node>,
+        metrics: Arc<Metrics>,
+        numbers: Arc<HttpNumbers>,
+    ) -> Self {
+        Self { api, token, node, metrics, numbers, looks: Arc::new(Semaphore::new(LOOKS)) }
+    }
+
+    /// The answer to a request.
+    pub async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let (route, answer) = self.route(request).await;
+        self.numbers.answered(route, answer.status.as_u16());
+        let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        match answer.status {
+            StatusCode::UNAUTHORIZED => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            StatusCode::METHOD_NOT_ALLOWED => headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD")),
+            StatusCode::SERVICE_UNAVAILABLE => headers.insert(RETRY_AFTER, HeaderValue::from_static("5")),
+            _ => None,
+        };
+        response
+    }
+
+    async fn route(&self, request: &Request<Incoming>) -> (&'static str, Answer) {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return ("other", Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered"));
+        }
+        if !request.body().is_end_stream() {
+            return ("other", Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body here"));
+        }
+        let path = request.uri().path();
+        match path {
+            "/metrics" => return ("metrics", Answer::ok(METRICS, (self.metrics)())),
+            "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
+            "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
+            "/readyz" => {
+                let body = b"the first search for processes is not done\n".to_vec();
+                return ("health", Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body });
+            }
+            _ => {}
+        }
+        let route = match path {
+            "/" => "index",
+            "/debug/pprof/goroutine" => "profile",
+            path if path == PROCESSES || path.starts_with(&format!("{PROCESSES}/")) => "api",
+            _ => {
+                return ("other", Answer::error(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is"));
+            }
+        };
+        if route == "index" {
+            return (route, Answer::ok(TEXT, INDEX.as_bytes().to_vec()));
+        }
+        if !self.api {
+            let why = "processes and profiles are not served here: configure http.token_file, or set http.api = \"on\"";
+            return (route, Answer::error(StatusCode::FORBIDDEN, why));
+        }
+        let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        if self.token.as_ref().is_some_and(|token| !token.admits(given)) {
+            let why = "needs the header `Authorization: Bearer TOKEN` with the token of http.token_file";
+            return (route, Answer::error(StatusCode::UNAUTHORIZED, why));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let answer = match path.strip_prefix(PROCESSES) {
+            Some("") => self.processes(),
+            Some(rest) => self.report(rest.trim_start_matches('/')),
+            None => self.profile(query).await,
+        };
+        (route, answer)
+    }
+
+    fn processes(&self) -> Answer {
+        let processes = self.node.processes().iter().map(|process| Entry::of(process)).collect();
+        Answer::json(&Listing { schema: SCHEMA, ready: self.node.is_ready(), processes })
+    }
+
+    fn report(&self, pid: &str) -> Answer {
+        let Some(process) = pid.parse().ok().and_then(|pid| self.node.process(pid)) else {
+            return Answer::error(
+                StatusCode::NOT_FOUND,
+                format!("no Go process of this node is known: {PROCESSES} lists them"),
+            );
+        };
+        match (process.report(), process.state()) {
+            (Some(report), _) => Answer::json(&*report),
+            (None, State::Refused { message, .. }) => {
+                Answer::error(StatusCode::CONFLICT, format!("it cannot be watched: {message}"))
+            }
+            (None, State::Unselected { why }) => {
+                Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
+            }
+            (None, _) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, "it has not been looked at yet: try again"),
+        }
+    }
+
+    /// A goroutine profile of a process, as `net/http/pprof` of that process would answer.
+    async fn profile(&self, query: &str) -> Answer {
+        let mut wanted = Wanted::default();
+        if let Err(why) = wanted.read(query) {
+            return Answer::error(StatusCode::BAD_REQUEST, why);
+        }
+        let process = match self.chosen(&wanted) {
+            Ok(process) => process,
+            Err(answer) => return answer,
+        };
+        let Ok(Ok(turn)) = timeout(WAIT_FOR_TURN, Arc::clone(&self.looks).acquire_owned()).await else {
+            let why = format!("{LOOKS} profiles are being taken already: try again");
+            return Answer::error(StatusCode::SERVICE_UNAVAILABLE, why);
+        };
+        let (pid, debug) = (process.key.pid, wanted.debug);
+        let looking = tokio::task::spawn_blocking(move || {
+            let answer = take(pid, debug);
+            // Held until the look is done, however long somebody waits for it.
+            drop(turn);
+            answer
+        });
+        match timeout(LOOK_WITHIN, looking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => {
+                Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
+            }
+            Err(_) => Answer::error(StatusCode::GATEWAY_TIMEOUT, format!("pid {pid} could not be read in time")),
+        }
+    }
+
+    fn chosen(&self, wanted: &Wanted) -> Result<Arc<Process>, Answer> {
+        let mut found: Vec<Arc<Process>> = match wanted.pid {
+            Some(pid) => self.node.process(pid).into_iter().collect(),
+            None => self.node.processes(),
+        };
+        let is =
+            |wanted: &Option<String>, value: Option<&str>| wanted.as_deref().is_none_or(|wanted| value == Some(wanted));
+        found.retain(|process| {
+            let workload = process.workload();
+            is(&wanted.pod, workload.pod.as_deref())
+                && is(&wanted.namespace, workload.namespace.as_deref())
+                && is(&wanted.container, workload.container.as_deref())
+        });
+        match <[Arc<Process>; 1]>::try_from(found) {
+            Ok([process]) => Ok(process),
+            Err(none) if none.is_empty() => Err(Answer::error(
+                StatusCode::NOT_FOUND,
+                format!("no Go process of this node is that: {PROCESSES} lists them"),
+            )),
+            Err(many) => {
+                let pids: Vec<String> = many.iter().map(|process| process.key.pid.to_string()).collect();
+                let why = format!("several processes are that; name one by its pid: {}", pids.join(", "));
+                Err(Answer::error(StatusCode::BAD_REQUEST, why))
+            }
+        }
+    }
+}
+
+const PROCESSES: &str = "/api/v1/processes";
+
+const INDEX: &str = "parkwarden agent\n\n\
+/metrics                       Prometheus\n\
+/healthz /readyz               health\n\
+/api/v1/processes              the Go processes of this node\n\
+/api/v1/processes/PID          the report of one\n\
+/debug/pprof/goroutine?pid=PID its goroutine profile; &debug=1 or 2 as text; or ?pod=NAME&container=NAME&namespace=NAME\n";
+
+/// What a profile is asked of.
+#[derive(Debug, Default)]
+struct Wanted {
+    pid: Option<u32>,
+    pod: Option<String>,
+    namespace: Option<String>,
+    container: Option<String>,
+    debug: u32,
+}
+
+impl Wanted {
+    fn read(&mut self, query: &str) -> Result<(), String> {
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let number = || value.parse::<u32>().map_err(|_| format!("{key} has to be a number"));
+            match &*key {
+                "pid" => self.pid = Some(number()?),
+                "debug" => self.debug = number()?,
+                "pod" => self.pod = Some(value.into_owned()),
+                "namespace" => self.namespace = Some(value.into_owned()),
+                "container" => self.container = Some(value.into_owned()),
+                "seconds" => return Err("seconds: a difference of two profiles is not taken here; take two".to_owned()),
+                // `net/http/pprof` ignores what it does not know, and scrapers send more.
+                _ => {}
+            }
+        }
+        match (self.pid, &self.pod) {
+            (None, None) => Err("name a process: ?pid=PID, or ?pod=NAME, with &container= and &namespace=".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn take(pid: u32, debug: u32) -> Answer {
+    let look = Target::open(pid).and_then(|mut target| Look::at(&mut target));
+    match look {
+        Err(error) => Answer::error(StatusCode::CONFLICT, crate::exit::chain(&error)),
+        Ok(look) => match debug {
+            0 => match pprof::encode(&look, GroupBy::Both) {
+                Ok(profile) => Answer::ok("application/octet-stream", profile),
+                Err(error) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            },
+            1 => Answer::ok(TEXT, goroutine_text::counts(&look).into_bytes()),
+            _ => Answer::ok(TEXT, goroutine_text::stacks(&look).into_bytes()),
+        },
+    }
+}

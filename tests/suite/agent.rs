@@ -1,0 +1,105 @@
+//! `parkwarden agent`: it finds processes by itself, watches those that are chosen, serves what it sees, and is never in the
+//! way.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parkwarden_tests::leaks::Statement;
+use parkwarden_tests::node::Node;
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde_json::Value;
+
+use crate::watch::{EACH, NEWEST, assert_as_said};
+
+/// A copy of a program in a directory of its own, so that an agent can be told to watch nothing else.
+struct Copied {
+    dir: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Copied {
+    fn of(name: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let program = dir.path().join(name);
+        fs::copy(fixture(name, NEWEST, BuildFlags::Stripped), &program).expect("copied");
+        Self { dir, program }
+    }
+
+    /// A pattern for this copy's path.
+    fn pattern(&self) -> String {
+        format!("{}/*", self.dir.path().display())
+    }
+}
+
+#[test]
+fn processes_are_found_watched_and_let_go_of() {
+    let copied = Copied::of("leaks");
+    let (before, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let node = Node::start(&copied.pattern(), &["--threshold", "0s", "--interval", "500ms"]);
+    node.wait_for_state(before.pid(), "watched");
+    let (mut after, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let entry = node.wait_for_state(after.pid(), "watched");
+    assert_eq!(entry["exe"], copied.program.to_str().expect("a path"));
+    assert!(entry["go_version"].as_str().is_some_and(|version| version.starts_with("go1.")), "{entry}");
+    node.wait_for("readiness", |node| (node.get("/readyz").0 == 200).then_some(()));
+
+    let said: Statement = after.ask("go");
+    let parked = said.classes.iter().filter(|group| !matches!(&*group.class, "" | "syscall"));
+    let in_all = parked.map(|group| group.count as u64).sum();
+    let report = node.wait_for("all leaks in the report", |node| {
+        let report = node.report(after.pid())?;
+        (report.groups.iter().map(|group| group.count).sum::<u64>() >= in_all).then_some(report)
+    });
+    assert_as_said(&report, &said, "agent");
+
+    kill(Pid::from_raw(after.pid().cast_signed()), Signal::SIGKILL).expect("killed");
+    node.wait_for("its end", |node| node.process(after.pid()).is_none().then_some(()));
+    let (status, took) = node.end();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(5), "it took {took:?} to end");
+    assert!(before.exit().success(), "the target ran on");
+}
+
+#[test]
+fn a_changed_configuration_is_taken_and_a_wrong_one_is_not() {
+    let copied = Copied::of("leaks");
+    let (target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let file = copied.dir.path().join("parkwarden.toml");
+    let executables = |pattern: &str| {
+        let text = format!("[watch]\ninterval = \"500ms\"\n[select]\nexecutables = [\"{pattern}\"]\n");
+        fs::write(&file, text).expect("written");
+    };
+    executables(&copied.pattern());
+    let node = Node::start("", &["--config", file.to_str().expect("a path")]);
+    node.wait_for_state(target.pid(), "watched");
+
+    executables("/nowhere/*");
+    node.signal(Signal::SIGHUP);
+    let entry = node.wait_for_state(target.pid(), "unselected");
+    assert!(entry["message"].as_str().is_some_and(|why| why.contains("select.executables")), "{entry}");
+
+    fs::write(&file, "[watch]\nintervall = \"1s\"\n").expect("written");
+    node.signal(Signal::SIGHUP);
+    let said = node.wait_for("the error", |node| {
+        node.said().into_iter().find(|line| line.contains("the configuration stays as it was"))
+    });
+    assert!(said.contains("parkwarden.toml") && said.contains("line 2"), "{said}");
+    assert_eq!(node.process(target.pid()).expect("known")["state"], "unselected");
+
+    executables(&copied.pattern());
+    node.signal(Signal::SIGHUP);
+    node.wait_for_state(target.pid(), "watched");
+}
+
+#[test]
+fn a_process_with_few_goroutines_waits_until_it_has_more() {
+    let copied = Copied::of("leaks");
+    let (target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let node = Node::start(&copied.pattern(), &["--min-goroutines", "1000000"]);
+    let entry = node.wait_for_state(target.pid(), "unselected");
+    assert!(entry["message"].as_str().is_some_and(|why| why.contains("min_goroutines")), "{entry}");
+}
