@@ -54,7 +54,7 @@ pub(super) fn connect(mut config: Config, node: String, events: bool, pace: Pace
     config.default_retry = false;
     let client = Client::try_from(config).map_err(Box::new)?;
     let known = Arc::new(Known::default());
-    tokio::spawn(super::follow::follow(Api::all(client.clone()), node.clone(), Arc::clone(&known)));
+    tokio::spawn(super::follow::follow(Api::all(client.clone()), node.clone(), Arc::clone(&known), pace.retry));
     let events = if events { Events::start(client, node, pace) } else { Events::default() };
     Ok(Cluster { pods: Pods::new(known), events })
 }

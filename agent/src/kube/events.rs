@@ -39,14 +39,14 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Bytes of a pod's name that an Event's begins with; names may have 253.
 const MAX_PREFIX: usize = 200;
 
-/// How many Events are written.
+/// How many Events are written, and how often a try that failed is repeated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// At once.
     pub(super) burst: u32,
     /// And one more after each such time.
     pub(super) every: Duration,
-    /// Time between tries, at first.
+    /// Time to the next try, at first.
     pub(super) retry: Duration,
     /// Tries that follow a failed one.
     pub(super) retries: usize,
@@ -54,8 +54,8 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        // 16 tries that wait a minute in the end outlast the restart of an API server.
-        Self { burst: 10, every: Duration::from_secs(60), retry: Duration::from_secs(1), retries: 16 }
+        // 16 tries, the last ones with 48 s between them, outlast the restart of an API server.
+        Self { burst: 10, every: Duration::from_secs(60), retry: Duration::from_millis(800), retries: 16 }
     }
 }
 

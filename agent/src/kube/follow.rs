@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures_util::TryStreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
@@ -27,6 +27,9 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// A watch that ends sooner, and without a word, was refused.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+
+/// The longest time between tries, in first ones.
+const MAX_DELAYS: u32 = 40;
 
 /// A watch that stood that long has earned that failures count anew.
 const STOOD: Duration = Duration::from_secs(120);
@@ -51,20 +54,17 @@ enum FollowError {
     NoVersion,
 }
 
-/// Kind to a server in trouble, as the clients in Go are.
-fn patience() -> ExponentialBuilder {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(800))
-        .with_max_delay(Duration::from_secs(30))
-        .with_jitter()
-        .without_max_times()
+/// Growing delays that are kind to a server in trouble.
+fn delays(first: Duration) -> ExponentialBackoff {
+    let delays = ExponentialBuilder::default().with_min_delay(first).with_max_delay(MAX_DELAYS * first);
+    delays.with_jitter().without_max_times().build()
 }
 
-/// Follows the pods of `node` for ever.
-pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<Known>) {
+/// Follows the pods of `node` for ever; after a failure it tries again after `first_delay`, then ever later.
+pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<Known>, first_delay: Duration) {
     // What has ended uses memory here and there, and no process is in it any more.
     let fields = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
-    let mut delays = patience().build();
+    let mut waits = delays(first_delay);
     let mut fresh = false;
     let mut outage: Option<Instant> = None;
     loop {
@@ -81,9 +81,9 @@ pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<Known>) {
             log::debug!("kubernetes: {error}");
         }
         if begun.elapsed() > STOOD {
-            delays = patience().build();
+            waits = delays(first_delay);
         }
-        sleep(delays.next().unwrap_or(ANSWER)).await;
+        sleep(waits.next().unwrap_or(ANSWER)).await;
     }
 }
 

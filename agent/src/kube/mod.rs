@@ -10,6 +10,8 @@ mod follow;
 mod pods;
 mod store;
 pub mod story;
+#[cfg(test)]
+mod tests;
 
 pub use connect::{Cluster, StartError, start};
 pub use events::{EventCounts, Events};

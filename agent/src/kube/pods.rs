@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::store::Store;
 use crate::discover::container::Identity;
 use crate::discover::workload::Workload;
@@ -32,7 +34,7 @@ pub struct PodsStatus {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     store: RwLock<Store>,
-    generation: AtomicU64,
+    generation: watch::Sender<u64>,
     synced: AtomicBool,
     connected: AtomicBool,
     errors: AtomicU64,
@@ -57,9 +59,20 @@ impl Pods {
         self.known.as_ref().is_none_or(|known| known.synced.load(Ordering::Acquire))
     }
 
-    /// Grows whenever [`Pods::workload`] may answer otherwise than before.
+    /// Grows whenever [`Pods::workload`] or [`Pods::synced`] may answer otherwise than before.
     pub fn generation(&self) -> u64 {
-        self.known.as_ref().map_or(0, |known| known.generation.load(Ordering::Acquire))
+        self.known.as_ref().map_or(0, |known| *known.generation.borrow())
+    }
+
+    /// Waits until the generation is another than the one seen, and returns that; for ever without a cluster.
+    pub async fn changed(&self, seen: u64) -> u64 {
+        if let Some(known) = &self.known
+            // The sender is here, so it cannot be gone.
+            && let Ok(generation) = known.generation.subscribe().wait_for(|generation| *generation != seen).await
+        {
+            return *generation;
+        }
+        std::future::pending().await
     }
 
     /// How well the pods are known; none without a cluster.
@@ -80,12 +93,15 @@ impl Known {
     /// Changes what is known; `change` says whether it did.
     pub(super) fn change(&self, change: impl FnOnce(&mut Store) -> bool) {
         if change(&mut self.store.write().unwrap_or_else(PoisonError::into_inner)) {
-            self.generation.fetch_add(1, Ordering::Release);
+            self.generation.send_modify(|generation| *generation += 1);
         }
     }
 
+    /// What there is has been listed.
     pub(super) fn listed(&self) {
-        self.synced.store(true, Ordering::Release);
+        if !self.synced.swap(true, Ordering::AcqRel) {
+            self.generation.send_modify(|generation| *generation += 1);
+        }
     }
 
     /// Whether changes did not arrive before.

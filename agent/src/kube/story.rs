@@ -103,7 +103,12 @@ impl GroupKey {
         Self(first_bytes(hash))
     }
 
-    /// As a number.
+    #[cfg(test)]
+    pub(super) fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
     pub fn number(self) -> u64 {
         self.0
     }
