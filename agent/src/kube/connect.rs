@@ -1,5 +1,6 @@
 //! Whether there is a cluster, and the way to it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
@@ -8,6 +9,9 @@ use kube::{Api, Client, Config};
 use super::events::{Events, Pace};
 use super::pods::{Known, Pods};
 use crate::node::settings::{KubernetesSettings, Switch};
+
+/// Where a pod has the token of its service account.
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// The cluster, or that there is none.
 #[derive(Clone, Debug, Default)]
@@ -43,9 +47,46 @@ pub enum StartError {
 /// Begins to follow the pods of this node, on the runtime it is called in. Without a cluster, and none asked for, that is
 /// no error; nor is an API that does not answer: it will be asked again.
 pub async fn start(settings: &KubernetesSettings) -> Result<Cluster, StartError> {
-    let Some(config) = config(settings.enabled.unwrap_or_default()).await? else { return Ok(Cluster::default()) };
+    let enabled = settings.enabled.unwrap_or_default();
+    match try_start(enabled, settings).await {
+        Err(error) if enabled == Switch::Auto => {
+            log::warn!("kubernetes: {error}; processes are named by their control groups alone");
+            Ok(Cluster::default())
+        }
+        done => done,
+    }
+}
+
+async fn try_start(enabled: Switch, settings: &KubernetesSettings) -> Result<Cluster, StartError> {
+    let kubeconfig = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    let account = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && Path::new(TOKEN).exists();
+    // The service account's token and certificates are read again when they change.
+    let config = match way(enabled, kubeconfig, account)? {
+        Way::None => return Ok(Cluster::default()),
+        Way::Kubeconfig => Config::from_kubeconfig(&KubeConfigOptions::default()).await?,
+        Way::ServiceAccount => Config::incluster()?,
+    };
     let node = settings.node.clone().filter(|node| !node.is_empty()).ok_or(StartError::NoNode)?;
     connect(config, node, settings.events.unwrap_or(true), Pace::default())
+}
+
+/// How to reach the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    None,
+    Kubeconfig,
+    ServiceAccount,
+}
+
+/// As KUBECONFIG says, else as a pod of it.
+fn way(enabled: Switch, kubeconfig: bool, account: bool) -> Result<Way, StartError> {
+    match enabled {
+        Switch::Off => Ok(Way::None),
+        _ if kubeconfig => Ok(Way::Kubeconfig),
+        _ if account => Ok(Way::ServiceAccount),
+        Switch::Auto => Ok(Way::None),
+        Switch::On => Err(StartError::NoCluster),
+    }
 }
 
 /// The same, of a cluster that is known.
@@ -59,15 +100,22 @@ pub(super) fn connect(mut config: Config, node: String, events: bool, pace: Pace
     Ok(Cluster { pods: Pods::new(known), events })
 }
 
-/// How to reach the cluster: as KUBECONFIG says, else as a pod of it. The service account's token and certificates are
-/// read again when they change.
-async fn config(enabled: Switch) -> Result<Option<Config>, StartError> {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    Ok(match enabled {
-        Switch::Off => None,
-        _ if is_set("KUBECONFIG") => Some(Config::from_kubeconfig(&KubeConfigOptions::default()).await?),
-        _ if is_set("KUBERNETES_SERVICE_HOST") => Some(Config::incluster()?),
-        Switch::Auto => None,
-        Switch::On => return Err(StartError::NoCluster),
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_decides_unless_told_otherwise() {
+        for (enabled, kubeconfig, account, expected) in [
+            (Switch::Auto, false, false, Some(Way::None)),
+            (Switch::Auto, false, true, Some(Way::ServiceAccount)),
+            (Switch::Auto, true, true, Some(Way::Kubeconfig)),
+            (Switch::On, true, false, Some(Way::Kubeconfig)),
+            (Switch::On, false, true, Some(Way::ServiceAccount)),
+            (Switch::On, false, false, None),
+            (Switch::Off, true, true, Some(Way::None)),
+        ] {
+            assert_eq!(way(enabled, kubeconfig, account).ok(), expected, "{enabled:?} {kubeconfig} {account}");
+        }
+    }
 }
