@@ -34,13 +34,13 @@ pub enum StartError {
     )]
     NoNode,
     /// The file that KUBECONFIG names is wrong.
-    #[error("cannot use the file that KUBECONFIG names: {0}")]
+    #[error("cannot use the file that KUBECONFIG names")]
     Kubeconfig(#[from] KubeconfigError),
     /// The service account is incomplete.
-    #[error("cannot use the pod's service account: {0}")]
+    #[error("cannot use the pod's service account")]
     ServiceAccount(#[from] InClusterError),
     /// Certificates or credentials are wrong.
-    #[error("cannot use the cluster's credentials: {0}")]
+    #[error("cannot use the cluster's credentials")]
     Credentials(#[from] Box<kube::Error>),
 }
 
@@ -50,6 +50,7 @@ pub async fn start(settings: &KubernetesSettings) -> Result<Cluster, StartError>
     let enabled = settings.enabled.unwrap_or_default();
     match try_start(enabled, settings).await {
         Err(error) if enabled == Switch::Auto => {
+            let error = crate::exit::chain(&error);
             log::warn!("kubernetes: {error}; processes are named by their control groups alone");
             Ok(Cluster::default())
         }
@@ -68,6 +69,14 @@ async fn try_start(enabled: Switch, settings: &KubernetesSettings) -> Result<Clu
     };
     let node = settings.node.clone().filter(|node| !node.is_empty()).ok_or(StartError::NoNode)?;
     connect(config, node, settings.events.unwrap_or(true), Pace::default())
+}
+
+/// An error of kube in one line: of the server's word the sentence alone, of others what caused them too.
+pub(super) fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => crate::exit::chain(error),
+    }
 }
 
 /// How to reach the cluster.

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connect::words;
 use super::story::{LeakEvent, first_bytes};
 use crate::discover::workload::Workload;
 
@@ -184,9 +185,9 @@ async fn write(client: Client, node: String, pace: Pace, mut jobs: mpsc::Receive
 /// Why an Event could not be written.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
-    #[error("needs create on events: {0}")]
+    #[error("needs create on events: {}", words(.0))]
     Forbidden(#[source] Error),
-    #[error("{0}")]
+    #[error("{}", words(.0))]
     Api(#[source] Error),
     #[error("the API server did not answer")]
     Silent,

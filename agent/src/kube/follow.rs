@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
+use super::connect::words;
 use super::pods::Known;
 
 /// The server ends a watch after this time; it has to be below 295 s.
@@ -40,9 +41,9 @@ const GONE: u16 = 410;
 /// Why following ended.
 #[derive(Debug, thiserror::Error)]
 enum FollowError {
-    #[error("cannot list the pods of this node (needs get, list and watch on pods): {0}")]
+    #[error("cannot list the pods of this node (needs get, list and watch on pods): {}", words(.0))]
     List(#[source] kube::Error),
-    #[error("cannot watch the pods of this node (needs get, list and watch on pods): {0}")]
+    #[error("cannot watch the pods of this node (needs get, list and watch on pods): {}", words(.0))]
     Watch(#[source] kube::Error),
     #[error("the API server ended the watch: {0}")]
     Ended(String),
@@ -130,7 +131,7 @@ async fn list_and_watch(
                 }
                 WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
                 WatchEvent::Error(status) if status.code == GONE => return Err(FollowError::Expired),
-                WatchEvent::Error(status) => return Err(FollowError::Ended(status.to_string())),
+                WatchEvent::Error(status) => return Err(FollowError::Ended(status.message)),
             }
         }
         if !told && begun.elapsed() < SHORTEST_WATCH {
