@@ -2,4 +2,5 @@
 
 pub mod goroutine_text;
 pub mod http;
+pub mod metrics;
 pub mod pprof;

@@ -10,6 +10,7 @@ pub mod settings;
 mod state;
 mod supervisor;
 mod task;
+pub mod totals;
 
 pub use run::{NodeError, run};
 pub use state::{Node, Process, ProcessKey, State};

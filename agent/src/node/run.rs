@@ -15,6 +15,7 @@ use super::supervisor::{Message, Supervisor};
 use crate::config::{BpfLog, ModeChoice};
 use crate::discover::workload::Workload;
 use crate::export::http::{self, HttpConfig, HttpError};
+use crate::export::metrics::{AgentNumbers, Exporter};
 use crate::kube::{self, Pods};
 use crate::probe::{Lifecycles, LoadError, Prober};
 use crate::record::RecordError;
@@ -74,7 +75,7 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
         tls: config.http.tls_cert.clone().zip(config.http.tls_key.clone()),
         api: config.http.api.unwrap_or_default(),
     };
-    let metrics = Arc::new(Vec::new);
+    let metrics = metrics(&node, &config, recordings.clone(), cluster.clone());
     let serving = runtime.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;
     // Not a matter of the log's level: whoever starts it wants to know.
     eprintln!("parkwarden: serving on {}", serving.url());
@@ -113,6 +114,26 @@ fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// What a scrape is answered.
+fn metrics(
+    node: &Arc<Node>,
+    config: &NodeConfig,
+    recordings: Option<Recordings>,
+    cluster: kube::Cluster,
+) -> Arc<http::Metrics> {
+    let (node, limits, file) = (Arc::clone(node), config.limits, config.record.0.clone());
+    let exporter = Exporter::default();
+    Arc::new(move |http| {
+        let size = || file.as_deref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        let numbers = AgentNumbers {
+            recording: recordings.as_ref().map(|recordings| (recordings.status(), size())),
+            pods: cluster.pods.status(),
+            events: cluster.events.counts(),
+        };
+        exporter.render(&node, limits, &numbers, Some(http))
+    })
 }
 
 /// Has the supervisor judge anew when more is known of pods.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::totals::Totals;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::record::Exit;
@@ -38,6 +39,18 @@ pub enum State {
         /// In full.
         message: String,
     },
+}
+
+impl State {
+    /// One word of a fixed set.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Watched => "watched",
+            Self::Unselected { .. } => "unselected",
+            Self::Refused { .. } => "refused",
+        }
+    }
 }
 
 /// A Go process of the node.
@@ -124,6 +137,7 @@ impl Process {
 #[derive(Debug, Default)]
 pub struct Node {
     processes: Mutex<BTreeMap<u32, Arc<Process>>>,
+    totals: Mutex<Totals>,
     ready: AtomicBool,
 }
 
@@ -154,15 +168,25 @@ impl Node {
     /// A process has been looked at.
     pub fn looked(&self, process: &Process, report: Arc<Report>) {
         let mut now = process.now();
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).looked(now.report.as_deref(), &report);
         now.state = State::Watched;
         now.looked = Some(Instant::now());
         now.report = Some(report);
+    }
+
+    /// What has been seen in all.
+    pub fn totals(&self) -> Totals {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A process that was watched has ended.
     pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
         let how = exit.map_or("unknown", |exit| exit.kind.word());
         log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
+        let Workload { namespace, pod, container, .. } = process.workload();
+        let [namespace, pod, container] = [namespace, pod, container].map(Option::unwrap_or_default);
+        let kind = [namespace, pod, container, process.exe_name().to_owned()];
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).ended(kind, how);
     }
 
     /// The first search for processes is done.

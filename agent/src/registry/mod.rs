@@ -7,10 +7,12 @@
 //! Pure: no clock, no I/O. Times are `CLOCK_MONOTONIC` nanoseconds of the target's host.
 
 mod census;
+pub mod durations;
 mod filter;
 #[cfg(test)]
 mod tests;
 
+use durations::Durations;
 use hashbrown::HashMap;
 use parkwarden_common::record::{Event, What};
 use serde::{Deserialize, Serialize};
@@ -109,6 +111,8 @@ pub struct Registry {
     strangers_expected: bool,
     /// Created and exited by `go` statement, as far as the kernel counted them.
     counted: HashMap<u64, (u64, u64)>,
+    /// Ended parks by wait reason number: a byte, so there are few.
+    durations: HashMap<u8, Durations>,
     max_goroutines: usize,
 }
 
@@ -140,6 +144,7 @@ impl Registry {
             everybody_known: false,
             strangers_expected: false,
             counted: HashMap::new(),
+            durations: HashMap::new(),
             max_goroutines,
         }
     }
@@ -218,10 +223,16 @@ impl Registry {
             }
             What::Readied { .. } => {
                 self.events.readied += 1;
+                if let Some(&Goroutine { state: State::Parked(wait_reason), since_ns, exact: true, .. }) =
+                    self.get(event.goid)
+                {
+                    self.lasted(wait_reason, since_ns, event.time_ns);
+                }
                 self.enter(event, State::Active);
             }
-            What::Waited { .. } => {
+            What::Waited { wait_reason, since_ns, .. } => {
                 self.events.waited += 1;
+                self.lasted(wait_reason, since_ns, event.time_ns);
                 // It can arrive after the goroutine's next park has been read from where the kernel holds it.
                 if self.get(event.goid).is_none_or(|known| known.updated_ns <= event.time_ns) {
                     self.enter(event, State::Active);
@@ -238,6 +249,15 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// Ended parks by wait reason number.
+    pub fn durations(&self) -> &HashMap<u8, Durations> {
+        &self.durations
+    }
+
+    fn lasted(&mut self, wait_reason: u8, since_ns: u64, until_ns: u64) {
+        self.durations.entry(wait_reason).or_default().add(until_ns.saturating_sub(since_ns));
     }
 
     /// What an event of a goroutine that is not known counts as an anomaly.

@@ -6,8 +6,8 @@ use hashbrown::{HashMap, HashSet};
 
 use super::words::{is_system, seconds, start_function, wait_reason};
 use super::{
-    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, Place, Proofs, Report, Ring, SCHEMA, Span,
-    cost,
+    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Place, Proofs, Report, Ring,
+    SCHEMA, Span, cost,
 };
 use crate::config::Rules;
 use crate::detect::{self, Suspect, Verdict};
@@ -43,8 +43,18 @@ impl Report {
             observed: observed(session, threshold_ns),
             goroutines: Goroutines { parked_over_threshold, ..goroutines },
             groups,
+            park_durations: park_durations(session),
         }
     }
+}
+
+fn park_durations(session: &Session) -> Vec<ParkDurations> {
+    let reasons = &session.header().wait_reasons;
+    let of =
+        |(number, lasted): (&u8, &_)| ParkDurations { wait_reason: wait_reason(reasons, *number), lasted: *lasted };
+    let mut durations: Vec<ParkDurations> = session.registry().durations().iter().map(of).collect();
+    durations.sort_by(|a, b| a.wait_reason.cmp(&b.wait_reason));
+    durations
 }
 
 fn observed(session: &Session, threshold_ns: u64) -> Observed {
@@ -100,16 +110,26 @@ fn proofs(session: &Session) -> Option<Proofs> {
 
 fn count_goroutines(session: &Session) -> Goroutines {
     let mut by_state: BTreeMap<String, u64> = BTreeMap::new();
+    let mut waiting: HashMap<u8, u64> = HashMap::new();
     let (mut live, mut system) = (0, 0);
     if let Some(taken) = session.latest() {
         for (goroutine, _) in taken.goroutines() {
             live += 1;
-            system += u64::from(is_system(session.symbols(), goroutine.start_pc));
+            let is_system = is_system(session.symbols(), goroutine.start_pc);
+            system += u64::from(is_system);
+            if !is_system && goroutine.status.is_waiting() {
+                *waiting.entry(goroutine.wait_reason).or_default() += 1;
+            }
             *by_state.entry(goroutine.status.word().to_owned()).or_default() += 1;
         }
     }
     let events = session.registry().events();
-    Goroutines { live, system, created: events.created, exited: events.exited, parked_over_threshold: 0, by_state }
+    let mut by_wait_reason: BTreeMap<String, u64> = BTreeMap::new();
+    for (number, count) in waiting {
+        *by_wait_reason.entry(wait_reason(&session.header().wait_reasons, number)).or_default() += count;
+    }
+    let (created, exited) = (events.created, events.exited);
+    Goroutines { live, system, created, exited, parked_over_threshold: 0, by_state, by_wait_reason }
 }
 
 /// Groups of those that have been parked beyond the threshold, by the census and by no event since; and of those that wake

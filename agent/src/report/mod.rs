@@ -7,6 +7,8 @@ mod cost;
 mod text;
 pub(crate) mod words;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::{Mode, ModeChoice};
@@ -14,6 +16,7 @@ use crate::detect::Verdict;
 use crate::golang::sites::SiteClass;
 use crate::reach::cause::{Case, Cause, Handler};
 use crate::reach::state::Primitive;
+use crate::registry::durations::Durations;
 use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, TargetInfo};
 
@@ -39,6 +42,9 @@ pub struct Report {
     /// Goroutines parked beyond the threshold, and such that pile up although they wake up now and then; by creation site,
     /// blocking stack and wait reason; largest first.
     pub groups: Vec<Group>,
+    /// Ended parks by wait reason. Mode `census` sees none end, and `filter` none that was shorter than `--min-park`.
+    #[serde(default)]
+    pub park_durations: Vec<ParkDurations>,
 }
 
 /// How the target was watched, and what was lost.
@@ -213,7 +219,19 @@ pub struct Goroutines {
     /// User goroutines parked beyond the threshold.
     pub parked_over_threshold: u64,
     /// Alive, by status.
-    pub by_state: std::collections::BTreeMap<String, u64>,
+    pub by_state: BTreeMap<String, u64>,
+    /// Of the program's own, those that wait, by the runtime's words for why.
+    #[serde(default)]
+    pub by_wait_reason: BTreeMap<String, u64>,
+}
+
+/// How long parks lasted that have ended while they were watched by probes, of one wait reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParkDurations {
+    /// The runtime's words for why they waited.
+    pub wait_reason: String,
+    /// Counted by length.
+    pub lasted: Durations,
 }
 
 /// A place in source code.

@@ -99,14 +99,13 @@ pub enum HttpError {
 }
 
 /// What `/metrics` answers.
-pub type Metrics = dyn Fn() -> Vec<u8> + Send + Sync;
+pub type Metrics = dyn Fn(&HttpNumbers) -> Vec<u8> + Send + Sync;
 
 /// A running server. It ends with the runtime it was started on, or when it is dropped.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
     tls: bool,
-    numbers: Arc<HttpNumbers>,
     _stop: watch::Sender<()>,
 }
 
@@ -114,11 +113,6 @@ impl Running {
     /// Where it serves.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
-    }
-
-    /// What it has done.
-    pub fn numbers(&self) -> Arc<HttpNumbers> {
-        Arc::clone(&self.numbers)
     }
 }
 
@@ -140,7 +134,7 @@ pub async fn serve(
     };
     let numbers = Arc::new(HttpNumbers::default());
     let (stop, stopped) = watch::channel(());
-    let running = Running { address, tls: tls.is_some(), numbers: Arc::clone(&numbers), _stop: stop };
+    let running = Running { address, tls: tls.is_some(), _stop: stop };
     let router = Arc::new(routes::Router::new(api, token, node, metrics, Arc::clone(&numbers)));
     tokio::spawn(accept(listener, tls.map(Arc::new), router, numbers, stopped));
     Ok(running)

@@ -112,11 +112,11 @@ struct Entry {
 
 impl Entry {
     fn of(process: &Process) -> Self {
-        let (state, reason, message) = match process.state() {
-            State::Starting => ("starting", None, None),
-            State::Watched => ("watched", None, None),
-            State::Unselected { why } => ("unselected", None, Some(why)),
-            State::Refused { reason, message } => ("refused", Some(reason), Some(message)),
+        let state = process.state();
+        let (reason, message) = match &state {
+            State::Starting | State::Watched => (None, None),
+            State::Unselected { why } => (None, Some(why.clone())),
+            State::Refused { reason, message } => (Some(*reason), Some(message.clone())),
         };
         let report = process.report();
         let report = report.as_deref();
@@ -128,7 +128,7 @@ impl Entry {
             go_version: process.go_version.clone(),
             stripped: process.stripped,
             workload: process.workload(),
-            state,
+            state: state.word(),
             reason,
             message,
             mode: report.map(|report| report.observed.mode),
@@ -180,7 +180,7 @@ impl Router {
         }
         let path = request.uri().path();
         match path {
-            "/metrics" => return ("metrics", Answer::ok(METRICS, (self.metrics)())),
+            "/metrics" => return ("metrics", Answer::ok(METRICS, (self.metrics)(&self.numbers))),
             "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {

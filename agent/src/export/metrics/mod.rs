@@ -1,0 +1,227 @@
+//! What the agent knows as Prometheus metrics, made anew for each scrape: the series of a process go with it.
+//!
+//! The names in labels are the watched programs' words: they are shortened, and how many series there are is limited.
+
+pub mod definitions;
+mod scrape;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::{Encoder as _, TextEncoder};
+
+use crate::detect::Verdict;
+use crate::export::http::HttpNumbers;
+use crate::kube::{EventCounts, PodsStatus};
+use crate::node::config::Limits;
+use crate::node::totals::{SECONDS, Totals};
+use crate::node::{Node, Process, State};
+use crate::record;
+use crate::registry::durations::BOUNDS_NS;
+use crate::report::words::serde_word;
+use crate::report::{Group, Report};
+use definitions::{
+    BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
+    KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LOOKED, LOSSES, MOVES, OLDEST, OVER_BUDGET,
+    OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES, PROOFS_REFUSED,
+    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED,
+};
+use scrape::{Scrape, Value};
+
+/// Numbers of the agent that no process has.
+#[derive(Debug, Default)]
+pub struct AgentNumbers {
+    /// How recording goes, and how large the file is.
+    pub recording: Option<(record::Status, u64)>,
+    /// How well pods are known.
+    pub pods: Option<PodsStatus>,
+    /// What became of Events.
+    pub events: Option<EventCounts>,
+}
+
+/// What lasts from scrape to scrape.
+#[derive(Debug, Default)]
+pub struct Exporter {
+    dropped: AtomicU64,
+}
+
+impl Exporter {
+    /// All metrics, in the text format.
+    pub fn render(&self, node: &Node, limits: Limits, numbers: &AgentNumbers, http: Option<&HttpNumbers>) -> Vec<u8> {
+        let mut scrape = Scrape::default();
+        let processes = node.processes();
+        agent(&mut scrape, &node.totals(), numbers, http);
+        states(&mut scrape, &processes);
+        let mut watched: Vec<(&Process, std::sync::Arc<Report>)> =
+            processes.iter().filter_map(|process| Some((&**process, process.report()?))).collect();
+        // If there are too many, the smallest are left out.
+        watched.sort_by_key(|(process, report)| (std::cmp::Reverse(report.goroutines.live), process.key));
+        let fill = watched.iter().map(|(_, report)| {
+            let ring = report.observed.ring;
+            if ring.size_bytes == 0 { 0.0 } else { ring.fill_max_bytes as f64 / ring.size_bytes as f64 }
+        });
+        scrape.add(&RING_FILL, &[], &Value::Number(fill.fold(0.0, f64::max)));
+        let mut dropped = 0;
+        for (process, report) in watched {
+            let mut of_process = Scrape::default();
+            of_one(&mut of_process, process, &report, limits.groups);
+            if scrape.series() + of_process.series() < limits.series {
+                scrape.append(of_process);
+            } else {
+                dropped += of_process.series() as u64;
+            }
+        }
+        let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
+        scrape.add(&SERIES_DROPPED, &[], &Value::Number(dropped as f64));
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&scrape.families(), &mut text) {
+            log::error!("the metrics cannot be written: {error}");
+        }
+        text
+    }
+}
+
+fn agent(scrape: &mut Scrape, totals: &Totals, numbers: &AgentNumbers, http: Option<&HttpNumbers>) {
+    let mut add =
+        |definition, labels: &[&str], value: u64| scrape.add(definition, labels, &Value::Number(value as f64));
+    add(&BUILD, &[env!("CARGO_PKG_VERSION")], 1);
+    for (kind, count) in &totals.events {
+        add(&EVENTS, &[kind], *count);
+    }
+    for (cause, count) in &totals.losses {
+        add(&LOSSES, &[cause], *count);
+    }
+    for ((function, class), hits) in &totals.hits {
+        add(&HITS, &[function, class], *hits);
+    }
+    for (([namespace, pod, container, exe], how), count) in &totals.ends {
+        add(&ENDS, &[namespace, pod, container, exe, how], *count);
+    }
+    add(&MOVES, &[], totals.moves);
+    add(&PROOFS_REFUSED, &[], totals.proofs_refused);
+    add(&CONTRADICTED, &[], totals.contradicted);
+    if let Some((status, bytes)) = &numbers.recording {
+        add(&RECORDING_BYTES, &[], *bytes);
+        add(&RECORDING_UP, &[], u64::from(status.state == record::State::Recording));
+        add(&RECORDING_ERRORS, &[], status.intervals_dropped);
+    }
+    if let Some(pods) = &numbers.pods {
+        add(&KUBERNETES_UP, &[], u64::from(pods.connected));
+        add(&KUBERNETES_ERRORS, &[], pods.watch_errors);
+    }
+    if let Some(EventCounts { written, repeated, dropped, failed }) = numbers.events {
+        for (outcome, count) in [("written", written), ("repeated", repeated), ("dropped", dropped), ("failed", failed)]
+        {
+            add(&KUBERNETES_EVENTS, &[outcome], count);
+        }
+    }
+    if let Some(http) = http {
+        for (outcome, count) in http.connections() {
+            add(&HTTP_CONNECTIONS, &[outcome], count);
+        }
+        for ((route, code), count) in http.answers() {
+            add(&HTTP_ANSWERS, &[route, &code.to_string()], count);
+        }
+    }
+    for (definition, times) in [(&CENSUS, &totals.censuses), (&PAUSE, &totals.pauses)] {
+        scrape.add(definition, &[], &Value::Histogram(&SECONDS, &times.counts, times.sum));
+    }
+}
+
+fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
+    let mut states =
+        std::collections::BTreeMap::from(["starting", "watched", "unselected", "refused"].map(|state| (state, 0)));
+    let mut reasons: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    for process in processes {
+        let state = process.state();
+        if let State::Refused { reason, .. } = &state {
+            *reasons.entry(reason).or_default() += 1;
+        }
+        *states.entry(state.word()).or_default() += 1;
+    }
+    for (state, count) in states {
+        scrape.add(&PROCESSES, &[state], &Value::Number(f64::from(count)));
+    }
+    for (reason, count) in reasons {
+        scrape.add(&REFUSED, &[reason], &Value::Number(count as f64));
+    }
+}
+
+fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: usize) {
+    let workload = process.workload();
+    let pid = process.key.pid.to_string();
+    let container = workload.container.as_deref().or(workload.container_id.as_deref());
+    let identity = [workload.namespace.as_deref(), workload.pod.as_deref(), container];
+    let [namespace, pod, container] = identity.map(Option::unwrap_or_default);
+    let mut add = |definition, own: &[&str], value: &Value<'_>| {
+        let mut labels = vec![namespace, pod, container, process.exe_name(), &pid];
+        labels.extend(own);
+        scrape.add(definition, &labels, value);
+    };
+    let (observed, goroutines) = (&report.observed, &report.goroutines);
+    let owner = workload.owner.map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
+    let mode = serde_word(&observed.mode);
+    let unit = workload.unit.unwrap_or_default();
+    let info = [report.target.go_version.as_str(), &mode, &owner, &unit];
+    add(&INFO, &info, &Value::Number(1.0));
+    for (reason, count) in &goroutines.by_wait_reason {
+        add(&PARKED, &[reason], &Value::Number(*count as f64));
+    }
+    let oldest = report.groups.iter().map(|group| group.parked_seconds.max).fold(0.0, f64::max);
+    for (definition, value) in [
+        (&GOROUTINES, goroutines.live as f64),
+        (&PARKED_LONG, goroutines.parked_over_threshold as f64),
+        (&OLDEST, oldest),
+        (&CREATED, goroutines.created as f64),
+        (&EXITED, goroutines.exited as f64),
+        (&OVERHEAD_SECONDS, observed.cost.target_seconds),
+        (&OVERHEAD_RATIO, observed.cost.percent_of_target / 100.0),
+        (&OVER_BUDGET, observed.cost.over_budget_seconds),
+        (&LOOKED, process.looked_ago().unwrap_or_default().as_secs_f64()),
+    ] {
+        add(definition, &[], &Value::Number(value));
+    }
+    let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
+    for durations in &report.park_durations {
+        let lasted = &durations.lasted;
+        add(
+            &PARK_DURATION,
+            &[&durations.wait_reason],
+            &Value::Histogram(&bounds, &lasted.counts, lasted.sum_ns as f64 / 1e9),
+        );
+    }
+    leaks(report, max_groups, |labels, count| add(&LEAKED, &labels, &Value::Number(count as f64)));
+}
+
+/// The leaking groups, those with the same labels together: the worst and largest of them each, the rest by verdict.
+fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64)) {
+    let mut groups: std::collections::BTreeMap<[String; 4], (Verdict, u64)> = std::collections::BTreeMap::new();
+    for group in report.groups.iter().filter(|group| group.verdict > Verdict::Idle) {
+        groups.entry(labels(group)).or_insert((group.verdict, 0)).1 += group.count;
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(a, (verdict, count)), (b, (other_verdict, other))| {
+        (other_verdict, other).cmp(&(verdict, count)).then_with(|| a.cmp(b))
+    });
+    let rest = groups.split_off(groups.len().min(max_groups));
+    for ([created_by, blocked_at, cause, verdict], (_, count)) in &groups {
+        tell([created_by, blocked_at, cause, verdict], *count);
+    }
+    for verdict in [Verdict::Proven, Verdict::Likely] {
+        let count: u64 = rest.iter().filter(|(_, (other, _))| *other == verdict).map(|(_, (_, count))| count).sum();
+        if count > 0 {
+            tell(["other", "", "", verdict.word()], count);
+        }
+    }
+}
+
+fn labels(group: &Group) -> [String; 4] {
+    let place = |place: &Option<crate::report::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
+    [
+        place(&group.created_by),
+        place(&group.blocked_at),
+        group.cause.as_ref().map(|cause| serde_word(&cause.kind)).unwrap_or_default(),
+        group.verdict.word().to_owned(),
+    ]
+}
