@@ -26,8 +26,8 @@ use crate::watch::recording::Recordings;
 /// include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// How often it is looked at whether more is known of pods.
-const LOOK_AT_PODS: Duration = Duration::from_secs(1);
+/// How often news of pods is acted on.
+const BETWEEN_PODS: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -138,19 +138,16 @@ fn metrics(
 
 /// Has the supervisor judge anew when more is known of pods.
 fn follow_pods(runtime: &Runtime, pods: &Pods, tell: Sender<Message>) {
-    if pods.status().is_none() {
-        return;
-    }
     let pods = pods.clone();
     runtime.spawn(async move {
         let mut generation = pods.generation();
-        let mut look = tokio::time::interval(LOOK_AT_PODS);
         loop {
-            look.tick().await;
-            if std::mem::replace(&mut generation, pods.generation()) != generation && tell.send(Message::Pods).is_err()
-            {
+            generation = pods.changed(generation).await;
+            if tell.send(Message::Pods).is_err() {
                 return;
             }
+            // Pods come and go in bursts, and everything is judged anew each time.
+            tokio::time::sleep(BETWEEN_PODS).await;
         }
     });
 }
