@@ -8,6 +8,7 @@ mod cost;
 mod detach;
 mod document;
 mod events;
+mod idle;
 mod measure;
 mod prove;
 mod recording;
@@ -24,13 +25,14 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 8] = [
+const SECTIONS: [Bench; 9] = [
     ("cost", cost::run),
     ("events", events::run),
     ("startup", startup::run),
     ("snapshot", snapshot::run),
     ("prove", prove::run),
     ("detach", detach::run),
+    ("idle", idle::run),
     ("recording", recording::run),
     ("soak", soak::run),
 ];

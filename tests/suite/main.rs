@@ -2,6 +2,7 @@
 
 mod agent;
 mod bpf_object;
+mod deploy;
 mod fixtures;
 mod golang;
 mod golden;

@@ -66,9 +66,12 @@ fn install_go() -> anyhow::Result<()> {
     if command::find("gcc").is_none() {
         command::apt_install(&["gcc", "libc6-dev"])?;
     }
-    // The page of a timeline is opened in a browser.
-    if command::find("chromium").is_none() {
-        command::apt_install(&["chromium"])?;
+    // A browser opens the page of a timeline, Prometheus's tools check metrics and rules. All at once, before tests that run at the same time each want one.
+    let programs = [("chromium", "chromium"), ("promtool", "prometheus"), ("amtool", "prometheus-alertmanager")];
+    let missing = programs.into_iter().filter(|(program, _)| command::find(program).is_none());
+    let missing: Vec<&str> = missing.map(|(_, package)| package).collect();
+    if !missing.is_empty() {
+        command::apt_install(&missing)?;
     }
     Ok(())
 }

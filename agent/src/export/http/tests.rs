@@ -1,1 +1,241 @@
 //! The server spoken to over real connections.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{HttpConfig, MAX_PER_ADDRESS, Running, serve};
+use crate::discover::describe::Description;
+use crate::node::settings::Switch;
+use crate::node::{Node, Process, ProcessKey, State};
+
+const TOKEN: &str = "0123456789abcdef0123";
+
+/// A server, and the runtime it runs on.
+struct Server {
+    running: Running,
+    node: Arc<Node>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    fn start(config: &HttpConfig) -> Self {
+        Self::listening(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), config)
+    }
+
+    fn listening(listen: SocketAddr, config: &HttpConfig) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let node = Arc::new(Node::default());
+        let metrics = Arc::new(|_: &_| b"parkwarden_build_info 1\n".to_vec());
+        let running = runtime.block_on(serve(listen, config, Arc::clone(&node), metrics)).expect("serves");
+        Self { running, node, _runtime: runtime }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.running.address.port())).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a limit");
+        stream
+    }
+
+    /// Sends bytes and reads until the server closes.
+    fn say(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect();
+        // It may close before it has read all of it.
+        let _ = stream.write_all(bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Status and answer of a GET with further header lines.
+    fn get(&self, path: &str, headers: &str) -> (u16, String) {
+        let answer =
+            self.say(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").as_bytes());
+        (status(&answer), answer)
+    }
+
+    fn status(&self, path: &str) -> u16 {
+        self.get(path, "").0
+    }
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+fn token_file(dir: &Path) -> HttpConfig {
+    let file = dir.join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).expect("written");
+    HttpConfig { token_file: Some(file), ..HttpConfig::default() }
+}
+
+fn process(pid: u32) -> Arc<Process> {
+    let key = ProcessKey { pid, start_ticks: 1 };
+    Arc::new(Process::new(key, "/srv/cart".to_owned(), Description::default(), None, None))
+}
+
+#[test]
+fn each_route_answers_and_others_do_not() {
+    let server = Server::start(&HttpConfig::default());
+    assert_eq!(server.status("/readyz"), 503);
+    server.node.set_ready();
+    for path in ["/", "/metrics", "/healthz", "/readyz", "/api/v1/processes"] {
+        assert_eq!(server.status(path), 200, "{path}");
+    }
+    for path in ["/api/v1/processes/7", "/api/v1/processes/x", "/api/v1/processes/99999999999999999999", "/etc/passwd"]
+    {
+        assert_eq!(server.status(path), 404, "{path}");
+    }
+    for path in ["/../../etc/passwd", "/%2e%2e/etc/passwd", "//metrics", "/api/v1/processes/../../metrics"] {
+        assert_eq!(server.status(path), 404, "{path}");
+    }
+    for query in ["", "?pid=x", "?pid=7&seconds=30", "?namespace=shop", "?pid=-1"] {
+        assert_eq!(server.status(&format!("/debug/pprof/goroutine{query}")), 400, "{query}");
+    }
+    assert_eq!(server.status("/debug/pprof/goroutine?pid=7"), 404);
+    let (_, answer) = server.get("/metrics", "");
+    assert!(answer.contains("text/plain; version=0.0.4"), "{answer}");
+}
+
+#[test]
+fn processes_are_listed_with_their_state_and_reason() {
+    let server = Server::start(&HttpConfig::default());
+    let refused = process(7);
+    refused.set_state(State::Refused { reason: "no_layout", message: "not \"known\"".to_owned() });
+    server.node.insert(refused);
+    server.node.insert(process(8));
+    let (_, answer) = server.get("/api/v1/processes", "");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let listing: Value = serde_json::from_str(body).expect("JSON");
+    let entry = &listing["processes"][0];
+    assert_eq!((&entry["pid"], &entry["state"], &entry["reason"]), (&7.into(), &"refused".into(), &"no_layout".into()));
+    assert_eq!(listing["processes"][1]["state"], "starting");
+    assert_eq!(server.status("/api/v1/processes/7"), 409);
+    assert_eq!(server.status("/api/v1/processes/8"), 503, "not looked at yet");
+}
+
+#[test]
+fn all_but_metrics_and_health_take_the_token() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = token_file(dir.path());
+    let server = Server::start(&config);
+    server.node.set_ready();
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(server.status(path), 200, "{path}");
+    }
+    let path = "/api/v1/processes";
+    for wrong in ["", "Authorization: Bearer\r\n", "Authorization: Bearer wrong\r\n", "Authorization: Basic eDp5\r\n"] {
+        let (status, answer) = server.get(path, wrong);
+        assert_eq!(status, 401, "{wrong}");
+        assert!(answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
+    }
+    let short = format!("Authorization: Bearer {}\r\n", &TOKEN[1..]);
+    assert_eq!(server.get(path, &short).0, 401);
+    assert_eq!(server.get(path, &format!("Authorization: Bearer {TOKEN}\r\n")).0, 200);
+}
+
+#[test]
+fn without_a_token_only_loopback_addresses_serve_processes() {
+    let anywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let server = Server::listening(anywhere, &HttpConfig::default());
+    assert_eq!((server.status("/metrics"), server.status("/api/v1/processes")), (200, 403));
+    let on = HttpConfig { api: Switch::On, ..HttpConfig::default() };
+    assert_eq!(Server::listening(anywhere, &on).status("/api/v1/processes"), 200);
+    let off = HttpConfig { api: Switch::Off, ..HttpConfig::default() };
+    assert_eq!(Server::start(&off).status("/api/v1/processes"), 403);
+}
+
+#[test]
+fn a_token_that_can_be_guessed_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = token_file(dir.path());
+    for weak in ["", "short", "with spaces in the middle of it"] {
+        std::fs::write(dir.path().join("token"), weak).expect("written");
+        let token = super::auth::Token::open(config.token_file.as_deref().expect("a file"));
+        assert!(token.is_err(), "{weak:?}");
+    }
+}
+
+#[test]
+fn what_is_no_request_or_too_much_of_one_is_refused_and_service_goes_on() {
+    let server = Server::start(&HttpConfig::default());
+    let long = "a".repeat(1 << 20);
+    let many = "X: y\r\n".repeat(1000);
+    for bad in [
+        "\0\0\0\0\r\n\r\n".to_owned(),
+        "GET\r\n\r\n".to_owned(),
+        format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: x\r\n{many}\r\n"),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+    ] {
+        let answer = server.say(bad.as_bytes());
+        assert!(answer.is_empty() || (400..600).contains(&status(&answer)), "{bad:.40}: {answer:.200}");
+    }
+    let post = server.say(b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello");
+    assert_eq!(status(&post), 405);
+    let body =
+        server.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n");
+    assert_eq!(status(&body), 413);
+    assert_eq!(server.status("/healthz"), 200);
+}
+
+#[test]
+fn clients_that_say_nothing_take_no_more_than_their_places() {
+    let server = Server::start(&HttpConfig::default());
+    let mut idle: Vec<TcpStream> = (0..MAX_PER_ADDRESS).map(|_| server.connect()).collect();
+    // One more is closed at once, and never answered.
+    let answer = loop {
+        let answer = server.say(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        // Those before may not have been accepted yet.
+        if answer.is_empty() {
+            break answer;
+        }
+    };
+    assert_eq!(answer, "");
+    // A client that sends its request byte by byte, too slowly, is let go of.
+    let slow = idle.first_mut().expect("one");
+    slow.write_all(b"GET / HT").expect("sent");
+    let mut answer = Vec::new();
+    let _ = slow.read_to_end(&mut answer);
+    idle.clear();
+    while server.status("/healthz") != 200 {}
+}
+
+#[test]
+fn with_a_certificate_it_speaks_tls_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let config = HttpConfig { tls: Some((cert.clone(), key.clone())), ..HttpConfig::default() };
+    let server = Server::start(&config);
+    assert!(server.running.url().starts_with("https://"));
+    assert_eq!(server.status("/healthz"), 0, "plain HTTP is not answered");
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let connection = rustls::ClientConnection::new(Arc::new(client), name).expect("a connection");
+    let mut stream = rustls::StreamOwned::new(connection, server.connect());
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert_eq!(status(&answer), 200, "{answer}");
+
+    std::fs::write(&cert, "no certificate").expect("written");
+    let error = super::tls::Certificate::open(&cert, &key).err().expect("refused").to_string();
+    assert!(error.contains("cert.pem"), "{error}");
+}

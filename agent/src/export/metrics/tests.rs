@@ -1,1 +1,149 @@
 //! Scrapes of made-up nodes.
+
+use std::sync::Arc;
+
+use super::definitions::{ALL, Kind, PROCESS};
+use super::{AgentNumbers, Exporter};
+use crate::discover::describe::Description;
+use crate::node::config::Limits;
+use crate::node::{Node, Process, ProcessKey, State};
+use crate::report::Report;
+
+/// A report with likely leaks, as `watch --format json` printed it.
+fn report() -> Report {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report")
+}
+
+fn process(pid: u32, exe: &str) -> Arc<Process> {
+    let key = ProcessKey { pid, start_ticks: 7 };
+    Arc::new(Process::new(key, exe.to_owned(), Description::default(), Some("go1.27.3".to_owned()), Some(true)))
+}
+
+fn scrape(node: &Node, limits: Limits) -> String {
+    let text = Exporter::default().render(node, limits, &AgentNumbers::default(), None);
+    String::from_utf8(text).expect("UTF-8")
+}
+
+/// Lines of one metric.
+fn lines<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let is = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    text.lines().filter(is).collect()
+}
+
+#[test]
+fn the_series_of_a_process_go_with_it_and_counters_stay() {
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    node.insert(Arc::clone(&process));
+    node.looked(&process, Arc::new(report()));
+    let before = scrape(&node, Limits::default());
+    let series = lines(&before, "parkwarden_goroutines");
+    assert!(series.len() == 1 && series[0].contains("exe=\"cart\",pid=\"7\""), "{series:?}");
+    node.exited(&process, None);
+    node.remove(process.key);
+    let after = scrape(&node, Limits::default());
+    assert!(!after.contains("pid=\"7\""), "{after}");
+    assert_eq!(lines(&before, "parkwarden_events_total"), lines(&after, "parkwarden_events_total"));
+    assert_eq!(
+        lines(&after, "parkwarden_process_exits_total"),
+        ["parkwarden_process_exits_total{namespace=\"\",pod=\"\",container=\"\",exe=\"cart\",how=\"unknown\"} 1"]
+    );
+}
+
+#[test]
+fn a_counter_that_began_anew_is_added_whole() {
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    let mut report = report();
+    for created in [10, 25, 5] {
+        report.observed.events.created = created;
+        node.looked(&process, Arc::new(report.clone()));
+    }
+    assert_eq!(node.totals().events["created"], 30);
+}
+
+#[test]
+fn leaks_beyond_the_largest_groups_are_summed() {
+    let mut report = report();
+    let mut group = report.groups.first().expect("a group").clone();
+    group.verdict = crate::detect::Verdict::Likely;
+    report.groups.clear();
+    for count in 1..=5 {
+        let mut group = group.clone();
+        group.count = count;
+        group.created_by.as_mut().expect("a place").line = count as u32;
+        report.groups.push(group);
+    }
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    node.insert(Arc::clone(&process));
+    node.looked(&process, Arc::new(report));
+    let text = scrape(&node, Limits { groups: 2, ..Limits::default() });
+    let counts: Vec<&str> =
+        lines(&text, "parkwarden_leaked_goroutines").iter().filter_map(|line| Some(line.rsplit_once(' ')?.1)).collect();
+    assert_eq!(counts, ["5", "4", "6"]);
+    assert!(text.contains("created_by=\"other\""), "{text}");
+}
+
+#[test]
+fn the_number_of_series_is_limited_and_what_is_left_out_is_counted() {
+    let node = Node::default();
+    for pid in 1..=50 {
+        let process = process(pid, "/srv/cart");
+        node.insert(Arc::clone(&process));
+        let mut report = report();
+        report.goroutines.live = u64::from(pid);
+        node.looked(&process, Arc::new(report));
+    }
+    let text = scrape(&node, Limits { series: 400, ..Limits::default() });
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series <= 401, "{series}");
+    let kept = lines(&text, "parkwarden_goroutines");
+    assert!(kept.iter().any(|line| line.contains("pid=\"50\"")), "the largest stays: {kept:?}");
+    let dropped = lines(&text, "parkwarden_series_dropped_total");
+    assert!(!dropped[0].ends_with(" 0"), "{dropped:?}");
+}
+
+#[test]
+fn names_from_a_hostile_program_stay_within_their_label() {
+    let node = Node::default();
+    let mut report = report();
+    let group = report.groups.first_mut().expect("a group");
+    group.verdict = crate::detect::Verdict::Proven;
+    group.created_by.as_mut().expect("a place").function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
+    let process = process(7, "/srv/\"\n\\");
+    process.set_state(State::Watched);
+    node.insert(Arc::clone(&process));
+    node.looked(&process, Arc::new(report));
+    let text = scrape(&node, Limits::default());
+    assert!(text.lines().all(|line| line.starts_with("parkwarden_") || line.starts_with("# ")), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 2000), "shortened");
+}
+
+#[test]
+fn the_table_of_metrics_is_documented() {
+    let mut table = String::from(
+        "# Metrics\n\nWhat `/metrics` of `parkwarden agent` exports, in base units. Generated from the code: \
+         `UPDATE_GOLDEN=1 cargo test --package parkwarden metrics`.\n\nMetrics of a process have the labels ",
+    );
+    table.push_str(&PROCESS.map(|label| format!("`{label}`")).join(", "));
+    table.push_str(" before their own, empty where there is nothing to say; their series go with the process.\n\n");
+    table.push_str("| metric | type | of | labels | meaning |\n|---|---|---|---|---|\n");
+    for metric in ALL {
+        let kind = match metric.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+        };
+        assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let of = if metric.of_process { "process" } else { "agent" };
+        table.push_str(&format!("| `{}` | {kind} | {of} | {} | {} |\n", metric.name, labels.join(", "), metric.help));
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &table).expect("written");
+    }
+    assert_eq!(std::fs::read_to_string(path).expect("docs/metrics.md"), table, "run with UPDATE_GOLDEN=1");
+}
