@@ -145,10 +145,14 @@ fn open(
         opened = Target::of(process, Arc::clone(&binary));
     }
     let target = opened?;
-    while min_goroutines > 0 {
+    // Without a minimum nothing has to be counted.
+    if min_goroutines == 0 {
+        return Ok(Some(target));
+    }
+    loop {
         let count = target.own_goroutines()?;
         if count >= min_goroutines {
-            break;
+            return Ok(Some(target));
         }
         known.set_state(State::Unselected {
             why: format!("it has {count} goroutines, and select.min_goroutines is {min_goroutines}"),
@@ -157,7 +161,6 @@ fn open(
             return Ok(None);
         }
     }
-    Ok(Some(target))
 }
 
 /// Whether the pid still means the same process.

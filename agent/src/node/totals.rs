@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::registry::EventCounts;
+use crate::report::Report;
 use crate::report::words::serde_word;
-use crate::report::{Lost, Report};
 
 /// Counts by one fixed set of words.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -61,25 +62,23 @@ fn more(before: Option<u64>, now: u64) -> u64 {
     now.checked_sub(before.unwrap_or(0)).unwrap_or(now)
 }
 
+/// Adds to each of `totals` what is more in `now` than it was in `before`, which has the same words in the same order.
+fn add_grown<const N: usize>(
+    totals: &mut Counts,
+    before: Option<[(&'static str, u64); N]>,
+    now: [(&'static str, u64); N],
+) {
+    for (index, (word, count)) in now.into_iter().enumerate() {
+        *totals.entry(word).or_default() += more(before.map(|before| before[index].1), count);
+    }
+}
+
 impl Totals {
     /// Takes what a look at a process found, after an earlier one of the same process.
     pub fn looked(&mut self, before: Option<&Report>, now: &Report) {
         let grown = |of: &dyn Fn(&Report) -> u64| more(before.map(of), of(now));
-        let events: [(&'static str, &dyn Fn(&Report) -> u64); 5] = [
-            ("created", &|report| report.observed.events.created),
-            ("parked", &|report| report.observed.events.parked),
-            ("readied", &|report| report.observed.events.readied),
-            ("exited", &|report| report.observed.events.exited),
-            ("waited", &|report| report.observed.events.waited),
-        ];
-        for (kind, of) in events {
-            *self.events.entry(kind).or_default() += grown(of);
-        }
-        let lost_before = before.map(|report| losses(&report.observed.lost));
-        for (index, (cause, count)) in losses(&now.observed.lost).into_iter().enumerate() {
-            let before = lost_before.as_ref().and_then(|lost| Some(lost.get(index)?.1));
-            *self.losses.entry(cause).or_default() += more(before, count);
-        }
+        add_grown(&mut self.events, before.map(events), events(now));
+        add_grown(&mut self.losses, before.map(losses), losses(now));
         for probe in &now.observed.probes {
             let same = |other: &&crate::report::Probe| {
                 other.function == probe.function
@@ -110,16 +109,22 @@ impl Totals {
     }
 }
 
+/// Events by kind.
+fn events(report: &Report) -> [(&'static str, u64); 5] {
+    let EventCounts { created, parked, readied, exited, waited } = report.observed.events;
+    [("created", created), ("parked", parked), ("readied", readied), ("exited", exited), ("waited", waited)]
+}
+
 /// Losses by cause. Those that a census has of itself stand for its moment alone, and are no counters.
-fn losses(lost: &Lost) -> [(&'static str, u64); 8] {
-    let Lost { ring_full, read_fault, map_full, decode_error, unknown_goroutine, registry_full, .. } = *lost;
+fn losses(report: &Report) -> [(&'static str, u64); 8] {
+    let lost = &report.observed.lost;
     [
-        ("ring_full", ring_full),
-        ("read_fault", read_fault),
-        ("map_full", map_full),
-        ("decode_error", decode_error),
-        ("unknown_goroutine", unknown_goroutine),
-        ("registry_full", registry_full),
+        ("ring_full", lost.ring_full),
+        ("read_fault", lost.read_fault),
+        ("map_full", lost.map_full),
+        ("decode_error", lost.decode_error),
+        ("unknown_goroutine", lost.unknown_goroutine),
+        ("registry_full", lost.registry_full),
         ("census_read_fault", lost.census_read_fault),
         ("groups_dropped", lost.groups_dropped),
     ]
