@@ -9,8 +9,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
-use parkwarden::config::Mode;
-use parkwarden::probe::measure::EmptyProbes;
+use parkwarden::probe::measure::{EMPTY, EmptyProbes};
 use parkwarden::probe::{Options, Prober};
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
@@ -178,12 +177,7 @@ fn watch(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
         }
         Watcher::EmptyEntry => {
             let target = parkwarden::target::Target::open(pid)?;
-            let options = Options {
-                ring_bytes: 4096,
-                log: parkwarden::config::BpfLog::Off,
-                modes: Vec::<Mode>::new(),
-                min_park_ns: 0,
-            };
+            let options = Options { further: vec![EMPTY], ..Options::of_nothing() };
             let prober = Prober::load(&options)?;
             let binary = target.binary();
             let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;

@@ -1,8 +1,8 @@
 //! How long probes take to come and to go, under full load.
 
 use anyhow::Context as _;
-use parkwarden::config::BpfLog;
-use parkwarden::probe::{Options, Prober};
+use parkwarden::probe::measure::EMPTY;
+use parkwarden::probe::{Options, Prober, Uprobes};
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use std::num::NonZeroU32;
@@ -17,12 +17,13 @@ const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.rea
 pub fn run() -> anyhow::Result<Section> {
     let program = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
     let mut rows = Vec::new();
-    for (name, arguments) in
-        [("idle", ["-pairs", "0", "-spawners", "0"]), ("ping-pong and spawn loops", ["-pairs", "2", "-spawners", "2"])]
-    {
+    let idle = ("idle", ["-pairs", "0", "-spawners", "0"]);
+    let busy = ("ping-pong and spawn loops", ["-pairs", "2", "-spawners", "2"]);
+    let ways = [Uprobes::Multi, Uprobes::PerfEvent];
+    for ((name, arguments), uprobes) in [idle, busy].into_iter().flat_map(|program| ways.map(|way| (program, way))) {
         let (running, _): (_, Value) = Target::ready(&program, arguments);
         let target = parkwarden::target::Target::open(running.pid())?;
-        let options = Options { ring_bytes: 4096, log: BpfLog::Off, modes: Vec::new(), min_park_ns: 0 };
+        let options = Options { further: vec![EMPTY], uprobes, ..Options::of_nothing() };
         let binary = target.binary();
         let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;
         let offsets: Option<Vec<u64>> =
@@ -37,15 +38,21 @@ pub fn run() -> anyhow::Result<Section> {
             let probes = probes?;
             remove.push(timed(|| drop(probes)).1);
         }
-        rows.push(vec![name.to_owned(), milliseconds(median(attach)), milliseconds(median(remove))]);
+        rows.push(vec![
+            name.to_owned(),
+            format!("`{}`", uprobes.word()),
+            milliseconds(median(attach)),
+            milliseconds(median(remove)),
+        ]);
     }
     Ok(Section {
         title: "Attaching and detaching",
-        about: "Four probes, attached to a program and removed again. Removing is the kernel's doing: it waits for every CPU, \
-                for each probe, one after the other, whatever thread asks. A breakpoint is gone when its wait begins. Medians \
-                of five."
+        about: "Four probes, attached to a program and removed again, in the kernel's two ways of attaching: by links \
+                (`multi`, Linux 6.10 and later) and by perf events. A breakpoint is gone when its removal begins; then the \
+                kernel waits for every CPU, with links for all at once, with perf events for each probe, one after the other on \
+                the whole host. Medians of five."
             .to_owned(),
-        columns: vec!["program", "attach", "detach"],
+        columns: vec!["program", "by", "attach", "detach"],
         rows,
     })
 }

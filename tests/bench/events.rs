@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
-use parkwarden::config::{BpfLog, Mode, ModeChoice, Percent, WatchConfig};
+use parkwarden::config::{Mode, ModeChoice, Percent, WatchConfig};
 use parkwarden::golang::Arch;
 use parkwarden::golang::binary::SymbolSource;
 use parkwarden::golang::layout::LayoutSource;
 use parkwarden::governor::Budget;
-use parkwarden::probe::measure::Generator;
+use parkwarden::probe::measure::{GENERATE, Generator};
 use parkwarden::probe::{Options, Prober};
 use parkwarden::session::{Header, Input, Modes, Session, TargetInfo};
 
@@ -49,8 +49,8 @@ pub fn run() -> anyhow::Result<Section> {
 }
 
 fn row(rate: u64, goroutines: u64) -> anyhow::Result<Vec<String>> {
-    let options =
-        Options { ring_bytes: WatchConfig::default().ring_bytes, log: BpfLog::Off, modes: Vec::new(), min_park_ns: 0 };
+    let ring_bytes = WatchConfig::default().ring_bytes;
+    let options = Options { ring_bytes, further: vec![GENERATE], ..Options::of_nothing() };
     let prober = Prober::load(&options)?;
     let stream = prober.stream();
     let generator = prober.generator(&stream)?;

@@ -105,7 +105,22 @@ impl Watch {
     ///
     /// When it neither attaches nor ends.
     pub fn try_start(pid: u32, arguments: &[&str]) -> Result<Self, String> {
-        let mut child = Command::new(binary())
+        Self::spawn(Command::new(binary()), pid, arguments)
+    }
+
+    /// As [`Watch::start`], with further environment variables.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to that.
+    pub fn start_in(environment: &[(&str, &str)], pid: u32, arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.envs(environment.iter().copied());
+        Self::spawn(command, pid, arguments).unwrap_or_else(|said| panic!("parkwarden did not attach to {pid}: {said}"))
+    }
+
+    fn spawn(mut command: Command, pid: u32, arguments: &[&str]) -> Result<Self, String> {
+        let mut child = command
             .args(["watch", "--pid", &pid.to_string(), "--for", "0s", "--format", "json"])
             .args(arguments)
             .stdin(Stdio::null())

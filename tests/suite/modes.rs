@@ -10,7 +10,7 @@ use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use xtask::toolchain;
 
-use super::watch::{EACH, NEWEST, Ready, assert_as_said};
+use super::watch::{EACH, NEWEST, Ready, assert_as_said, bytes_at_sites};
 
 #[derive(Debug, Deserialize)]
 struct Swing {
@@ -74,6 +74,29 @@ fn creations_and_exits_counted_in_the_kernel_are_exact() {
         // Short parks stay in the kernel.
         assert_eq!((events.parked, events.readied), (0, 0), "{version}");
         assert!(events.waited < hits[1] / 10, "{version}: {} of {} parks were told", events.waited, hits[1]);
+    }
+}
+
+#[test]
+fn either_way_of_attaching_counts_exactly_and_leaves_nothing() {
+    const GOROUTINES: u64 = 20_000;
+    let program = fixture("churn", NEWEST, BuildFlags::Default);
+    for (uprobes, mode) in [("multi", "trace"), ("multi", "filter"), ("perf-event", "trace"), ("perf-event", "filter")]
+    {
+        let (mut target, Ready { .. }) = Target::ready(&program, ["-n".to_owned(), GOROUTINES.to_string()]);
+        // What is there without probes.
+        let sites = Watch::start(target.pid(), &[]).interrupt().report();
+        let clean = bytes_at_sites(target.pid(), &sites);
+        let environment = [("PARKWARDEN_UPROBES", uprobes)];
+        let watch = Watch::start_in(&environment, target.pid(), &["--mode", mode, "--interval", "100ms"]);
+        assert_ne!(bytes_at_sites(target.pid(), &sites), clean, "{uprobes}: no probe was attached");
+        let said: Churned = target.ask("go");
+        let report = watch.interrupt().report();
+        assert_eq!(report.observed.events.exited, said.exited, "{uprobes} {mode}");
+        let extra = report.observed.events.created - said.created;
+        assert!(extra <= report.goroutines.system, "{uprobes} {mode}: {extra} more created than the program's");
+        assert_eq!(bytes_at_sites(target.pid(), &sites), clean, "{uprobes} {mode}: a probe is left");
+        assert!(target.exit().success(), "{uprobes} {mode}");
     }
 }
 

@@ -196,7 +196,7 @@ fn a_busy_keep_alive_server_has_nothing_parked() {
 }
 
 /// The program's bytes at its probe sites, from its memory.
-fn bytes_at_sites(pid: u32, report: &Report) -> Vec<[u8; 5]> {
+pub(crate) fn bytes_at_sites(pid: u32, report: &Report) -> Vec<[u8; 5]> {
     let mut memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("readable");
     report
         .observed

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::Host;
+use crate::probe::Uprobes;
 use crate::probe::calibrate::{self, CalibrateError, Costs};
 use crate::probe::check;
 
@@ -29,15 +30,25 @@ impl Host for LiveHost {
         check::ring_buffer().map(drop)
     }
 
+    fn uprobes(&self) -> Uprobes {
+        Uprobes::here()
+    }
+
     fn open_uprobe(&self) -> io::Result<()> {
-        check::uprobe().map(drop)
+        match Uprobes::here() {
+            Uprobes::Multi => self.attach_with_cookie(),
+            Uprobes::PerfEvent => check::uprobe().map(drop),
+        }
     }
 
     fn attach_with_cookie(&self) -> io::Result<()> {
-        check::link(&check::program()?, &check::uprobe()?).map(drop)
+        match Uprobes::here() {
+            Uprobes::Multi => check::multi().map(drop),
+            Uprobes::PerfEvent => check::link(&check::program()?, &check::uprobe()?).map(drop),
+        }
     }
 
     fn hit_costs(&self) -> Result<Costs, CalibrateError> {
-        calibrate::cache::costs()
+        calibrate::cache::costs(Uprobes::here())
     }
 }

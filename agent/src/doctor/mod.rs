@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use host::LiveHost;
 
+use crate::probe::Uprobes;
 use crate::probe::calibrate::{CalibrateError, Costs};
 
 /// Version of [`Report`]'s JSON.
@@ -30,6 +31,8 @@ pub trait Host {
     fn load_program(&self) -> io::Result<()>;
     /// Makes a BPF ring buffer.
     fn create_ring_buffer(&self) -> io::Result<()>;
+    /// How probes are attached here.
+    fn uprobes(&self) -> Uprobes;
     /// Opens an uprobe on parkwarden's own executable.
     fn open_uprobe(&self) -> io::Result<()>;
     /// Attaches the program to such an uprobe, with a cookie.
@@ -247,12 +250,18 @@ fn ring_buffer(host: &dyn Host, denied: &str) -> Check {
 
 fn uprobes(host: &dyn Host, denied: &str) -> Check {
     let path = crate::probe::check::UPROBE_TYPE;
-    if let Err(error) = host.read(path) {
+    let by = match host.uprobes() {
+        Uprobes::Multi => "a link",
+        Uprobes::PerfEvent => "a perf event",
+    };
+    if host.uprobes() == Uprobes::PerfEvent
+        && let Err(error) = host.read(path)
+    {
         let remedy = "mount sysfs on /sys, and use a kernel built with CONFIG_UPROBE_EVENTS";
         return check("uprobes", Status::Missing, format!("{path}: {error}"), Some(remedy));
     }
     match host.open_uprobe() {
-        Ok(()) => ok("uprobes", "one opens on parkwarden's own executable"),
+        Ok(()) => ok("uprobes", format!("one opens on parkwarden's own executable, by {by}")),
         Err(error) => {
             let remedy = remedy_of(&error, denied, "use a kernel built with CONFIG_UPROBE_EVENTS");
             check("uprobes", Status::Missing, format!("opening one on parkwarden itself: {error}"), Some(remedy))

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::probe::Uprobes;
 use crate::probe::calibrate::{ProgramCosts, SiteCosts};
 
 /// A host on which everything works, to be spoilt one thing at a time.
@@ -8,6 +9,7 @@ struct FakeHost {
     files: BTreeMap<&'static str, &'static str>,
     load_program: Option<i32>,
     create_ring_buffer: Option<i32>,
+    uprobes: Uprobes,
     open_uprobe: Option<i32>,
     attach_with_cookie: Option<i32>,
     hit_costs: Option<Costs>,
@@ -40,6 +42,7 @@ impl FakeHost {
             ]),
             load_program: None,
             create_ring_buffer: None,
+            uprobes: Uprobes::PerfEvent,
             open_uprobe: None,
             attach_with_cookie: None,
             hit_costs: Some(Costs {
@@ -79,6 +82,9 @@ impl Host for FakeHost {
     }
     fn create_ring_buffer(&self) -> io::Result<()> {
         answer(self.create_ring_buffer)
+    }
+    fn uprobes(&self) -> Uprobes {
+        self.uprobes
     }
     fn open_uprobe(&self) -> io::Result<()> {
         answer(self.open_uprobe)

@@ -3,15 +3,16 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use aya::maps::MapError;
-use aya::programs::UProbe;
 use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::filter::{Park, SiteCounts, Slot};
 
-use super::load::{LoadError, Prober, program, program_name};
+use super::load::{LoadError, Prober, program_name};
+use super::programs::Uprobes;
 use super::stream::EventStream;
 use super::uprobe;
 use crate::config::Mode;
@@ -56,35 +57,78 @@ pub enum AttachError {
 pub(super) struct Probe {
     // Without its program a hit costs less: first.
     link: Option<OwnedFd>,
-    event: OwnedFd,
+    place: Place,
+}
+
+/// Where a breakpoint is.
+#[derive(Debug)]
+enum Place {
+    /// It is there as long as this.
+    PerfEvent(OwnedFd),
+    /// It comes and goes with the link.
+    Multi { path: CString, offset: u64, pid: NonZeroU32 },
 }
 
 impl Probe {
-    /// Puts a breakpoint there. Its hits run nothing yet.
-    pub(super) fn open(path: &CStr, offset: u64, pid: NonZeroU32) -> io::Result<Self> {
-        Ok(Self { link: None, event: uprobe::open(path, offset, pid.get())? })
+    /// A probe at that place. Its hits run nothing yet; with perf events the breakpoint is there already.
+    pub(super) fn open(uprobes: Uprobes, path: &CStr, offset: u64, pid: NonZeroU32) -> io::Result<Self> {
+        let place = match uprobes {
+            Uprobes::Multi => Place::Multi { path: path.to_owned(), offset, pid },
+            Uprobes::PerfEvent => Place::PerfEvent(uprobe::open(path, offset, pid.get())?),
+        };
+        Ok(Self { link: None, place })
     }
 
-    /// Has hits run `program` from now on, and no other.
-    pub(super) fn run(&mut self, program: &UProbe, cookie: u64) -> io::Result<()> {
-        let program = program.fd().map_err(io::Error::other)?;
-        let Some(link) = self.link.take() else {
-            self.link = Some(uprobe::link(program.as_fd(), &self.event, cookie)?);
-            return Ok(());
-        };
-        // The kernel takes a program away at once, and then waits for every CPU before its call returns. Nobody else has
-        // to wait for that.
-        let closing = std::thread::Builder::new().name("unlink".to_owned()).spawn(move || drop(link))?;
-        loop {
-            let finished = closing.is_finished();
-            match uprobe::link(program.as_fd(), &self.event, cookie) {
-                Ok(link) => break self.link = Some(link),
-                Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !finished => std::thread::yield_now(),
-                Err(error) => return Err(error),
+    /// Has hits run `program` from now on, and no other; whoever opened it still has to have the file of its path open.
+    pub(super) fn run(&mut self, program: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
+        let before = self.link.take();
+        self.link = Some(match &self.place {
+            Place::Multi { path, offset, pid } => {
+                let link = uprobe::multi(program, path, *offset, pid.get(), cookie)?;
+                before.map(close).transpose()?;
+                link
             }
-        }
+            Place::PerfEvent(event) => {
+                let closing = before.map(close).transpose()?;
+                loop {
+                    let finished = closing.as_ref().is_none_or(JoinHandle::is_finished);
+                    match uprobe::link(program, event, cookie) {
+                        Ok(link) => break link,
+                        Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !finished => {
+                            std::thread::yield_now();
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        });
         Ok(())
     }
+
+    /// Whether nothing is left of it once it has no link.
+    fn is_link_alone(&self) -> bool {
+        matches!(self.place, Place::Multi { .. })
+    }
+}
+
+/// Closes a link. The kernel takes it away at once, and then waits for every CPU before its call returns: nobody else has to
+/// wait for that.
+fn close(link: OwnedFd) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("unlink".to_owned()).spawn(move || drop(link))
+}
+
+/// Takes away the programs of probes: that of the first only after those of the others. The first site is that of creations:
+/// as long as anything is told of goroutines, their creation is too.
+pub(super) fn unlink<'p>(probes: impl IntoIterator<Item = &'p mut Probe>) {
+    let mut links = probes.into_iter().map(|probe| probe.link.take());
+    let first = links.next();
+    std::thread::scope(|scope| {
+        for link in links.flatten() {
+            // The kernel waits for every CPU, for all of them at once. Without a thread it is dropped here.
+            let _ = std::thread::Builder::new().name("unlink".to_owned()).spawn_scoped(scope, move || drop(link));
+        }
+    });
+    drop(first);
 }
 
 /// The probes of one target. Dropping it removes them, makes their indices available again, and forgets what the kernel
@@ -111,30 +155,23 @@ impl Attachment {
         self.probes.iter().map(|(index, _)| *index)
     }
 
-    /// Takes a target's programs away: from here on no hit is counted, but each still costs its place's price.
+    /// Takes a target's programs away: from here on no hit is counted, but each still costs its place's price where the
+    /// breakpoint is a perf event.
     ///
     /// What the kernel holds of the target stays until this is dropped.
     pub fn unlink(&mut self) {
-        let mut probes = self.probes.iter_mut();
-        // The first site is that of creations: as long as anything is told of goroutines, their creation is too.
-        let first = probes.next().and_then(|(_, probe)| probe.link.take());
-        std::thread::scope(|scope| {
-            for link in probes.filter_map(|(_, probe)| probe.link.take()) {
-                // The kernel waits for every CPU, for all of them at once. Without a thread it is dropped here.
-                let _ = std::thread::Builder::new().name("unlink".to_owned()).spawn_scoped(scope, move || drop(link));
-            }
-        });
-        drop(first);
+        unlink(self.probes.iter_mut().map(|(_, probe)| probe));
     }
 
     /// Removes a target's probes, the first of `order` (their indices) first, and tells when each was gone.
     pub fn remove(&mut self, order: &[u16]) -> Vec<Removed> {
+        let begun = Instant::now();
         self.unlink();
         let position = |index: &u16| order.iter().position(|first| first == index).unwrap_or(usize::MAX);
         self.probes.sort_by_key(|(index, _)| position(index));
         let removed = self.probes.drain(..).map(|(index, probe)| {
-            // The breakpoint goes at the beginning of this, which then takes long.
-            let at = Instant::now();
+            // The breakpoint goes at the beginning of this, which then takes long, or went with its program.
+            let at = if probe.is_link_alone() { begun } else { Instant::now() };
             drop(probe);
             Removed { index, at }
         });
@@ -164,13 +201,14 @@ impl Prober {
     ) -> Result<Attachment, AttachError> {
         let path = own_path(exe);
         let slot = self.kernel().free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
+        let uprobes = self.kernel().programs.uprobes;
         self.ring.route(slot, stream);
         let mut attachment =
             Attachment { slot: Some((slot, self.clone())), mode: Some(mode), probes: Vec::with_capacity(sites.len()) };
         for (position, (site, offset)) in (0..PROBES_PER_SLOT).zip(sites) {
             let index = u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
             self.kernel().counters.reset(index).map_err(LoadError::refused)?;
-            let probe = Probe::open(&path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
+            let probe = Probe::open(uprobes, &path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
             attachment.probes.push((index, probe));
         }
         // All at once, because putting a breakpoint there takes long.
@@ -186,11 +224,11 @@ impl Prober {
         sites: &[(Site, u64)],
         layout: &RuntimeLayout,
     ) -> Result<(), AttachError> {
-        let mut kernel = self.kernel();
+        let kernel = self.kernel();
         for ((index, probe), (site, offset)) in attachment.probes.iter_mut().zip(sites) {
             let cookie = cookie(*index, layout)?;
             let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
-            let program = program(&mut kernel.ebpf, name)?;
+            let program = kernel.programs.get(name)?;
             probe.run(program, cookie).map_err(|source| refused(site, *offset, source))?;
         }
         Ok(())

@@ -9,12 +9,10 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 pub use super::uprobe::UPROBE_TYPE;
-use super::uprobe::{self, bpf};
+use super::uprobe::{self, For, bpf};
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_CREATE: c_long = 0;
-const BPF_PROG_LOAD: c_long = 5;
-const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 
 /// Makes the smallest BPF ring buffer.
@@ -41,34 +39,7 @@ pub fn ring_buffer() -> io::Result<OwnedFd> {
 
 /// Loads a BPF program of the kind that probes run, which does nothing.
 pub fn program() -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct ProgLoad {
-        prog_type: u32,
-        instruction_count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log_buffer: u64,
-        kernel_version: u32,
-        flags: u32,
-    }
-    // r0 = 0; exit
-    let instructions: [u64; 2] = [0xb7, 0x95];
-    bpf(
-        BPF_PROG_LOAD,
-        &ProgLoad {
-            prog_type: BPF_PROG_TYPE_KPROBE,
-            instruction_count: instructions.len() as u32,
-            instructions: instructions.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buffer: 0,
-            kernel_version: 0,
-            flags: 0,
-        },
-    )
+    uprobe::load_nothing(For::PerfEvent)
 }
 
 /// Opens an uprobe on a function of this very program.
@@ -80,6 +51,12 @@ pub fn uprobe() -> io::Result<OwnedFd> {
 pub fn link(program: &OwnedFd, uprobe: &OwnedFd) -> io::Result<OwnedFd> {
     // A kernel that knows no cookies refuses one that is not zero.
     uprobe::link(program.as_fd(), uprobe, 1)
+}
+
+/// Has an uprobe on a function of this very program run a program that does nothing, with a cookie, by one link.
+pub fn multi() -> io::Result<OwnedFd> {
+    let offset = uprobe::file_offset(probed as *const () as u64)?;
+    uprobe::multi(uprobe::load_nothing(For::Multi)?.as_fd(), c"/proc/self/exe", offset, std::process::id(), 1)
 }
 
 /// What the uprobe is put on.

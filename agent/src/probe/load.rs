@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{MapError, PerCpuArray, RingBuf};
-use aya::programs::UProbe;
 use aya::{Ebpf, EbpfLoader};
 use parkwarden_common::cookie::MAX_SLOTS;
 use parkwarden_common::counters::ProbeCounters;
@@ -13,6 +12,7 @@ use parkwarden_common::record::Kind;
 use crate::config::{BpfLog, Mode};
 
 use super::held::HeldMaps;
+use super::programs::{Programs, Uprobes};
 use super::stream::{Counters, EventStream, Ring};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
@@ -50,6 +50,24 @@ pub struct Options {
     pub modes: Vec<Mode>,
     /// Parks shorter than this do not reach the agent in mode [`Mode::Filter`].
     pub min_park_ns: u64,
+    /// How probes are attached.
+    pub uprobes: Uprobes,
+    /// Further programs of the object to load: those of benchmarks.
+    pub further: Vec<&'static str>,
+}
+
+impl Options {
+    /// With the smallest ring and no programs.
+    pub fn of_nothing() -> Self {
+        Self {
+            ring_bytes: 4096,
+            log: BpfLog::Off,
+            modes: Vec::new(),
+            min_park_ns: 0,
+            uprobes: Uprobes::here(),
+            further: Vec::new(),
+        }
+    }
 }
 
 /// Goroutines whose parks the kernel holds in mode [`Mode::Filter`]; further ones are counted, and known from censuses.
@@ -96,7 +114,7 @@ pub struct Prober {
 
 /// What is in the kernel. It is locked for moments only, never while a breakpoint comes or goes.
 pub(super) struct Kernel {
-    pub(super) ebpf: Ebpf,
+    pub(super) programs: Programs,
     pub(super) counters: Counters,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) free_slots: Vec<Slot>,
@@ -117,13 +135,9 @@ impl Prober {
         let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
         let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
         let mut ebpf = load_object(&sizes, options.log)?;
-        for &mode in &options.modes {
-            for kind in Kind::PROBED {
-                if let Some(name) = program_name(mode, kind) {
-                    program(&mut ebpf, name)?.load().map_err(LoadError::refused)?;
-                }
-            }
-        }
+        let programs =
+            options.modes.iter().flat_map(|mode| Kind::PROBED.map(|kind| program_name(*mode, kind))).flatten();
+        let programs = Programs::load(&mut ebpf, programs.chain(options.further.iter().copied()), options.uprobes)?;
         let logger = if options.log != BpfLog::Off {
             Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?)
         } else {
@@ -136,7 +150,7 @@ impl Prober {
         let kernel = Kernel {
             counters: Counters::new(PerCpuArray::try_from(counters).map_err(LoadError::refused)?),
             held: HeldMaps::take(&mut ebpf)?,
-            ebpf,
+            programs,
             logger,
             free_slots: (0..MAX_SLOTS).rev().collect(),
         };
@@ -181,10 +195,4 @@ pub(super) const fn program_name(mode: Mode, kind: Kind) -> Option<&'static str>
         (Mode::Filter, Kind::Exited) => Some("filter_exited"),
         (Mode::Census, _) | (_, Kind::Waited) => None,
     }
-}
-
-/// A program by its name.
-pub(super) fn program<'e>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<&'e mut UProbe, LoadError> {
-    let program = ebpf.program_mut(name).ok_or(LoadError::Incomplete(name))?;
-    program.try_into().map_err(|_| LoadError::Incomplete(name))
 }

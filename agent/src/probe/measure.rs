@@ -8,18 +8,30 @@ use std::num::NonZeroU32;
 use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::record::GENERATED_PER_HIT;
 
-use super::attach::{AttachError, Probe, own_path};
+use super::attach::{AttachError, Probe, own_path, unlink};
 use super::calibrate::CalibrateError;
 use super::calibrate::sites::OwnSite;
-use super::load::{LoadError, Prober, program};
+use super::load::{LoadError, Prober};
 use super::stream::EventStream;
 use super::uprobe::file_offset;
 use crate::golang::sites::SiteClass;
 
+/// The program that does nothing.
+pub const EMPTY: &str = "empty";
+
+/// The program that writes events.
+pub const GENERATE: &str = "generate";
+
 /// Probes whose program does nothing. Dropping it removes them.
 #[derive(Debug)]
 pub struct EmptyProbes {
-    _probes: Vec<Probe>,
+    probes: Vec<Probe>,
+}
+
+impl Drop for EmptyProbes {
+    fn drop(&mut self) {
+        unlink(&mut self.probes);
+    }
 }
 
 /// Writes events into the ring as fast as the kernel can. Dropping it removes its probe.
@@ -34,16 +46,15 @@ pub struct Generator {
 impl Prober {
     /// Puts a probe with a program that does nothing at each offset of a target's executable.
     pub fn attach_empty(&self, pid: NonZeroU32, exe: &File, offsets: &[u64]) -> Result<EmptyProbes, CalibrateError> {
-        let mut kernel = self.kernel();
-        let program = program(&mut kernel.ebpf, "empty")?;
-        program.load().map_err(LoadError::refused)?;
+        let kernel = self.kernel();
+        let program = kernel.programs.get(EMPTY)?;
         let mut probes = Vec::new();
         for offset in offsets {
-            let mut probe = Probe::open(&own_path(exe), *offset, pid)?;
+            let mut probe = Probe::open(kernel.programs.uprobes, &own_path(exe), *offset, pid)?;
             probe.run(program, 0)?;
             probes.push(probe);
         }
-        Ok(EmptyProbes { _probes: probes })
+        Ok(EmptyProbes { probes })
     }
 
     /// A generator of events for a stream: each goroutine parks and is woken.
@@ -54,11 +65,10 @@ impl Prober {
         let index = u16::try_from(slot * PROBES_PER_SLOT).map_err(std::io::Error::other)?;
         kernel.counters.reset(index).map_err(LoadError::refused)?;
         self.ring.route(slot, stream);
-        let program = program(&mut kernel.ebpf, "generate")?;
-        program.load().map_err(LoadError::refused)?;
+        let program = kernel.programs.get(GENERATE)?;
         let site = OwnSite::of(SiteClass::Emulated).next().ok_or_else(no_slot)?;
         let pid = NonZeroU32::new(std::process::id()).ok_or_else(no_slot)?;
-        let mut probe = Probe::open(c"/proc/self/exe", file_offset(site.address())?, pid)?;
+        let mut probe = Probe::open(kernel.programs.uprobes, c"/proc/self/exe", file_offset(site.address())?, pid)?;
         probe.run(program, Cookie { probe: index, ..Cookie::default() }.encode().unwrap_or_default())?;
         Ok(Generator { _probe: probe, site, index })
     }

@@ -10,10 +10,12 @@ mod held;
 mod lifecycle;
 mod load;
 pub mod measure;
+mod programs;
 mod stream;
 mod uprobe;
 
 pub use attach::{AttachError, Attachment, Removed};
 pub use lifecycle::Lifecycles;
 pub use load::{LoadError, Options, Prober};
+pub use programs::{Uprobes, kernel_version};
 pub use stream::EventStream;

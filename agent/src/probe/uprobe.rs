@@ -1,7 +1,9 @@
-//! One uprobe by the kernel's own calls: a perf event that puts the breakpoint there, and a link that has it run a program.
+//! One uprobe by the kernel's own calls, in either of its two ways: a link that is breakpoint and program in one; or a perf
+//! event that puts the breakpoint there, and a link that has it run a program.
 //!
-//! They are kept apart, as aya's links are not, because their prices differ: a link comes and goes in microseconds, but
-//! each removal of a breakpoint waits for every CPU, tens of milliseconds, one after the other on the whole host.
+//! With perf events the two are kept apart, as aya's links are not, because their prices differ: a link comes and goes in
+//! microseconds, but each removal of a breakpoint waits for every CPU, tens of milliseconds, one after the other on the whole
+//! host. Those that are links alone wait, too, but all of them at once.
 
 use std::ffi::{CStr, c_long};
 use std::fs;
@@ -11,8 +13,11 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_BATCH: c_long = 24;
+const BPF_PROG_LOAD: c_long = 5;
 const BPF_LINK_CREATE: c_long = 28;
+const BPF_PROG_TYPE_KPROBE: u32 = 2;
 const BPF_PERF_EVENT: u32 = 41;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 
 // include/uapi/linux/perf_event.h
 const PERF_FLAG_FD_CLOEXEC: c_long = 1 << 3;
@@ -82,6 +87,99 @@ pub(super) fn open(path: &CStr, offset: u64, pid: u32) -> io::Result<OwnedFd> {
         )
     };
     owned(fd)
+}
+
+/// How a program that is loaded will be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum For {
+    /// By [`link`].
+    PerfEvent,
+    /// By [`multi`].
+    Multi,
+}
+
+/// Loads a program of the kind that probes run. `I` is an instruction of BPF.
+pub(super) fn load<I>(instructions: &[I], license: &CStr, for_: For) -> io::Result<OwnedFd> {
+    /// `union bpf_attr` for `BPF_PROG_LOAD`, up to `expected_attach_type`.
+    #[repr(C)]
+    struct ProgLoad {
+        prog_type: u32,
+        instruction_count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buffer: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+        interface: u32,
+        expected_attach_type: u32,
+    }
+    const _: () = assert!(size_of::<ProgLoad>() == 72);
+    const { assert!(size_of::<I>() == 8) }
+    bpf(
+        BPF_PROG_LOAD,
+        &ProgLoad {
+            prog_type: BPF_PROG_TYPE_KPROBE,
+            instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+            instructions: instructions.as_ptr() as u64,
+            license: license.as_ptr() as u64,
+            log_level: 0,
+            log_size: 0,
+            log_buffer: 0,
+            kernel_version: 0,
+            flags: 0,
+            name: [0; 16],
+            interface: 0,
+            expected_attach_type: if for_ == For::Multi { BPF_TRACE_UPROBE_MULTI } else { 0 },
+        },
+    )
+}
+
+/// Loads a program that does nothing.
+pub(super) fn load_nothing(for_: For) -> io::Result<OwnedFd> {
+    // r0 = 0; exit
+    load::<u64>(&[0xb7, 0x95], c"GPL", for_)
+}
+
+/// Has hits at a file offset run a program with a cookie, in process `pid` alone: all of its threads. No longer when the
+/// link is dropped, which takes the breakpoint away at once and then waits for every CPU.
+pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32, cookie: u64) -> io::Result<OwnedFd> {
+    /// `union bpf_attr` for `BPF_LINK_CREATE` with `uprobe_multi`.
+    #[repr(C)]
+    struct LinkCreate {
+        program: u32,
+        target: u32,
+        attach_type: u32,
+        flags: u32,
+        path: u64,
+        offsets: u64,
+        ref_ctr_offsets: u64,
+        cookies: u64,
+        count: u32,
+        multi_flags: u32,
+        pid: u32,
+        padding: u32,
+    }
+    const _: () = assert!(size_of::<LinkCreate>() == 64);
+    bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate {
+            program: u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?,
+            target: 0,
+            attach_type: BPF_TRACE_UPROBE_MULTI,
+            flags: 0,
+            path: path.as_ptr() as u64,
+            offsets: std::ptr::from_ref(&offset) as u64,
+            ref_ctr_offsets: 0,
+            cookies: std::ptr::from_ref(&cookie) as u64,
+            count: 1,
+            multi_flags: 0,
+            pid,
+            padding: 0,
+        },
+    )
 }
 
 /// Has hits of an uprobe run a program, with a cookie; no longer when the link is dropped.

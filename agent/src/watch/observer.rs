@@ -19,7 +19,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
 use crate::probe::calibrate::{self, Costs};
-use crate::probe::{AttachError, EventStream, Prober};
+use crate::probe::{AttachError, EventStream, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
 use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
@@ -241,7 +241,7 @@ fn attach(
     prober: Option<&Prober>,
 ) -> Result<Probed, WatchError> {
     let refused = |source| WatchError::Attach { pid, source };
-    let costs = calibrate::cache::costs().unwrap_or_else(|error| {
+    let costs = calibrate::cache::costs(Uprobes::here()).unwrap_or_else(|error| {
         log::warn!("what a probe hit costs could not be measured, so it is assumed: {error}");
         Costs::ASSUMED
     });
@@ -274,6 +274,8 @@ pub fn options(config: &WatchConfig, modes: Vec<Mode>) -> crate::probe::Options 
         log: config.bpf_log,
         modes,
         min_park_ns: nanoseconds(config.min_park),
+        uprobes: Uprobes::here(),
+        further: Vec::new(),
     }
 }
 
@@ -305,9 +307,8 @@ fn locate(binary: &GoBinary, sites: Vec<Site>) -> Result<Vec<(Site, u64)>, Attac
 
 /// What the running kernel makes of probe sites.
 fn kernel() -> sites::Kernel {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    sites::Kernel::from_version(numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    let (major, minor) = crate::probe::kernel_version();
+    sites::Kernel::from_version(major, minor)
 }
 
 #[cfg(test)]

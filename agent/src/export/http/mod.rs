@@ -24,21 +24,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_io_timeout::TimeoutStream;
 
 use crate::node::Node;
 use crate::node::settings::Switch;
 
 pub use numbers::HttpNumbers;
 
-/// Connections at once, in all and of one address.
-const MAX_CONNECTIONS: usize = 128;
-const MAX_PER_ADDRESS: usize = 32;
+/// Connections at once, in all and of one address: a few pods that take all of theirs leave room for the others.
+const MAX_CONNECTIONS: usize = 256;
+const MAX_PER_ADDRESS: usize = 16;
 
 /// How long a client may take to say what it wants, TLS included.
 const SAY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a client may take nothing of an answer.
+const TAKE_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a connection may last, a slow reader of a large profile included.
-const LAST_AT_MOST: Duration = Duration::from_secs(300);
+const LAST_AT_MOST: Duration = Duration::from_secs(120);
 
 /// Bytes of the head of a request.
 const MAX_HEAD: usize = 16 << 10;
@@ -209,12 +213,14 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
         let router = Arc::clone(&router);
         async move { Ok::<_, std::convert::Infallible>(router.answer(&request).await) }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(TAKE_WITHIN));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(SAY_WITHIN)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service)
         .await?;
     Ok(())
 }

@@ -4,11 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{HttpConfig, MAX_PER_ADDRESS, Running, serve};
+use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Running, serve};
 use crate::discover::describe::Description;
 use crate::node::settings::Switch;
 use crate::node::{Node, Process, ProcessKey, State};
@@ -28,10 +28,15 @@ impl Server {
     }
 
     fn listening(listen: SocketAddr, config: &HttpConfig) -> Self {
+        Self::answering(listen, config, b"parkwarden_build_info 1\n")
+    }
+
+    /// With these as its metrics.
+    fn answering(listen: SocketAddr, config: &HttpConfig, metrics: &'static [u8]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let node = Arc::new(Node::default());
-        let metrics = Arc::new(|_: &_| b"parkwarden_build_info 1\n".to_vec());
+        let metrics = Arc::new(move |_: &_| metrics.to_vec());
         let running = runtime.block_on(serve(listen, config, Arc::clone(&node), metrics)).expect("serves");
         Self { running, node, _runtime: runtime }
     }
@@ -205,6 +210,26 @@ fn clients_that_say_nothing_take_no_more_than_their_places() {
     let _ = slow.read_to_end(&mut answer);
     idle.clear();
     while server.status("/healthz") != 200 {}
+}
+
+#[test]
+fn clients_that_take_nothing_of_their_answers_are_let_go_of() {
+    // More than the kernel keeps for a client that does not read.
+    static ANSWER: [u8; 16 << 20] = [b'x'; 16 << 20];
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Server::answering(listen, &HttpConfig::default(), &ANSWER);
+    let asked: Vec<TcpStream> = (0..MAX_PER_ADDRESS)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+            stream
+        })
+        .collect();
+    // All places are taken at first. They are free again long before a connection has lasted as long as it may.
+    let begun = Instant::now();
+    while server.status("/healthz") != 200 {}
+    assert!(begun.elapsed() < LAST_AT_MOST / 2, "{:?}", begun.elapsed());
+    drop(asked);
 }
 
 #[test]

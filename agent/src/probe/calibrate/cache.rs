@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{CalibrateError, Costs, measure};
+use crate::probe::Uprobes;
 
 /// A file that is longer was not written by parkwarden.
 const MAX_FILE: u64 = 1 << 16;
@@ -20,6 +21,8 @@ struct Key {
     kernel: String,
     /// Of the BPF object: other programs cost other times.
     object: u32,
+    /// How probes are attached.
+    uprobes: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,8 +32,8 @@ struct Stored {
 }
 
 /// The costs on this host: those measured earlier in this boot, else measured now.
-pub fn costs() -> Result<Costs, CalibrateError> {
-    let key = Key::here();
+pub fn costs(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
+    let key = Key::here(uprobes);
     let directory = directory();
     let file = directory.as_deref().map(|directory| directory.join("calibration.json"));
     // One at a time: two that probe the same file disturb each other.
@@ -38,7 +41,7 @@ pub fn costs() -> Result<Costs, CalibrateError> {
     if let Some(stored) = file.as_deref().and_then(read).filter(|stored| Some(&stored.key) == key.as_ref()) {
         return Ok(stored.costs);
     }
-    let costs = measure()?;
+    let costs = measure(uprobes)?;
     if let (Some(file), Some(key)) = (file, key)
         && let Err(error) = write(&file, &Stored { key, costs })
     {
@@ -48,12 +51,13 @@ pub fn costs() -> Result<Costs, CalibrateError> {
 }
 
 impl Key {
-    fn here() -> Option<Self> {
+    fn here(uprobes: Uprobes) -> Option<Self> {
         let read = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         Some(Self {
             boot_id: read("/proc/sys/kernel/random/boot_id")?,
             kernel: read("/proc/sys/kernel/osrelease")?,
             object: crc32fast::hash(super::super::load::OBJECT),
+            uprobes: uprobes.word().to_owned(),
         })
     }
 }
@@ -124,7 +128,7 @@ mod tests {
     fn what_was_stored_comes_back_and_damage_is_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("calibration.json");
-        let key = || Key { boot_id: "b".to_owned(), kernel: "k".to_owned(), object: 7 };
+        let key = || Key { boot_id: "b".to_owned(), kernel: "k".to_owned(), object: 7, uprobes: "multi".to_owned() };
         let costs =
             Costs { sites: super::super::SiteCosts { nop5: Some(1), emulated: 2, single_step: 3 }, ..Costs::default() };
         write(&path, &Stored { key: key(), costs }).expect("written");

@@ -10,15 +10,17 @@ pub mod cache;
 pub(super) mod sites;
 
 use std::num::NonZeroU32;
+use std::os::fd::BorrowedFd;
 
-use aya::programs::UProbe;
 use parkwarden_common::cookie::Cookie;
 use parkwarden_common::record::Kind;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::attach::Probe;
-use super::load::{LoadError, MapSizes, load_object, program, program_name};
+use super::load::{LoadError, MapSizes, load_object, program_name};
+use super::measure::EMPTY;
+use super::programs::{Programs, Uprobes};
 use super::uprobe::file_offset;
 use crate::config::{BpfLog, Mode};
 use crate::golang::sites::SiteClass;
@@ -123,9 +125,6 @@ const WARM_UP: u64 = 20;
 /// Room for the records of all measurements: a full ring would make hits cheaper than they are.
 const RING_BYTES: u32 = 1 << 19;
 
-/// The program that does nothing.
-const EMPTY: &str = "empty";
-
 /// A `g` as the programs read it, with `g.m.curg` leading back to it.
 #[repr(C)]
 struct OwnG {
@@ -140,42 +139,41 @@ struct OwnG {
 }
 
 /// Measures. Takes some tens of milliseconds.
-pub fn measure() -> Result<Costs, CalibrateError> {
+pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
     let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, lifecycle_bytes: 4096, min_park_ns: u64::MAX };
     let mut ebpf = load_object(&sizes, BpfLog::Off)?;
     let modes = [Mode::Trace, Mode::Filter];
     let names = modes.iter().flat_map(|mode| Kind::PROBED.iter().filter_map(|kind| program_name(*mode, *kind)));
-    for name in names.chain([EMPTY]) {
-        program(&mut ebpf, name)?.load().map_err(LoadError::refused)?;
-    }
+    let loaded = Programs::load(&mut ebpf, names.chain([EMPTY]), uprobes)?;
     let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, ancestors: 0, startpc: 1, m: 0, curg: 0 });
     let address = std::ptr::from_ref(&*g).addr() as u64;
     (g.m, g.curg) = (address, address);
     let mut places = Vec::new();
-    let mut measure_empty = |site: OwnSite| -> Result<u32, CalibrateError> {
-        let mut place = Place::open(site, address)?;
-        let hit_ns = place.hit_ns(program(&mut ebpf, EMPTY)?);
+    // Each at a place of its own: what is taken away from a place takes the kernel a while.
+    let mut measure = |site: OwnSite, name| -> Result<u32, CalibrateError> {
+        let mut place = Place::open(uprobes, site, address)?;
+        let hit_ns = place.hit_ns(loaded.get(name)?);
         places.push(place);
         hit_ns
     };
-    let single_step = OwnSite::of(SiteClass::SingleStep).next().map_or(Ok(0), &mut measure_empty)?;
+    let single_step = OwnSite::of(SiteClass::SingleStep).next().map_or(Ok(0), |site| measure(site, EMPTY))?;
     let mut nop5: Option<u32> = None;
     for site in OwnSite::of(SiteClass::Nop5) {
-        let hit_ns = measure_empty(site)?;
+        let hit_ns = measure(site, EMPTY)?;
         nop5 = Some(nop5.map_or(hit_ns, |least| least.min(hit_ns)));
         // Now and then the kernel fails to turn a nop into a call, and does not try again.
         if hit_ns < single_step / 2 {
             break;
         }
     }
-    // The last one: programs are measured there.
-    let emulated = OwnSite::of(SiteClass::Emulated).next().map_or(Ok(0), &mut measure_empty)?;
+    let mut emulated_sites = OwnSite::of(SiteClass::Emulated);
+    let mut at_next = |name| emulated_sites.next().map_or(Ok(0), |site| measure(site, name));
+    let emulated = at_next(EMPTY)?;
     let sites = SiteCosts { nop5, emulated, single_step };
     let mut programs = |mode| -> Result<ProgramCosts, CalibrateError> {
         let mut cost = |kind| -> Result<u32, CalibrateError> {
             let Some(name) = program_name(mode, kind) else { return Ok(0) };
-            let Some(place) = places.last_mut() else { return Ok(0) };
-            Ok(place.hit_ns(program(&mut ebpf, name)?)?.saturating_sub(sites.emulated))
+            Ok(at_next(name)?.saturating_sub(emulated))
         };
         Ok(ProgramCosts {
             created: cost(Kind::Created)?,
@@ -200,15 +198,15 @@ struct Place {
 }
 
 impl Place {
-    fn open(site: OwnSite, g: u64) -> Result<Self, CalibrateError> {
+    fn open(uprobes: Uprobes, site: OwnSite, g: u64) -> Result<Self, CalibrateError> {
         let bare_ns = Self::median_ns(site, g);
         let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
-        let probe = Probe::open(c"/proc/self/exe", file_offset(site.address())?, pid)?;
+        let probe = Probe::open(uprobes, c"/proc/self/exe", file_offset(site.address())?, pid)?;
         Ok(Self { site, probe, g, bare_ns })
     }
 
     /// What a hit takes with a program.
-    fn hit_ns(&mut self, program: &UProbe) -> Result<u32, CalibrateError> {
+    fn hit_ns(&mut self, program: BorrowedFd<'_>) -> Result<u32, CalibrateError> {
         let cookie = Cookie {
             probe: 0,
             goid: std::mem::offset_of!(OwnG, goid) as u16,

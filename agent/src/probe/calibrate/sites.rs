@@ -10,6 +10,9 @@ use crate::golang::sites::SiteClass;
 /// Places of the class [`SiteClass::Nop5`].
 const NOPS: usize = 4;
 
+/// Places of the class [`SiteClass::Emulated`]: one for each program that is measured.
+const EMULATED: usize = 9;
+
 /// Bytes from one place to the next.
 const STRIDE: usize = 16;
 
@@ -30,10 +33,12 @@ global_asm!(
     ".p2align 4",
     ".endr",
     // The kernel emulates a push.
+    ".rept 9",
     "pushq %rbp",
     "popq %rbp",
     "ret",
     ".p2align 4",
+    ".endr",
     // What the kernel steps over: no jump, call, push or nop.
     "leaq (%rax), %rax",
     "ret",
@@ -76,9 +81,11 @@ global_asm!(
     ".p2align 4",
     ".endr",
     // The kernel simulates an adr.
+    ".rept 9",
     "adr x9, .",
     "ret",
     ".p2align 4",
+    ".endr",
     "add x9, x9, #1",
     "ret",
     ".p2align 4",
@@ -121,8 +128,8 @@ impl OwnSite {
         let places = match class {
             SiteClass::Nop5 if cfg!(target_arch = "x86_64") => 0..NOPS,
             SiteClass::Nop5 => 0..0,
-            SiteClass::Emulated => NOPS..NOPS + 1,
-            SiteClass::SingleStep => NOPS + 1..NOPS + 2,
+            SiteClass::Emulated => NOPS..NOPS + EMULATED,
+            SiteClass::SingleStep => NOPS + EMULATED..NOPS + EMULATED + 1,
         };
         places.map(Self)
     }
