@@ -24,6 +24,8 @@ pub struct Node {
     pub errors: Receiver<String>,
     /// Where it serves, such as `http://127.0.0.1:9465`.
     pub url: String,
+    /// What requests to it bring, if it wants a token.
+    pub token: Option<String>,
 }
 
 impl Node {
@@ -69,7 +71,7 @@ impl Node {
         loop {
             match errors.recv_timeout(DEADLINE) {
                 Ok(line) => match line.split_once("serving on ") {
-                    Some((_, url)) => return Self { child, errors, url: url.trim().to_owned() },
+                    Some((_, url)) => return Self { child, errors, url: url.trim().to_owned(), token: None },
                     None => said.push(line),
                 },
                 Err(_) => panic!("the agent serves nothing: {said:#?}"),
@@ -100,7 +102,11 @@ impl Node {
     pub fn get_bytes(&self, path: &str) -> (u16, Vec<u8>) {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build();
         let agent: ureq::Agent = config.into();
-        let mut response = agent.get(format!("{}{path}", self.url)).call().expect("an answer");
+        let mut request = agent.get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = request.call().expect("an answer");
         let body = response.body_mut().with_config().limit(1 << 28).read_to_vec().expect("a body");
         (response.status().as_u16(), body)
     }

@@ -11,6 +11,8 @@ mod incident;
 mod layouts;
 mod matrix;
 mod modes;
+mod node_attack;
+mod node_churn;
 mod page;
 mod processes;
 mod ps;

@@ -8,12 +8,14 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, toolchain};
 
 /// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 13] = [
     "agent",
     "hostile",
     "incident",
     "matrix",
     "modes",
+    "node_attack",
+    "node_churn",
     "processes",
     "reach",
     "recording",
@@ -31,6 +33,9 @@ pub struct TestArgs {
     /// Test every Go version with every way of building, not only some with each. The builds take long; they are kept.
     #[arg(long)]
     full_matrix: bool,
+    /// Let the tests that take their time have it: minutes instead of seconds of programs that come and go.
+    #[arg(long)]
+    long: bool,
     /// Leave tests out. Without it, a test whose needs the machine does not meet fails.
     #[arg(long, value_enum, env = "PARKWARDEN_SKIP")]
     skip: Option<Skip>,
@@ -95,6 +100,9 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     let mut suite = cargo(&["test", "--locked", "--package", "parkwarden-tests"]);
     if arguments.full_matrix {
         suite.env("PARKWARDEN_FULL_MATRIX", "1");
+    }
+    if arguments.long {
+        suite.env("PARKWARDEN_LONG", "1");
     }
     let skipped = match arguments.skip {
         None => Vec::new(),
