@@ -89,21 +89,27 @@ pub struct Report {
     pub hit_costs: Option<Costs>,
 }
 
-const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_ADMIN";
 const NOT_RIGHTS: &str = "the capabilities are there, so something else forbids it: in a container, a seccomp profile \
                           without bpf and perf_event_open, or a user namespace; else a security module";
+
+/// `perf_uprobe_event_init` in the kernel's `kernel/events/core.c`, since commit ba677dbe77af.
+const UPROBE_RIGHTS: &str = "add CAP_SYS_ADMIN, which an uprobe needs since Linux 6.16, 6.12.39, 6.6.99, 6.1.146 and \
+                             5.15.189 (mode census needs no uprobes); if that is not why, a seccomp profile without \
+                             perf_event_open forbids it";
 
 /// Looks at everything that watching needs.
 pub fn run(host: &dyn Host) -> Report {
     let capabilities = Capabilities::of(host);
     let denied = if capabilities.may_probe() { NOT_RIGHTS } else { RIGHTS };
+    let denied_uprobe = if capabilities.may_probe() && !capabilities.sys_admin { UPROBE_RIGHTS } else { denied };
     let mut checks = vec![
         kernel(host),
         capabilities_check(&capabilities),
         bpf(host, denied),
         ring_buffer(host, denied),
-        uprobes(host, denied),
-        attach_cookies(host, denied),
+        uprobes(host, denied_uprobe),
+        attach_cookies(host, denied_uprobe),
         ptrace_scope(host, &capabilities),
         lockdown(host),
         perf_event_paranoid(host, &capabilities),

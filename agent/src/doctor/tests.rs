@@ -167,6 +167,13 @@ fn system_calls_that_are_denied_ask_for_what_is_not_there() {
         missing(FakeHost { create_ring_buffer: error, ..FakeHost::good() }, "ring buffer");
         missing(FakeHost { open_uprobe: error, ..FakeHost::good() }, "uprobes");
         missing(FakeHost { attach_with_cookie: error, ..FakeHost::good() }, "attach cookies");
+        only(
+            &FakeHost { open_uprobe: error, ..FakeHost::good() },
+            "uprobes",
+            Status::Missing,
+            &reason,
+            "CAP_SYS_ADMIN",
+        );
         let host = FakeHost { load_program: error, ..FakeHost::with(STATUS, NO_CAPABILITIES) };
         let checks = run(&host).checks;
         let bpf = checks.iter().find(|check| check.name == "bpf").expect("the check");

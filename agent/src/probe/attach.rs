@@ -22,6 +22,12 @@ use crate::golang::sites::Site;
 /// Why probes could not be attached. Those that were are removed again.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
+    /// The kernel lets only those with more rights put a probe into another program.
+    #[error(
+        "the kernel does not permit the probe in {0}: an uprobe needs root or CAP_SYS_ADMIN (`parkwarden doctor` tells \
+         what is missing), and mode census needs none"
+    )]
+    NotPermitted(String),
     /// The kernel refused a probe.
     #[error("the kernel refused the probe in {function} at file offset {offset:#x}")]
     Refused {
@@ -273,7 +279,11 @@ pub struct Removed {
 }
 
 fn refused(site: &Site, offset: u64, source: io::Error) -> AttachError {
-    AttachError::Refused { function: site.function.clone(), offset, source }
+    let function = site.function.clone();
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        return AttachError::NotPermitted(function);
+    }
+    AttachError::Refused { function, offset, source }
 }
 
 /// A path to an open file that leads to that very inode.

@@ -61,8 +61,18 @@ impl Observer {
                 Err(error) => return Err(error),
             },
         };
-        let first = if sites.is_some() { config.mode.first() } else { Mode::Census };
-        let probed = sites.map(|sites| attach(pid, &target, sites, config, budget, prober)).transpose()?;
+        let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober)).transpose();
+        let probed = match attached {
+            Err(WatchError::Attach { source: source @ AttachError::NotPermitted(_), .. })
+                if config.mode == ModeChoice::Auto =>
+            {
+                log::warn!("pid {pid} is watched without probes, in mode census alone: {source}");
+                no_probes = Some(source.to_string());
+                None
+            }
+            attached => attached?,
+        };
+        let first = if probed.is_some() { config.mode.first() } else { Mode::Census };
         let header = Header {
             target: target.info(),
             probes: probed.as_ref().map(|probed| probed.probes.infos()).unwrap_or_default(),
