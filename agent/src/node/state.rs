@@ -1,7 +1,7 @@
 //! What the agent knows of the Go processes of its node: written by the threads that watch them, read by whoever shows it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -139,6 +139,7 @@ pub struct Node {
     processes: Mutex<BTreeMap<u32, Arc<Process>>>,
     totals: Mutex<Totals>,
     ready: AtomicBool,
+    unseen: AtomicUsize,
 }
 
 impl Node {
@@ -197,6 +198,16 @@ impl Node {
     /// Whether the first search for processes is done.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    /// So many processes may not be looked at.
+    pub fn set_unseen(&self, count: usize) {
+        self.unseen.store(count, Ordering::Relaxed);
+    }
+
+    /// How many processes may not be looked at: whether they are Go programs is not known.
+    pub fn unseen(&self) -> usize {
+        self.unseen.load(Ordering::Relaxed)
     }
 
     fn map(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Process>>> {

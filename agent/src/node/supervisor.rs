@@ -84,8 +84,10 @@ pub struct Supervisor {
 
 /// A process that was examined.
 enum Known {
-    /// No Go program, or not to be looked at: which process image that was.
+    /// No Go program, or not known: which process image that was.
     Other(Option<Image>),
+    /// It may not be looked at: the same.
+    Denied(Option<Image>),
     Go(Box<Entry>),
 }
 
@@ -130,6 +132,8 @@ struct Loop {
     scan_at: Instant,
     /// Of the processes that the first scan found, those that are still to be examined.
     first: Option<HashSet<u32>>,
+    /// Whether it was said that some may not be looked at.
+    told_of_denied: bool,
 }
 
 impl Supervisor {
@@ -141,7 +145,7 @@ impl Supervisor {
             let _ = tell.send(Message::Examined(pid, examined));
         });
         let (known, due) = (HashMap::new(), BTreeMap::new());
-        Loop { own: self, examiners, known, due, scan_at: Instant::now(), first: None }.run()
+        Loop { own: self, examiners, known, due, scan_at: Instant::now(), first: None, told_of_denied: false }.run()
     }
 }
 
@@ -196,6 +200,7 @@ impl Loop {
             self.examiners.examine(pid);
         }
         self.examiners.replace_hung();
+        self.own.node.set_unseen(self.known.values().filter(|known| matches!(known, Known::Denied(_))).count());
         if self.first.as_ref().is_some_and(HashSet::is_empty) {
             self.own.node.set_ready();
         }
@@ -233,7 +238,9 @@ impl Loop {
         for pid in pids {
             match self.known.get(&pid) {
                 None => self.examine_at(Instant::now(), pid),
-                Some(Known::Other(image)) if *image != Image::of(pid) => self.examine_at(Instant::now(), pid),
+                Some(Known::Other(image) | Known::Denied(image)) if *image != Image::of(pid) => {
+                    self.examine_at(Instant::now(), pid)
+                }
                 // Its task knows when it executes another program.
                 Some(_) => {}
             }
@@ -252,7 +259,7 @@ impl Loop {
             // A watched process: its task will tell.
             Some(Known::Go(entry)) if entry.task.is_some() => return,
             Some(Known::Go(entry)) => self.own.node.remove(entry.process.key),
-            Some(Known::Other(_)) | None => {}
+            Some(Known::Other(_) | Known::Denied(_)) | None => {}
         }
         self.known.remove(&pid);
         self.examine_at(Instant::now() + MIN_AGE, pid);
@@ -266,7 +273,7 @@ impl Loop {
                 self.own.node.remove(entry.process.key);
                 self.known.remove(&pid);
             }
-            Some(Known::Other(_)) => {
+            Some(Known::Other(_) | Known::Denied(_)) => {
                 self.known.remove(&pid);
             }
             None => {
@@ -295,7 +302,18 @@ impl Loop {
                     self.own.node.remove(entry.process.key);
                 }
                 // What is gone needs no place.
-                if let Some(image) = Image::of(pid) {
+                let Some(image) = Image::of(pid) else { return };
+                if matches!(examined, Examined::Denied) {
+                    log::info!("pid {pid} may not be looked at: whether it is a Go program is not known");
+                    if !std::mem::replace(&mut self.told_of_denied, true) {
+                        log::warn!(
+                            "some processes, such as pid {pid}, may not be looked at (parkwarden_processes_unseen tells how \
+                             many): those of other users need CAP_SYS_PTRACE, and executables that only their owner may \
+                             read CAP_DAC_READ_SEARCH"
+                        );
+                    }
+                    self.known.insert(pid, Known::Denied(Some(image)));
+                } else {
                     self.known.insert(pid, Known::Other(Some(image)));
                 }
             }

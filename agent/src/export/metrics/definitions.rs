@@ -84,6 +84,8 @@ definitions! {
         "Goroutines proven to be leaked that ran or ended all the same: parkwarden was wrong.";
     PROCESSES: Gauge agent "processes" ["state"] "Go processes of this node, by what becomes of them.";
     REFUSED: Gauge agent "processes_refused" ["reason"] "Go processes that cannot be watched, by reason.";
+    UNSEEN: Gauge agent "processes_unseen" []
+        "Processes that the agent may not look at: whether they are Go programs is not known.";
     RING_FILL: Gauge agent "ring_fill_ratio" [] "The most that the ring of events has held, as a share of its size.";
     RECORDING_BYTES: Gauge agent "recording_bytes" [] "Size of the recording.";
     RECORDING_UP: Gauge agent "recording_up" [] "1 if what is seen is being recorded, 0 if it should be and is not.";

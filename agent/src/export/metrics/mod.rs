@@ -25,7 +25,7 @@ use definitions::{
     BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
     KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LOOKED, LOSSES, MOVES, OLDEST, OVER_BUDGET,
     OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES, PROOFS_REFUSED,
-    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED,
+    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, UNSEEN,
 };
 use scrape::{Scrape, Value};
 
@@ -53,6 +53,7 @@ impl Exporter {
         let processes = node.processes();
         agent(&mut scrape, &node.totals(), numbers, http);
         states(&mut scrape, &processes);
+        scrape.add(&UNSEEN, &[], &Value::Number(node.unseen() as f64));
         let mut watched: Vec<(&Process, std::sync::Arc<Report>)> =
             processes.iter().filter_map(|process| Some((&**process, process.report()?))).collect();
         // If there are too many, the smallest are left out.
