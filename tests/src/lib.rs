@@ -6,11 +6,14 @@
 
 pub mod agent;
 pub mod browser;
+pub mod copied;
 pub mod corpus;
 pub mod fixture;
 pub mod incident;
 pub mod leaks;
+pub mod manifests;
 pub mod node;
+pub mod promql;
 pub mod target;
 
 pub use fixture::{BuildFlags, fixture};

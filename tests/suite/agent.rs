@@ -2,38 +2,17 @@
 //! way.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parkwarden_tests::copied::Copied;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
-use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
 
-use crate::watch::{EACH, NEWEST, assert_as_said};
-
-/// A copy of a program in a directory of its own, so that an agent can be told to watch nothing else.
-struct Copied {
-    dir: tempfile::TempDir,
-    program: PathBuf,
-}
-
-impl Copied {
-    fn of(name: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let program = dir.path().join(name);
-        fs::copy(fixture(name, NEWEST, BuildFlags::Stripped), &program).expect("copied");
-        Self { dir, program }
-    }
-
-    /// A pattern for this copy's path.
-    fn pattern(&self) -> String {
-        format!("{}/*", self.dir.path().display())
-    }
-}
+use crate::watch::{EACH, assert_as_said};
 
 #[test]
 fn processes_are_found_watched_and_let_go_of() {

@@ -1,22 +1,31 @@
-//! What users are told to deploy: it is valid, it means what the agent understands, and its rules fire when they should.
+//! What users are told to deploy: it is valid, it means what the agent understands, its rules fire when they should, and its
+//! dashboard shows what there is.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use parkwarden::export::metrics::definitions;
 use parkwarden::node::config::NodeConfig;
 use parkwarden::node::settings::Settings;
+use parkwarden_tests::agent::run;
+use parkwarden_tests::manifests::{BASE, Rendered, deploy, kustomizations};
+use parkwarden_tests::promql;
+use serde_json::{Value, json};
+use xtask::{command, packages};
 
-fn deploy(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
-}
+/// The newest release of Kubernetes whose schemas are at hand, and one as old as clusters still are.
+const KUBERNETES: [&str; 2] = ["1.37", "1.25"];
 
 fn succeeds(command: &mut Command) {
-    let name = xtask::command::describe(command);
+    let name = command::describe(command);
     let output = command.output().unwrap_or_else(|error| panic!("{name}: {error}"));
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&said));
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(deploy(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -31,26 +40,256 @@ fn the_rules_fire_when_they_should() {
 
 #[test]
 fn every_rule_is_tested_and_is_about_metrics_there_are() {
-    let rules = std::fs::read_to_string(deploy("prometheus/parkwarden.rules.yml")).expect("rules");
-    let tests = std::fs::read_to_string(deploy("prometheus/parkwarden.rules.test.yml")).expect("tests");
-    let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
-    for alert in alerts {
-        let named = tests.matches(&format!("alertname: {alert}\n")).count();
-        assert!(named >= 2, "{alert} is tested {named} times: once when it fires and once when it does not");
+    let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
+    let tests: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.test.yml")).expect("YAML");
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let tested: Vec<Value> = list(&tests["tests"]).iter().flat_map(|test| list(&test["alert_rule_test"])).collect();
+    let alerts = list(&rules["groups"][0]["rules"]);
+    assert!(!alerts.is_empty());
+    for rule in &alerts {
+        let alert = rule["alert"].as_str().expect("a name");
+        let expected = tested.iter().filter(|test| test["alertname"] == alert).map(|test| list(&test["exp_alerts"]));
+        let fires: BTreeSet<bool> = expected.map(|alerts| !alerts.is_empty()).collect();
+        assert_eq!(fires.len(), 2, "{alert} is to be tested when it fires and when it does not: {fires:?}");
+        let labels = promql::labels(rule["expr"].as_str().expect("a query"));
+        let annotations = rule["annotations"].to_string();
+        for named in annotations.split("$labels.").skip(1) {
+            let label = named.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            assert!(labels.contains(label), "{alert} speaks of a label {label}");
+        }
     }
-    let known: BTreeSet<&str> = definitions::ALL.iter().map(|metric| metric.name).collect();
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let used: BTreeSet<&str> = rules.split(|c| !is_name(c)).filter(|word| word.starts_with("parkwarden_")).collect();
-    assert!(!used.is_empty());
-    for name in used {
-        assert!(known.contains(name), "{name} is no metric of the agent");
+}
+
+#[test]
+fn the_manifests_are_valid_for_kubernetes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut objects = 0;
+    for kustomization in kustomizations() {
+        let rendered = Rendered::of(&kustomization);
+        let file = directory.path().join(kustomization.replace('/', "-"));
+        fs::write(&file, &rendered.text).expect("written");
+        files.push(file);
+        // Of a kind that the Prometheus operator defines there is no schema here.
+        objects += rendered.objects.iter().filter(|object| object["kind"] != "PodMonitor").count();
+    }
+    let modules = packages::kubernetes().expect("installed");
+    for version in KUBERNETES {
+        let mut validate = Command::new("python3");
+        validate.args(["-m", "kubernetes_validate", "--strict", "-k", version]).args(&files);
+        let output = validate.env("PYTHONPATH", &modules).output().expect("python3 runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.matches(" passed for resource ").count(), objects, "{said}");
+    }
+}
+
+#[test]
+fn the_daemon_set_asks_for_no_more_than_it_has_to() {
+    for kustomization in kustomizations() {
+        let rendered = Rendered::of(&kustomization);
+        let (pod, agent) = (rendered.pod(), rendered.agent());
+        assert_eq!(pod["hostPID"], true, "the processes to watch are the node's");
+        assert_eq!((&pod["hostNetwork"], &pod["hostIPC"]), (&Value::Null, &Value::Null));
+        assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]), "every node");
+        assert_eq!(pod["priorityClassName"], "system-node-critical");
+
+        let context = &agent["securityContext"];
+        assert_eq!((&context["privileged"], &context["allowPrivilegeEscalation"]), (&json!(false), &json!(false)));
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+        let seccomp = context["seccompProfile"]["type"].as_str().expect("a profile");
+        assert!(["RuntimeDefault", "Localhost"].contains(&seccomp), "{seccomp}");
+        for resource in ["cpu", "memory"] {
+            assert!(
+                agent["resources"]["limits"][resource].is_string()
+                    && agent["resources"]["requests"][resource].is_string()
+            );
+        }
+        let host: Vec<_> =
+            pod["volumes"].as_array().expect("volumes").iter().filter(|v| !v["hostPath"].is_null()).collect();
+        let [recording] = host[..] else { panic!("{host:?}") };
+        assert_eq!(recording["hostPath"]["path"], "/var/lib/parkwarden");
+
+        let rules = json!([
+            { "apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"] },
+            { "apiGroups": [""], "resources": ["events"], "verbs": ["create"] },
+        ]);
+        assert_eq!(rendered.object("ClusterRole")["rules"], rules);
+        let account = rendered.object("ServiceAccount");
+        assert_eq!(pod["serviceAccountName"], account["metadata"]["name"]);
+        let subject = &rendered.object("ClusterRoleBinding")["subjects"][0];
+        for key in ["name", "namespace"] {
+            assert_eq!(subject[key], account["metadata"][key]);
+        }
     }
 }
 
 #[test]
 fn the_manifests_configuration_is_the_agents() {
-    let file = deploy("kubernetes/base/parkwarden.toml");
-    let config = NodeConfig::load(&Settings::default(), Some(&file)).expect("valid");
-    assert!(config.watch.prove.is_some() && config.record.0.is_some());
-    assert_eq!(config.listen.port(), NodeConfig::default().listen.port());
+    for kustomization in kustomizations() {
+        let rendered = Rendered::of(&kustomization);
+        let (pod, agent) = (rendered.pod(), rendered.agent());
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("parkwarden.toml");
+        rendered.write_configuration(&file);
+        let config = NodeConfig::load(&Settings::default(), Some(&file)).expect("valid");
+        assert!(config.watch.prove.is_some());
+
+        // Its arguments are the agent's, with the file where the pod has it.
+        let mounts = agent["volumeMounts"].as_array().expect("mounts");
+        let mounted = |path: &Path, volume: &str| {
+            mounts
+                .iter()
+                .any(|mount| mount["name"] == volume && path.starts_with(mount["mountPath"].as_str().expect("a path")))
+        };
+        let arguments = agent["args"].as_array().expect("arguments").iter();
+        let mut arguments: Vec<String> = arguments.map(|word| word.as_str().expect("a word").to_owned()).collect();
+        let at = arguments.iter().position(|word| word == "--config").expect("--config") + 1;
+        assert!(mounted(Path::new(&arguments[at]), "config"), "{arguments:?}");
+        arguments[at] = file.to_str().expect("UTF-8").to_owned();
+        arguments.push("--print-config".to_owned());
+        let printed = run(&arguments);
+        assert!(printed.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&printed.stderr));
+        assert!(mounted(config.record.0.as_deref().expect("a recording"), "recording"));
+
+        // It is scraped where it listens.
+        let port = config.listen.port();
+        assert_eq!(port, NodeConfig::default().listen.port());
+        assert!(config.listen.ip().is_unspecified());
+        assert_eq!(agent["ports"], json!([{ "name": "http", "containerPort": port }]));
+        let template = &rendered.object("DaemonSet")["spec"]["template"]["metadata"];
+        let labels = &template["labels"];
+        let monitored = rendered.objects.iter().find(|object| object["kind"] == "PodMonitor");
+        if let Some(monitor) = monitored {
+            let selector = monitor["spec"]["selector"]["matchLabels"].as_object().expect("labels");
+            assert!(
+                !selector.is_empty() && selector.iter().all(|(name, value)| labels[name] == *value),
+                "{selector:?}"
+            );
+            let endpoint = json!([{ "port": "http", "honorLabels": true, "interval": "30s" }]);
+            assert_eq!(monitor["spec"]["podMetricsEndpoints"], endpoint);
+            assert_eq!(monitor["metadata"]["namespace"], rendered.object("DaemonSet")["metadata"]["namespace"]);
+            assert_eq!(template["annotations"], Value::Null, "it would be scraped twice");
+        } else {
+            let annotations = &template["annotations"];
+            assert_eq!(annotations["prometheus.io/scrape"], "true");
+            assert_eq!(annotations["prometheus.io/port"], port.to_string());
+            assert_eq!(annotations["prometheus.io/path"], "/metrics");
+            let secured = arguments.iter().any(|argument| argument.starts_with("--tls-cert="));
+            assert_eq!(annotations["prometheus.io/scheme"] == "https", secured);
+        }
+        assert_eq!(pod["terminationGracePeriodSeconds"], 30);
+    }
+}
+
+#[test]
+fn the_unit_has_the_capabilities_of_the_manifest() {
+    let unit = read("systemd/parkwarden.service");
+    let set = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a set");
+    let named: Vec<_> = set.split(' ').filter_map(|name| name.strip_prefix("CAP_")).collect();
+    assert_eq!(named, Rendered::of(BASE).capabilities());
+    assert!(unit.lines().any(|line| line == "NoNewPrivileges=yes"));
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("grafana/parkwarden.json")).expect("JSON")
+}
+
+/// Calls `visit` with every text that `key` has anywhere in it.
+fn visit<'a>(value: &'a Value, key: &str, see: &mut impl FnMut(&'a str)) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| visit(item, key, see)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match field.as_str() {
+                    Some(text) if name == key => see(text),
+                    _ => visit(field, key, see),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_is_one_by_grafanas_types() {
+    let installed = packages::grafana().expect("installed").join("node_modules");
+    let directory = tempfile::tempdir().expect("a directory");
+    std::os::unix::fs::symlink(&installed, directory.path().join("node_modules")).expect("a link");
+    let types = fs::read_to_string(xtask::root().join("tests/grafana/dashboard.ts")).expect("the types");
+    fs::write(directory.path().join("dashboard.ts"), types + &read("grafana/parkwarden.json")).expect("written");
+    let mut tsc = Command::new("node");
+    tsc.arg(installed.join("typescript/bin/tsc")).args(["--noEmit", "--strict", "--skipLibCheck"]);
+    succeeds(tsc.args(["--module", "nodenext", "dashboard.ts"]).current_dir(directory.path()));
+}
+
+#[test]
+fn the_dashboards_queries_parse_and_are_about_what_there_is() {
+    let dashboard = dashboard();
+    let variables = dashboard["templating"]["list"].as_array().expect("variables");
+    // `$` stays where a variable is not defined, and does not parse.
+    let filled_in = |query: &str| {
+        let query = query.replace("$__rate_interval", "5m");
+        variables.iter().fold(query, |query, variable| {
+            query.replace(&format!("\"${}\"", variable["name"].as_str().expect("a name")), "\".*\"")
+        })
+    };
+    let mut queries = Vec::new();
+    visit(&dashboard["panels"], "expr", &mut |query| queries.push(filled_in(query)));
+    visit(&dashboard["annotations"], "expr", &mut |query| queries.push(filled_in(query)));
+    assert!(queries.len() > 20);
+    for query in &queries {
+        promql::labels(query);
+    }
+    for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+        let query = filled_in(variable["query"]["query"].as_str().expect("a query"));
+        let inner = query.strip_prefix("label_values(").and_then(|query| query.strip_suffix(')'));
+        let (series, label) = inner.and_then(|inner| inner.rsplit_once(", ")).expect("label_values(SERIES, LABEL)");
+        assert!(promql::labels(series).contains(label), "{query}");
+        queries.push(series.to_owned());
+        // All means also those without the label.
+        assert_eq!(variable["allValue"], ".*");
+    }
+    // Whatever a legend or a link names is in the data.
+    visit(&dashboard["panels"], "legendFormat", &mut |legend| {
+        for name in legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next()) {
+            let known = queries.iter().any(|query| promql::labels(query).contains(name));
+            assert!(known, "no metric has a label {name}");
+        }
+    });
+    let rules: Vec<_> = queries.iter().map(|query| json!({ "record": "dashboard:query", "expr": query })).collect();
+    let groups: Vec<_> =
+        rules.iter().enumerate().map(|(n, rule)| json!({ "name": format!("{n}"), "rules": [rule] })).collect();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("rules.json");
+    fs::write(&file, json!({ "groups": groups }).to_string()).expect("written");
+    succeeds(Command::new("promtool").args(["check", "rules"]).arg(&file));
+}
+
+#[test]
+fn what_processes_say_of_themselves_is_only_shown_by_the_dashboard() {
+    let dashboard = dashboard();
+    // Links begin with what Prometheus was told to scrape; all else in them is encoded.
+    visit(&dashboard["panels"], "url", &mut |url| {
+        let rest =
+            url.strip_prefix("${scheme}://${__data.fields.instance}/").or_else(|| url.strip_prefix("/d/parkwarden?"));
+        let rest = rest.unwrap_or_else(|| panic!("{url} could lead anywhere"));
+        for value in rest.split("${").skip(1).filter_map(|value| value.split('}').next()) {
+            assert!(value.ends_with(":percentencode") || value.ends_with(":queryparam"), "{url}");
+        }
+    });
+    // No cell or text is taken for HTML or Markdown but what is written here.
+    let panels = dashboard["panels"].as_array().expect("panels");
+    for text in panels.iter().filter(|panel| panel["type"] == "text") {
+        assert!(!text["options"].to_string().contains("${"), "{text}");
+    }
+    let mut kinds = BTreeSet::new();
+    let overrides = |panel: &Value| panel["fieldConfig"]["overrides"].as_array().cloned().unwrap_or_default();
+    let properties =
+        panels.iter().flat_map(overrides).flat_map(|each| each["properties"].as_array().cloned().unwrap_or_default());
+    for cell in properties.filter(|property| property["id"] == "custom.cellOptions") {
+        kinds.insert(cell["value"]["type"].as_str().expect("a kind").to_owned());
+    }
+    assert_eq!(kinds, BTreeSet::from(["color-text".to_owned()]));
 }

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bpf_object;
+mod confined;
 mod deploy;
 mod fixtures;
 mod golang;

@@ -101,6 +101,18 @@ pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     run(&mut install())
 }
 
+/// Installs the packages, the second of each pair, of those programs, the first, that are not on the PATH: all at once, before
+/// tests that run at the same time each want one.
+///
+/// # Errors
+///
+/// When this is no Debian or Ubuntu, or the packages cannot be had.
+pub fn apt_install_programs(programs: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        programs.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
 /// Unpacks a package of Debian or Ubuntu below `directory`, without installing it or what it depends on.
 ///
 /// # Errors

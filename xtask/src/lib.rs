@@ -3,6 +3,7 @@
 pub mod bpf;
 pub mod command;
 pub mod layouts;
+pub mod packages;
 pub mod toolchain;
 
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ pub fn root() -> PathBuf {
     root
 }
 
-/// Where Go toolchains, the BPF linker and Go's build cache are kept: `$PARKWARDEN_CACHE`, else the user's cache
+/// Where Go toolchains, the BPF linker, packages that tests use and Go's build cache are kept: `$PARKWARDEN_CACHE`, else the user's cache
 /// directory.
 ///
 /// # Errors

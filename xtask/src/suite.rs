@@ -5,11 +5,12 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use xtask::command::{self, run, say};
-use xtask::{bpf, toolchain};
+use xtask::{bpf, packages, toolchain};
 
 /// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "agent",
+    "confined",
     "hostile",
     "incident",
     "matrix",
@@ -56,11 +57,11 @@ pub struct BenchArgs {
 
 /// Installs everything the demo, the tests and the build of the BPF object need.
 pub fn setup() -> anyhow::Result<()> {
-    install_go()?;
+    install()?;
     bpf::install()
 }
 
-fn install_go() -> anyhow::Result<()> {
+fn install() -> anyhow::Result<()> {
     for version in toolchain::VERSIONS {
         toolchain::goroot(version)?;
     }
@@ -71,19 +72,22 @@ fn install_go() -> anyhow::Result<()> {
     if command::find("gcc").is_none() {
         command::apt_install(&["gcc", "libc6-dev"])?;
     }
-    // A browser opens the page of a timeline, Prometheus's tools check metrics and rules. All at once, before tests that run at the same time each want one.
-    let programs = [("chromium", "chromium"), ("promtool", "prometheus"), ("amtool", "prometheus-alertmanager")];
-    let missing = programs.into_iter().filter(|(program, _)| command::find(program).is_none());
-    let missing: Vec<&str> = missing.map(|(_, package)| package).collect();
-    if !missing.is_empty() {
-        command::apt_install(&missing)?;
-    }
+    // A browser opens the page of a timeline, Prometheus's tools check metrics and rules, runc runs the agent confined.
+    command::apt_install_programs(&[
+        ("chromium", "chromium"),
+        ("promtool", "prometheus"),
+        ("amtool", "prometheus-alertmanager"),
+        ("runc", "runc"),
+        ("setpriv", "util-linux"),
+    ])?;
+    packages::kubernetes()?;
+    packages::grafana()?;
     Ok(())
 }
 
 /// Runs every check and test there is.
 pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
-    install_go()?;
+    install()?;
     if arguments.rebuild_bpf {
         // Before it is overwritten: the committed object is the one users get.
         bpf::check()?;

