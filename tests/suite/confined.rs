@@ -2,15 +2,17 @@
 //! there for something.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use parkwarden::report::Report;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::copied::Copied;
-use parkwarden_tests::manifests::{BASE, Rendered};
+use parkwarden_tests::manifests::{BASE, Rendered, deploy};
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
-use serde_json::Value;
+use serde_json::{Value, json};
+use xtask::command;
 
 /// Debian's user `nobody`.
 const SOMEBODY: u32 = 65534;
@@ -189,4 +191,191 @@ fn an_executable_that_only_its_owner_may_read_is_not_passed_over_in_silence() {
     drop(node);
     let more: Vec<_> = all.into_iter().chain(["DAC_READ_SEARCH".to_owned()]).collect();
     scene.node(&more, &["--mode", "census"]).wait_for_state(scene.pid(), "watched");
+}
+
+/// The agent in a container, as the manifest has it, made by runc. Gone when dropped.
+struct Container {
+    node: Option<Node>,
+    /// runc's own directory, and the container's.
+    directory: tempfile::TempDir,
+}
+
+const CONTAINER: &str = "agent";
+
+impl Container {
+    /// The command that runs it: with the image's file system read-only, and the host's processes.
+    fn command(directory: &Path, scene: &Scene, rendered: &Rendered, profile: &Value) -> Command {
+        let bundle = directory.join("bundle");
+        std::fs::create_dir_all(bundle.join("rootfs")).expect("made");
+        let context = &rendered.agent()["securityContext"];
+        let names: Vec<_> = rendered.capabilities().iter().map(|name| format!("CAP_{name}")).collect();
+        let program = Path::new("/parkwarden").join(scene.agent.program.file_name().expect("a name"));
+        let mut arguments = vec![program.to_str().expect("UTF-8").to_owned()];
+        arguments
+            .extend(["agent", "--listen", "127.0.0.1:0", "--kubernetes", "off", "--mode", "trace"].map(str::to_owned));
+        arguments.extend(SOON.map(str::to_owned));
+        arguments.extend([
+            "--exe".to_owned(),
+            scene.leaking.pattern(),
+            "--record".to_owned(),
+            "/run/recording.db".to_owned(),
+        ]);
+        let file_system =
+            |kind: &str, destination: &str| json!({ "destination": destination, "type": kind, "source": kind });
+        let bind = |source: &Path, destination: &str| json!({ "destination": destination, "type": "bind", "source": source, "options": ["rbind", "ro"] });
+        let mut mounts = vec![
+            file_system("proc", "/proc"),
+            file_system("tmpfs", "/run"),
+            bind(Path::new("/sys"), "/sys"),
+            bind(scene.agent.dir.path(), "/parkwarden"),
+        ];
+        // The binary under test is not static, as the image's is.
+        let libraries = ["/usr", "/lib", "/lib64"].map(Path::new).into_iter().filter(|path| path.exists());
+        mounts.extend(
+            libraries.map(|path| bind(&path.canonicalize().expect("it exists"), path.to_str().expect("UTF-8"))),
+        );
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": { "uid": context["runAsUser"], "gid": 0 },
+                "args": arguments,
+                "cwd": "/",
+                "noNewPrivileges": true,
+                "capabilities": { "bounding": names, "effective": names, "permitted": names, "inheritable": names },
+            },
+            "root": { "path": "rootfs", "readonly": context["readOnlyRootFilesystem"] },
+            "mounts": mounts,
+            "linux": {
+                "namespaces": [{ "type": "mount" }, { "type": "ipc" }, { "type": "uts" }],
+                "cgroupsPath": format!("/parkwarden-test-{}", scene.pid()),
+                "resources": { "memory": { "limit": bytes(&rendered.agent()["resources"]["limits"]["memory"]) } },
+                "seccomp": profile,
+            },
+        });
+        std::fs::write(bundle.join("config.json"), config.to_string()).expect("written");
+        let mut command = runc(directory);
+        command.arg("run").arg("--bundle").arg(bundle).arg(CONTAINER);
+        command
+    }
+
+    fn start(scene: &Scene, rendered: &Rendered, profile: &Value) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut command = Self::command(directory.path(), scene, rendered, profile);
+        let mut container = Self { node: None, directory };
+        container.node = Some(Node::spawn(&mut command));
+        container
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().expect("it was started")
+    }
+
+    /// Its process, of which runc is the parent.
+    fn pid(&self) -> u32 {
+        let state = command::output(runc(self.directory.path()).args(["state", CONTAINER])).expect("its state");
+        let state: Value = serde_json::from_str(&state).expect("JSON");
+        state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid")
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = runc(self.directory.path()).args(["delete", "--force", CONTAINER]).output();
+    }
+}
+
+fn runc(directory: &Path) -> Command {
+    let mut command = Command::new("runc");
+    command.arg("--root").arg(directory.join("state"));
+    command
+}
+
+/// A quantity of memory, such as `512Mi`.
+fn bytes(quantity: &Value) -> u64 {
+    let quantity = quantity.as_str().expect("a quantity");
+    let (number, shift) = match (quantity.strip_suffix("Mi"), quantity.strip_suffix("Gi")) {
+        (Some(number), _) => (number, 20),
+        (_, Some(number)) => (number, 30),
+        _ => panic!("what is {quantity}?"),
+    };
+    number.parse::<u64>().expect("a number") << shift
+}
+
+/// The seccomp profile that an overlay names, without some system calls.
+fn profile(rendered: &Rendered, without: &[&str]) -> Value {
+    let seccomp = &rendered.agent()["securityContext"]["seccompProfile"];
+    assert_eq!(seccomp["type"], "Localhost");
+    let file = deploy("kubernetes/overlays/seccomp").join(seccomp["localhostProfile"].as_str().expect("a file"));
+    let mut profile: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("the profile")).expect("JSON");
+    for rule in profile["syscalls"].as_array_mut().expect("rules") {
+        rule["names"].as_array_mut().expect("names").retain(|name| !without.contains(&name.as_str().expect("a name")));
+    }
+    profile
+}
+
+#[test]
+fn the_seccomp_profile_lets_the_agent_watch_and_prove_in_a_container() {
+    let rendered = Rendered::of("overlays/seccomp");
+    let scene = Scene::new();
+    let container = Container::start(&scene, &rendered, &profile(&rendered, &[]));
+    let agent = container.pid();
+    assert_confined(agent, &rendered.capabilities());
+    let status = std::fs::read_to_string(format!("/proc/{agent}/status")).expect("it runs");
+    assert!(status.contains("\nSeccomp:\t2\n"), "no filter is in force");
+    assert_watches_and_proves(container.node(), scene.pid());
+    assert_eq!(container.node().series("parkwarden_recording_up"), [(String::new(), 1.0)]);
+    let wrong: Vec<_> =
+        container.node().said().into_iter().filter(|line| !line.contains("may not be looked at")).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    drop(container);
+
+    // It is the profile that permits what probes need.
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut refused = Container::command(directory.path(), &scene, &rendered, &profile(&rendered, &["bpf"]));
+    let refused = refused.output().expect("runc runs");
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("failed to create map"), "{said}");
+    drop(Container { node: None, directory });
+    let container = Container::start(&scene, &rendered, &profile(&rendered, &["perf_event_open"]));
+    let entry = container.node().wait_for_state(scene.pid(), "refused");
+    assert!(entry["message"].as_str().is_some_and(|why| why.contains("the kernel refused the probe")), "{entry}");
+}
+
+#[test]
+fn the_seccomp_profile_takes_away_what_sys_admin_would_allow() {
+    let profile = profile(&Rendered::of("overlays/seccomp"), &[]);
+    assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+    let rules = profile["syscalls"].as_array().expect("rules");
+    assert!(rules.iter().all(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["args"].is_null()));
+    let allowed: Vec<_> = rules.iter().flat_map(|rule| rule["names"].as_array().expect("names")).collect();
+    for name in [
+        "mount",
+        "umount2",
+        "pivot_root",
+        "move_mount",
+        "open_tree",
+        "fsopen",
+        "setns",
+        "unshare",
+        "chroot",
+        "kexec_load",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "reboot",
+        "swapon",
+        "sethostname",
+        "process_vm_writev",
+        "open_by_handle_at",
+        "fanotify_init",
+        "quotactl",
+        "keyctl",
+        "add_key",
+        "userfaultfd",
+        "io_uring_setup",
+    ] {
+        assert!(!allowed.contains(&&json!(name)), "{name} is allowed, and not needed");
+    }
 }
