@@ -4,7 +4,7 @@
 //! reasons.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
@@ -169,6 +169,7 @@ impl Observer {
         }
         if let Some(prove) = &config.prove
             && is_due(self.session().proofs().tally(), now_ns(), config.interval)
+            && let Some(_turn) = turn_to_prove()
         {
             let taken = self.prove(prove);
             self.sink.feed(&Input::Proof(taken))?;
@@ -227,6 +228,18 @@ impl Observer {
         self.take_events()?;
         self.sink.feed(&Input::End(End { time_ns: now_ns(), reason }))?;
         Ok(self.sink.into_session())
+    }
+}
+
+/// The turn to prove something, unless another watch of this parkwarden has it: a proof holds a copy of what can be read
+/// within its pause, hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
+fn turn_to_prove() -> Option<MutexGuard<'static, ()>> {
+    static TURN: Mutex<()> = Mutex::new(());
+    match TURN.try_lock() {
+        Ok(turn) => Some(turn),
+        // The watch that panicked is gone, and its copy with it.
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
@@ -324,6 +337,14 @@ fn kernel() -> sites::Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_proof_is_under_way_at_a_time() {
+        let turn = turn_to_prove();
+        assert!(turn.is_some() && turn_to_prove().is_none());
+        drop(turn);
+        assert!(turn_to_prove().is_some());
+    }
 
     #[test]
     fn proofs_are_not_tried_too_often() {
