@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use parkwarden::report::{Group, Report};
 use parkwarden_tests::agent::{Watch, run};
+use parkwarden_tests::copied::Copied;
 use parkwarden_tests::leaks::{self, CLASSES, Statement};
 use parkwarden_tests::target::{Target, spawn};
 use parkwarden_tests::{BuildFlags, fixture};
@@ -277,14 +278,8 @@ fn a_user_without_rights_is_told_what_is_missing() {
     use std::os::unix::process::CommandExt as _;
     let program = fixture("spin", NEWEST, BuildFlags::Default);
     let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
-    // A copy that another user may execute, wherever the source tree is.
-    let copy = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir()
-        .expect("a directory");
-    let copied = copy.path().join("parkwarden");
-    std::fs::copy(parkwarden_tests::agent::binary(), &copied).expect("copied");
-    let mut command = Command::new(&copied);
+    let copy = Copied::file(parkwarden_tests::agent::binary(), "parkwarden");
+    let mut command = Command::new(&copy.program);
     command.args(["watch", "--pid", &target.pid().to_string()]).uid(65534).gid(65534);
     let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).expect("parkwarden runs");
     let output = child.wait_with_output().expect("it ends");
