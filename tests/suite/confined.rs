@@ -133,25 +133,8 @@ fn the_capabilities_of_the_manifest_are_enough_and_each_is_there_for_something()
                 let node = scene.node(&without(&all, &[name]), &["-v"]);
                 assert_unseen(&node, scene.pid(), "CAP_SYS_PTRACE");
             }
-            // `perf_uprobe_event_init` in kernel/events/core.c asks for it since commit ba677dbe77af (Linux 6.16, 6.12.39,
-            // 6.6.99, 6.1.146, 5.15.189). Before it was content with PERFMON.
-            "SYS_ADMIN" => {
-                let reason = "an uprobe needs root or CAP_SYS_ADMIN";
-                let node = scene.node(&without(&all, &[name]), &["--mode", "filter"]);
-                let entry = node.wait_for_state(scene.pid(), "refused");
-                assert!(entry["message"].as_str().is_some_and(|why| why.contains(reason)), "{entry}");
-                drop(node);
-                // Where it is left to the agent, that is no reason not to watch.
-                let node = scene.node(&without(&all, &[name]), &["--mode", "auto"]);
-                let report = proven(&node, scene.pid());
-                assert!(report.observed.probes.is_empty());
-                assert!(report.observed.modes.no_probes.is_some_and(|why| why.contains(reason)));
-            }
-            // SYS_ADMIN has these two in it (`bpf_capable` and `perfmon_capable` in include/linux/capability.h); where the
-            // kernel does not ask for SYS_ADMIN, or a cluster does not give it, they are needed by themselves, and seccomp
-            // profiles look for their names.
             "BPF" | "PERFMON" => {
-                let refused = scene.command(&without(&all, &[name, "SYS_ADMIN"]), &["--mode", "filter"]).output();
+                let refused = scene.command(&without(&all, &[name]), &["--mode", "filter"]).output();
                 let refused = refused.expect("setpriv runs");
                 let said = String::from_utf8_lossy(&refused.stderr);
                 assert!(!refused.status.success(), "{said}");
@@ -160,10 +143,37 @@ fn the_capabilities_of_the_manifest_are_enough_and_each_is_there_for_something()
                     said.contains("need root, or CAP_BPF and CAP_PERFMON") && said.contains(what),
                     "{name}: {said}"
                 );
+                // Where it is left to the agent, that is no reason not to watch.
+                let node = scene.node(&without(&all, &[name]), &["--mode", "auto"]);
+                let report = proven(&node, scene.pid());
+                assert!(report.observed.probes.is_empty());
+                assert!(report.observed.modes.no_probes.is_some_and(|why| why.contains(what)));
             }
             _ => panic!("what is {name} needed for?"),
         }
     }
+}
+
+#[test]
+fn where_uprobes_are_perf_events_the_overlay_for_them_is_needed_and_enough() {
+    let (base, all) = (Rendered::of(BASE).capabilities(), Rendered::of("overlays/sys-admin").capabilities());
+    assert_eq!(without(&all, &["SYS_ADMIN"]), base, "it adds one");
+    let scene = Scene::new();
+    let node = |capabilities: &[String], mode| {
+        let mut command = scene.command(capabilities, &["--mode", mode]);
+        Node::spawn(command.env("PARKWARDEN_UPROBES", "perf-event"))
+    };
+    assert_watches_and_proves(&node(&all, "filter"), scene.pid());
+    // `perf_uprobe_event_init` in kernel/events/core.c asks for it since commit ba677dbe77af (Linux 6.16, 6.12.39, 6.6.99,
+    // 6.1.146, 5.15.189).
+    let reason = "needs root or CAP_SYS_ADMIN";
+    let refusing = node(&base, "filter");
+    let entry = refusing.wait_for_state(scene.pid(), "refused");
+    assert!(entry["message"].as_str().is_some_and(|why| why.contains(reason)), "{entry}");
+    drop(refusing);
+    let report = proven(&node(&base, "auto"), scene.pid());
+    assert!(report.observed.probes.is_empty());
+    assert!(report.observed.modes.no_probes.is_some_and(|why| why.contains(reason)));
 }
 
 #[test]
@@ -338,9 +348,9 @@ fn the_seccomp_profile_lets_the_agent_watch_and_prove_in_a_container() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("failed to create map"), "{said}");
     drop(Container { node: None, directory });
+    // What only perf events need can be taken away where there are links.
     let container = Container::start(&scene, &rendered, &profile(&rendered, &["perf_event_open"]));
-    let entry = container.node().wait_for_state(scene.pid(), "refused");
-    assert!(entry["message"].as_str().is_some_and(|why| why.contains("the kernel refused the probe")), "{entry}");
+    assert_watches_and_proves(container.node(), scene.pid());
 }
 
 #[test]

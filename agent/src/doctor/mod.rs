@@ -89,14 +89,15 @@ pub struct Report {
     pub hit_costs: Option<Costs>,
 }
 
-const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_SYS_ADMIN";
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (before Linux 6.10 CAP_SYS_ADMIN \
+                      too)";
 const NOT_RIGHTS: &str = "the capabilities are there, so something else forbids it: in a container, a seccomp profile \
                           without bpf and perf_event_open, or a user namespace; else a security module";
 
 /// `perf_uprobe_event_init` in the kernel's `kernel/events/core.c`, since commit ba677dbe77af.
-const UPROBE_RIGHTS: &str = "add CAP_SYS_ADMIN, which an uprobe needs since Linux 6.16, 6.12.39, 6.6.99, 6.1.146 and \
-                             5.15.189 (mode census needs no uprobes); if that is not why, a seccomp profile without \
-                             perf_event_open forbids it";
+const UPROBE_RIGHTS: &str = "use Linux 6.10 or newer, or add CAP_SYS_ADMIN, which an uprobe by a perf event needs since Linux \
+                             6.6.99, 6.1.146 and 5.15.189 (mode census needs no uprobes); if that is not why, a seccomp \
+                             profile without perf_event_open forbids it";
 
 /// Looks at everything that watching needs.
 pub fn run(host: &dyn Host) -> Report {

@@ -104,12 +104,12 @@ fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeCo
     Ok(config)
 }
 
-/// Where every process is to be watched without probes, none have to be loaded.
+/// Where processes may be watched without probes, none have to be loaded.
 fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
     match watch::prober(&config.watch) {
         Ok(prober) => Ok(Some(prober)),
-        Err(error) if config.watch.mode == ModeChoice::Census => {
-            log::warn!("no process can be watched with probes: {}", crate::exit::chain(&error));
+        Err(error) if matches!(config.watch.mode, ModeChoice::Auto | ModeChoice::Census) => {
+            log::warn!("no process can be watched with probes, only in mode census: {}", crate::exit::chain(&error));
             Ok(None)
         }
         Err(error) => Err(error),

@@ -24,8 +24,8 @@ use crate::golang::sites::Site;
 pub enum AttachError {
     /// The kernel lets only those with more rights put a probe into another program.
     #[error(
-        "the kernel does not permit the probe in {0}: an uprobe needs root or CAP_SYS_ADMIN (`parkwarden doctor` tells \
-         what is missing), and mode census needs none"
+        "the kernel does not permit the probe in {0}: an uprobe by a perf event needs root or CAP_SYS_ADMIN (`parkwarden \
+         doctor` tells what is missing), and mode census needs none"
     )]
     NotPermitted(String),
     /// The kernel refused a probe.

@@ -19,7 +19,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
 use crate::probe::calibrate::{self, Costs};
-use crate::probe::{AttachError, EventStream, Prober, Uprobes};
+use crate::probe::{AttachError, EventStream, LoadError, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
 use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
@@ -63,11 +63,13 @@ impl Observer {
         };
         let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober)).transpose();
         let probed = match attached {
-            Err(WatchError::Attach { source: source @ AttachError::NotPermitted(_), .. })
-                if config.mode == ModeChoice::Auto =>
-            {
-                log::warn!("pid {pid} is watched without probes, in mode census alone: {source}");
-                no_probes = Some(source.to_string());
+            Err(
+                error @ (WatchError::Attach { source: AttachError::NotPermitted(_), .. }
+                | WatchError::Load(LoadError::Refused(_))),
+            ) if config.mode == ModeChoice::Auto => {
+                let reason = crate::exit::chain(&error);
+                log::warn!("pid {pid} is watched without probes, in mode census alone: {reason}");
+                no_probes = Some(reason);
                 None
             }
             attached => attached?,
