@@ -75,6 +75,10 @@ const CALM: u64 = 5 * SECOND;
 /// Shortest and longest time without probes before they are tried again.
 const BACKOFF: (u64, u64) = (4 * SECOND, 60 * SECOND);
 
+/// A target that has become calm is tried again after this long at the latest, whatever is owed: without probes nothing tells
+/// what they would cost now.
+const MAX_CALM_WAIT: u64 = 10 * SECOND;
+
 /// Probes that stay this long were no failed attempt.
 const SETTLED: u64 = 30 * SECOND;
 
@@ -87,6 +91,8 @@ pub struct Governor {
     last: Option<Reading>,
     /// What was allowed and not spent, or spent beforehand.
     saved_ns: i64,
+    /// What was owed when probes were tried again all the same, and is still to be saved.
+    carried_ns: i64,
     over_ns: u64,
     calm_ns: u64,
     backoff_ns: u64,
@@ -106,6 +112,7 @@ impl Governor {
             last: None,
             // As if a core had been used for a second.
             saved_ns: i64::try_from(budget.allowed_ns(SECOND, SECOND)).unwrap_or(i64::MAX),
+            carried_ns: 0,
             over_ns: 0,
             calm_ns: 0,
             backoff_ns: BACKOFF.0,
@@ -161,21 +168,32 @@ impl Governor {
 
     fn enter(&mut self, mode: Mode, now_ns: u64) {
         if self.mode == Mode::Census {
-            // What is owed is no reason to end an attempt that costs nothing.
+            // What is owed is no reason to end an attempt that costs nothing; it stays owed.
+            self.carried_ns = self.carried_ns.saturating_sub(self.saved_ns.min(0));
             self.saved_ns = self.saved_ns.max(0);
+        }
+        if mode == Mode::Census {
+            self.saved_ns = self.saved_ns.saturating_sub(std::mem::take(&mut self.carried_ns)).max(-self.most_owed());
         }
         self.mode = mode;
         self.entered_ns = now_ns;
         (self.over_ns, self.calm_ns) = (0, 0);
     }
 
-    /// A second of the budget can be saved, and five be owed: beyond that a reading says more of the past than of now.
+    /// Beyond that a reading says more of the past than of now.
+    fn most_owed(&self) -> i64 {
+        i64::try_from(self.budget.allowed_ns(60 * SECOND, 60 * SECOND)).unwrap_or(i64::MAX)
+    }
+
+    /// A second of the budget can be saved, and a minute be owed. What is saved pays first what was owed before.
     fn save(&mut self, elapsed_ns: u64, allowed_ns: u64, spent_ns: u64) {
         let second = i64::try_from(u128::from(allowed_ns) * u128::from(SECOND) / u128::from(elapsed_ns)).unwrap_or(0);
-        let change = i64::try_from(allowed_ns).unwrap_or(0) - i64::try_from(spent_ns).unwrap_or(i64::MAX);
+        let mut change = i64::try_from(allowed_ns).unwrap_or(0) - i64::try_from(spent_ns).unwrap_or(i64::MAX);
+        let paid = change.clamp(0, self.carried_ns);
+        self.carried_ns -= paid;
+        change -= paid;
         let most = second.max(i64::try_from(self.budget.allowed_ns(SECOND, SECOND) / LEAST).unwrap_or(0));
-        let owed = i64::try_from(self.budget.allowed_ns(5 * SECOND, 5 * SECOND)).unwrap_or(i64::MAX);
-        self.saved_ns = self.saved_ns.saturating_add(change).clamp(-owed, most.max(self.saved_ns));
+        self.saved_ns = self.saved_ns.saturating_add(change).clamp(-self.most_owed(), most.max(self.saved_ns));
     }
 
     fn give_up(&mut self, cpu: f64, now_ns: u64) {
@@ -189,8 +207,11 @@ impl Governor {
         let waited_ns = now_ns.saturating_sub(self.entered_ns);
         // A target that does much less than when it was too much probably parks less, too.
         let calmer = self.busy.is_some_and(|busy| self.cpu < busy / 2.0);
-        let due =
-            if calmer { waited_ns >= self.backoff_ns / 4 } else { waited_ns >= self.backoff_ns && self.saved_ns >= 0 };
+        let due = if calmer {
+            waited_ns >= if self.saved_ns >= 0 { MAX_CALM_WAIT.min(self.backoff_ns / 4) } else { MAX_CALM_WAIT }
+        } else {
+            waited_ns >= self.backoff_ns && self.saved_ns >= 0
+        };
         due.then(|| Move {
             mode: Mode::Filter,
             reason: format!("after {:.1} s without probes, to see what they cost now", waited_ns as f64 / 1e9),

@@ -99,6 +99,17 @@ fn between_idle_and_flood_it_goes_to_and_fro_and_never_exceeds_the_budget_for_lo
 }
 
 #[test]
+fn fast_swings_cost_no_more_than_the_budget_on_average() {
+    let mut target = Simulation::new();
+    for _ in 0..100 {
+        target.run(4, 0.5, 0.01);
+        target.run(4, 150.0, 90.0);
+    }
+    assert!(target.spent_ns <= target.allowed_ns, "{} of {}", target.spent_ns, target.allowed_ns);
+    assert!(target.moves.len() > 10, "it does look again, now and then: {:?}", target.moves);
+}
+
+#[test]
 fn an_attempt_that_costs_nothing_is_not_given_up_for_old_debts() {
     let mut target = Simulation::new();
     target.run(5, 150.0, 300.0);

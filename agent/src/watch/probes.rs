@@ -29,8 +29,10 @@ use crate::target::now_ns;
 /// Time between two readings.
 const METER_EVERY: Duration = Duration::from_millis(100);
 
-/// The same while the probes cost next to nothing.
+/// The most it is while the probes cost next to nothing: so much for each target that is watched, because what a reading
+/// takes is parkwarden's own time.
 const METER_QUIET: Duration = Duration::from_millis(300);
+const METER_QUIET_EACH: Duration = Duration::from_millis(20);
 
 /// Less than this share of a core is next to nothing.
 const QUIET: f64 = 0.000_1;
@@ -238,7 +240,7 @@ impl Shared {
         while !state.stopped {
             let pause = match (state.readings_to_hurry, state.quiet) {
                 (1.., _) => METER_FIRST,
-                (0, true) => METER_QUIET,
+                (0, true) => (METER_QUIET_EACH * state.prober.targets()).clamp(METER_EVERY, METER_QUIET),
                 (0, false) => METER_EVERY,
             };
             state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
