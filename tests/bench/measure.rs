@@ -48,7 +48,12 @@ struct Profile {
 impl Stall {
     /// With `heap` MiB of objects that hold pointers, and `goroutines` that are stuck.
     pub fn start(heap: u32, goroutines: u32) -> Self {
-        let program = fixture("stall", toolchain::NEWEST, BuildFlags::Default);
+        Self::start_with(toolchain::NEWEST, heap, goroutines)
+    }
+
+    /// The same, built with another Go.
+    pub fn start_with(version: &str, heap: u32, goroutines: u32) -> Self {
+        let program = fixture("stall", version, BuildFlags::Default);
         let arguments = ["-heap".to_owned(), heap.to_string(), "-n".to_owned(), goroutines.to_string()];
         let (target, _): (_, Value) = Target::ready(&program, arguments);
         Self(target)
