@@ -110,6 +110,7 @@ fn it_goes_on_among_programs_that_lie_and_clients_that_mean_harm() {
             target
         })
         .into();
+    let (hanging, _): (_, Value) = Target::ready(&hostile, ["hang"]);
     let junk = |bytes: usize| (0..bytes).map(|index| (index * 31 % 251) as u8).collect::<Vec<u8>>();
     // A function table that begins as one and says that it has all functions there can be.
     let mut endless = b"\xf1\xff\xff\xff\x00\x00\x01\x08".to_vec();
@@ -187,6 +188,8 @@ fn it_goes_on_among_programs_that_lie_and_clients_that_mean_harm() {
     let age = count(&node, "parkwarden_process_last_look_seconds", &format!(",pid=\"{}\"", honest.pid()));
     assert!(age < LOOKED_WITHIN, "the honest process was not looked at for {age} s");
     assert_eq!(node.get("/healthz").0, 200);
+    let state = node.process(hanging.pid()).expect("it is known")["state"].clone();
+    assert_eq!(state, "starting", "reading its memory takes for ever");
     let said = node.said();
     assert!(said.iter().all(|line| !line.contains("panicked")), "{said:#?}");
     let (status, took) = node.end();

@@ -12,6 +12,7 @@ pub mod replay;
 mod sink;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -69,6 +70,7 @@ pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -
         // Before anything touches the target, so that a signal never finds it half attached.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(WatchError::Runtime)?;
+        end_at_a_second_signal().map_err(WatchError::Runtime)?;
         let stop = async {
             tokio::select! {
                 _ = interrupt.recv() => {}
@@ -78,6 +80,18 @@ pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -
         let observer = Observer::start(Target::open(pid)?, config, None)?;
         watch(observer, config, Company::None, stop, progress).await
     })
+}
+
+/// Has a second SIGINT or SIGTERM do what it does to other programs: a read of a target's memory can take for ever (its pages
+/// may be of a file system that does not answer). The kernel removes the probes.
+fn end_at_a_second_signal() -> std::io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let told = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&told))?;
+        signal_hook::flag::register(signal, Arc::clone(&told))?;
+    }
+    Ok(())
 }
 
 /// Watches a target, among others that share `prober`, until `stop` is done at the latest, and tells `progress` of it. Having

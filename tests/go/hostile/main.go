@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"syscall"
 	"unsafe"
 )
 
@@ -26,6 +27,31 @@ type g struct {
 
 // waiting is runtime._Gwaiting: whoever waits does not notice what is written here until it is woken, which is never.
 const waiting = 4
+
+// neverThere returns memory whose pages are to be brought by a userfaultfd(2) that nobody reads from.
+func neverThere(size uintptr) uintptr {
+	must := func(value uintptr, _ uintptr, errno syscall.Errno) uintptr {
+		if errno != 0 {
+			fmt.Fprintln(os.Stderr, "hostile:", errno)
+			os.Exit(1)
+		}
+		return value
+	}
+	const (
+		sysUserfaultfd = 323
+		uffdioAPI      = 0xc018aa3f
+		uffdioRegister = 0xc020aa00
+	)
+	start := must(syscall.Syscall6(syscall.SYS_MMAP, 0, size, syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_PRIVATE|syscall.MAP_ANON, ^uintptr(0), 0))
+	fd := must(syscall.Syscall(sysUserfaultfd, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0, 0))
+	api := [3]uint64{0xaa}
+	must(syscall.Syscall(syscall.SYS_IOCTL, fd, uffdioAPI, uintptr(unsafe.Pointer(&api))))
+	// Pages that are missing.
+	register := [4]uint64{uint64(start), uint64(size), 1}
+	must(syscall.Syscall(syscall.SYS_IOCTL, fd, uffdioRegister, uintptr(unsafe.Pointer(&register))))
+	return start
+}
 
 func main() {
 	// The collector reads what is overwritten here.
@@ -75,6 +101,9 @@ func main() {
 				other.stackLo, other.stackHi = 0, ^uintptr(0)
 			}
 		}
+	case "hang":
+		// Who reads there waits for a page that nobody ever brings.
+		header[0], header[1], header[2] = neverThere(1<<20), 1<<17, 1<<17
 	default:
 		fmt.Fprintln(os.Stderr, "hostile: no such lie:", os.Args[1])
 		os.Exit(2)
