@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod browser;
 pub mod copied;
+pub mod containers;
 pub mod corpus;
 pub mod fixture;
 pub mod incident;

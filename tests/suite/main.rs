@@ -3,6 +3,7 @@
 mod agent;
 mod bpf_object;
 mod confined;
+mod containers;
 mod deploy;
 mod fixtures;
 mod golang;

@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use xtask::command::{self, run, say};
 use xtask::{bpf, packages, toolchain};
 
-/// Modules of `tests/suite` that attach probes, and so need root and a kernel with BPF.
-const LIVE: [&str; 14] = [
+/// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
+const LIVE: [&str; 15] = [
     "agent",
     "confined",
+    "containers",
     "hostile",
     "incident",
     "matrix",
@@ -44,7 +45,7 @@ pub struct TestArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Skip {
-    /// Tests that attach probes to running programs: they need root and BPF.
+    /// Tests that attach probes to running programs or start containers: they need root and BPF.
     Live,
 }
 
@@ -72,11 +73,13 @@ fn install() -> anyhow::Result<()> {
     if command::find("gcc").is_none() {
         command::apt_install(&["gcc", "libc6-dev"])?;
     }
-    // A browser opens the page of a timeline, Prometheus's tools check metrics and rules, runc runs the agent confined.
+    // A browser opens the page of a timeline, Prometheus and its tools take metrics and rules, runc runs the agent
+    // confined, and containerd what it watches.
     command::apt_install_programs(&[
         ("chromium", "chromium"),
         ("promtool", "prometheus"),
         ("amtool", "prometheus-alertmanager"),
+        ("containerd", "containerd"),
         ("runc", "runc"),
         ("setpriv", "util-linux"),
     ])?;
