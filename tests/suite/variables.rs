@@ -10,6 +10,7 @@ use parkwarden::memory::process::ProcessMemory;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
+use serde_json::Value;
 use xtask::toolchain;
 
 #[test]
@@ -57,26 +58,23 @@ fn the_code_for_arm64_names_it_too() {
 #[test]
 fn other_variables_are_where_the_symbols_say() {
     for version in toolchain::VERSIONS {
-        // The same addresses: symbols and debugging information are not loaded.
-        let programs = [BuildFlags::NoDwarf, BuildFlags::Stripped].map(|flags| fixture("leaks", version, flags));
-        let mut names = vec![
-            "runtime.allgs",
-            "runtime.firstmoduledata",
-            "runtime.allm",
-            "runtime.mheap_",
-            "runtime.semtable",
-            "runtime.allfin",
-        ];
+        let mut names = vec!["runtime.allgs", "runtime.allm", "runtime.mheap_", "runtime.semtable", "runtime.allfin"];
         if version >= "1.25" {
             names.push("runtime.gcCleanups");
         }
-        let [with, without] = programs.map(|program| {
-            let (process, _): (_, Statement) = Target::ready(&program, ["-n", "3"]);
-            let target = parkwarden::target::Target::open(process.pid()).expect("it can be looked at");
-            let found: Vec<_> = names.iter().map(|name| (*name, target.variable(name))).collect();
-            found
-        });
-        assert_eq!(without, with, "Go {version}");
-        assert!(with.iter().all(|(_, address)| address.is_some()), "Go {version}: {with:?}");
+        // One with much of the library, and one with no more of the runtime than every program has.
+        for (program, arguments) in [("leaks", &["-n", "3"][..]), ("quotes", &[])] {
+            // The same places: symbols and debugging information are not loaded. But the flags are recorded in the program,
+            // and all variables may begin a little later.
+            let [with, without] = [BuildFlags::NoDwarf, BuildFlags::Stripped].map(|flags| {
+                let (process, _): (_, Value) = Target::ready(&fixture(program, version, flags), arguments);
+                let target = parkwarden::target::Target::open(process.pid()).expect("it can be looked at");
+                let first = target.variable("runtime.firstmoduledata").expect("every program has it");
+                let place = |name: &&'static str| (*name, target.variable(name).map(|at| at.wrapping_sub(first)));
+                names.iter().map(place).collect::<Vec<_>>()
+            });
+            assert_eq!(without, with, "Go {version}, {program}");
+            assert!(with.iter().all(|(_, address)| address.is_some()), "Go {version}, {program}: {with:?}");
+        }
     }
 }

@@ -65,7 +65,8 @@ const RECIPES: [Recipe; 5] = [
     },
     Recipe {
         name: "runtime.gcCleanups",
-        functions: &["runtime.freeSpecial", "runtime.runCleanups"],
+        // runtime.runCleanups is in programs with cleanups alone.
+        functions: &["runtime.freeSpecial", "runtime.findRunnable"],
         word: false,
         holds: |_, _, _| Some(true),
     },
