@@ -6,10 +6,11 @@
 
 pub mod agent;
 pub mod browser;
-pub mod copied;
 pub mod containers;
+pub mod copied;
 pub mod corpus;
 pub mod fixture;
+pub mod http;
 pub mod incident;
 pub mod leaks;
 pub mod manifests;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,6 +27,13 @@ fn succeeds(command: &mut Command) {
 
 fn read(path: &str) -> String {
     fs::read_to_string(deploy(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// `promtool check metrics` finds nothing to say about a scrape.
+pub(crate) fn passes_promtool(scrape: &str) {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(scrape.as_bytes()).and_then(|()| file.rewind()).expect("written");
+    succeeds(Command::new("promtool").args(["check", "metrics"]).stdin(file));
 }
 
 #[test]

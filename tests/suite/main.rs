@@ -1,6 +1,7 @@
 //! Integration tests, one module a subject, in one binary.
 
 mod agent;
+mod alerts;
 mod bpf_object;
 mod confined;
 mod containers;

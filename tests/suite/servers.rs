@@ -50,7 +50,7 @@ const SERVERS: [(&str, &str, &[&str], &str); 6] = [
 ];
 
 /// Killed when dropped, its children with it.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -71,13 +71,13 @@ impl Drop for Stop<'_> {
 }
 
 /// Ports that nobody listens on.
-fn free_ports<const N: usize>() -> [u16; N] {
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port is free"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
-fn start(program: &str, arguments: &[String], directory: &std::path::Path) -> Server {
+pub(crate) fn start(program: &str, arguments: &[String], directory: &std::path::Path) -> Server {
     use std::os::unix::process::CommandExt as _;
     let child = Command::new(program)
         .args(arguments)

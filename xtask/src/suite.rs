@@ -8,8 +8,9 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, packages, toolchain};
 
 /// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "agent",
+    "alerts",
     "confined",
     "containers",
     "hostile",

@@ -1,0 +1,170 @@
+//! What reaches whoever is on call: a service leaks in a container of a pod, and Alertmanager has an alert that says which
+//! pod, and which `go` statement. Only the API server that knows the pod is made up.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use parkwarden::report::Place;
+use parkwarden_tests::agent::binary;
+use parkwarden_tests::containers::{Container, Containerd, Run, image};
+use parkwarden_tests::http::{Answer, Server};
+use parkwarden_tests::manifests::deploy;
+use parkwarden_tests::node::Node;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::deploy::passes_promtool;
+use crate::servers::{self, free_ports};
+use crate::watch::NEWEST;
+
+const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";
+
+/// What the program says of its leak.
+#[derive(Deserialize)]
+struct Said {
+    created_by: Place,
+}
+
+/// An API server with one pod, which has this container.
+fn cluster_of(container: &Container) -> Server {
+    let pods = json!({
+        "kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "10"},
+        "items": [{
+            "metadata": {"name": "quotes-6d5f7c9b8-x2x4z", "namespace": "shop", "uid": UID, "resourceVersion": "7"},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "server", "image": "quotes"}]},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "server", "containerID": format!("containerd://{}", container.id), "image": "quotes",
+                "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {}}, "lastState": {},
+            }]},
+        }],
+    });
+    Server::start(move |request| match request.line.split_once(' ') {
+        Some(("GET", path)) if path.contains("watch=true") => Answer::Stream,
+        Some(("GET", path)) if path.starts_with("/api/v1/pods?") => Answer::Json(200, pods.clone()),
+        Some(("POST", "/api/v1/namespaces/shop/events?")) => Answer::Json(201, request.body.clone()),
+        _ => Answer::Json(404, json!({"kind": "Status", "status": "Failure", "code": 404, "message": request.line})),
+    })
+}
+
+fn kubeconfig(server: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": server}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    })
+}
+
+/// A file of `deploy/prometheus` with other values: what stands there must be there.
+fn adapted(name: &str, changes: &[(&str, &str)]) -> String {
+    let text = fs::read_to_string(deploy("prometheus").join(name)).expect("readable");
+    changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{name} does not say {from}");
+        text.replace(from, to)
+    })
+}
+
+/// Prometheus with the shipped scrape configuration and rules, quick and with an Alertmanager.
+fn prometheus(dir: &Path, port: u16, node: &Node, alertmanager: u16) -> servers::Server {
+    let address = node.url.trim_start_matches("http://");
+    let quick = "global: {scrape_interval: 1s, evaluation_interval: 1s}\n";
+    let alerting =
+        format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n");
+    let config = [quick, &alerting, &adapted("scrape.yml", &[("localhost:9465", address)])].concat();
+    fs::write(dir.join("prometheus.yml"), config).expect("written");
+    let rules = fs::canonicalize(deploy("prometheus/parkwarden.rules.yml")).expect("the rules");
+    symlink(rules, dir.join("parkwarden.rules.yml")).expect("a link");
+    let arguments = [
+        format!("--config.file={}", dir.join("prometheus.yml").display()),
+        format!("--storage.tsdb.path={}", dir.join("prometheus").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ];
+    servers::start("prometheus", &arguments, dir)
+}
+
+/// Alertmanager with the shipped configuration, quick and with a receiver that listens.
+fn alertmanager(dir: &Path, port: u16, receiver: &Server) -> servers::Server {
+    let changes = [("http://127.0.0.1:9095", &*receiver.url()), ("group_wait: 30s", "group_wait: 1s")];
+    fs::write(dir.join("alertmanager.yml"), adapted("alertmanager.yml", &changes)).expect("written");
+    let arguments = [
+        format!("--config.file={}", dir.join("alertmanager.yml").display()),
+        format!("--storage.path={}", dir.join("alertmanager").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+        "--cluster.listen-address=".to_owned(),
+    ];
+    servers::start("prometheus-alertmanager", &arguments, dir)
+}
+
+fn get(port: u16, path: &str) -> Option<Value> {
+    let body = ureq::get(format!("http://127.0.0.1:{port}{path}")).call().ok()?.into_body().read_to_string().ok()?;
+    serde_json::from_str(&body).ok()
+}
+
+#[test]
+fn a_proven_leak_in_a_pod_reaches_alertmanager() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let containerd = Containerd::start();
+    // Only what runs this program is watched.
+    let program = format!("/srv{}/quotes", containerd.group);
+    let image_name = "localhost/quotes:test";
+    let file = fixture("quotes", NEWEST, BuildFlags::Stripped);
+    containerd.import("default", &image(image_name, &[(&program, &file)], &[&program]));
+    let run = Run { namespace: "default", image: image_name, ..Run::default() };
+    let of_pod = containerd.run(&Run { pod_uid: Some(UID), ..run });
+    let alone = containerd.run(&run);
+
+    let api = cluster_of(&of_pod);
+    let config = dir.path().join("kubeconfig");
+    fs::write(&config, kubeconfig(&api.url()).to_string()).expect("written");
+    let mut agent = Command::new(binary());
+    agent.args(["agent", "--listen", "127.0.0.1:0", "--kubernetes", "on", "--node-name", "node-1", "--exe", &program]);
+    agent.args(["--threshold", "0s", "--interval", "500ms", "--prove", "--max-pause", "5s"]);
+    let node = Node::spawn(agent.env("KUBECONFIG", &config));
+
+    let receiver = Server::start(|_| Answer::Json(200, json!({})));
+    let [prometheus_port, alertmanager_port] = free_ports();
+    let _alertmanager = alertmanager(dir.path(), alertmanager_port, &receiver);
+    let _prometheus = prometheus(dir.path(), prometheus_port, &node, alertmanager_port);
+
+    let alerts_of = |container: &str| {
+        let alerts = get(alertmanager_port, "/api/v2/alerts")?;
+        let ours = |alert: &&Value| {
+            alert["labels"]["alertname"] == "GoroutineLeakProven" && alert["labels"]["container"] == *container
+        };
+        let found: Vec<Value> = alerts.as_array()?.iter().filter(ours).cloned().collect();
+        (!found.is_empty()).then_some(found)
+    };
+    let created_by = of_pod.said::<Said>().created_by.to_string();
+    for (container, name, namespace, pod) in
+        [(&of_pod, "server", Some("shop"), Some("quotes-6d5f7c9b8-x2x4z")), (&alone, alone.id.as_str(), None, None)]
+    {
+        let alerts = node.wait_for(&format!("an alert of container {name}"), |_| alerts_of(name));
+        let [alert] = &*alerts else { panic!("one leak is told of {} times: {alerts:#?}", alerts.len()) };
+        let labels = json!({
+            "severity": "critical", "created_by": created_by, "namespace": namespace, "pod": pod, "exe": "quotes",
+            "pid": container.pid.to_string(),
+        });
+        // Labels that are empty are none to Prometheus.
+        for (name, value) in labels.as_object().expect("an object") {
+            assert_eq!(alert["labels"][name], *value, "{name}: {alert:#}");
+        }
+        assert_eq!(alert["status"]["state"], "active", "{alert:#}");
+        let text = alert["annotations"]["description"].as_str().expect("a description");
+        assert!(text.starts_with(&format!("The go statement at {created_by} made ")), "{text}");
+    }
+
+    // One page for each of the two.
+    for container in ["server", &alone.id] {
+        node.wait_for(&format!("a page about container {container}"), |_| {
+            receiver.asked().into_iter().find(|page| page.body["groupLabels"]["container"] == *container)
+        });
+    }
+    let event = node
+        .wait_for("an Event on the pod", |_| api.asked().into_iter().find(|request| request.line.starts_with("POST ")));
+    assert_eq!(event.body["involvedObject"]["name"], "quotes-6d5f7c9b8-x2x4z", "{event:#?}");
+
+    passes_promtool(&node.get("/metrics").1);
+}
