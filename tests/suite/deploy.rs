@@ -37,6 +37,12 @@ pub(crate) fn passes_promtool(scrape: &str) {
 }
 
 #[test]
+fn the_golden_scrape_passes_promtool() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/metrics.txt");
+    passes_promtool(&std::fs::read_to_string(path).expect("the golden scrape"));
+}
+
+#[test]
 fn the_rules_fire_when_they_should() {
     let promtool =
         |arguments: &[&str]| succeeds(Command::new("promtool").args(arguments).current_dir(deploy("prometheus")));

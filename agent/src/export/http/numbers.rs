@@ -14,7 +14,7 @@ pub struct HttpNumbers {
 }
 
 impl HttpNumbers {
-    pub(super) fn accepted(&self) {
+    pub(in crate::export) fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -26,7 +26,7 @@ impl HttpNumbers {
         self.broken.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn answered(&self, route: &'static str, status: u16) {
+    pub(in crate::export) fn answered(&self, route: &'static str, status: u16) {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((route, status)).or_default() += 1;
     }
 

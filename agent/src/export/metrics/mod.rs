@@ -3,6 +3,8 @@
 //! The names in labels are the watched programs' words: they are shortened, and how many series there are is limited.
 
 pub mod definitions;
+#[cfg(test)]
+mod golden;
 mod scrape;
 #[cfg(test)]
 mod tests;

@@ -10,12 +10,12 @@ use crate::node::{Node, Process, ProcessKey, State};
 use crate::report::Report;
 
 /// A report with likely leaks, as `watch --format json` printed it.
-fn report() -> Report {
+pub(super) fn report() -> Report {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
     serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report")
 }
 
-fn process(pid: u32, exe: &str) -> Arc<Process> {
+pub(super) fn process(pid: u32, exe: &str) -> Arc<Process> {
     let key = ProcessKey { pid, start_ticks: 7 };
     Arc::new(Process::new(key, exe.to_owned(), Description::default(), Some("go1.27.3".to_owned()), Some(true)))
 }

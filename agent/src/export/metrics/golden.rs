@@ -1,0 +1,179 @@
+//! A whole scrape of a made-up node that has something to say in every metric, compared with `tests/golden/metrics.txt`.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --package parkwarden metrics` rewrites it; read the diff. The integration tests have
+//! `promtool check metrics` read it too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::definitions::{ALL, Kind, PROCESS};
+use super::tests::{process, report};
+use super::{AgentNumbers, Exporter};
+use crate::config::Mode;
+use crate::detect::Verdict;
+use crate::discover::workload::{Owner, Workload};
+use crate::export::http::HttpNumbers;
+use crate::kube::{EventCounts, PodsStatus};
+use crate::node::config::Limits;
+use crate::node::{Node, State};
+use crate::reach::cause::{Cause, CauseKind};
+use crate::record;
+use crate::registry::EventCounts as Events;
+use crate::registry::durations::Durations;
+use crate::report::{Goroutines, Group, Lost, ParkDurations, Place, Proofs, Report, Ring};
+
+/// What a scrape at another time, or of another version, would say otherwise.
+const VARIES: &str = "parkwarden_process_last_look_seconds{";
+
+fn place(function: &str, line: u32) -> Option<Place> {
+    Some(Place { function: function.to_owned(), file: "/src/cart/hub.go".to_owned(), line })
+}
+
+fn group(like: &Group, verdict: Verdict, count: u64, line: u32) -> Group {
+    let cause = Cause { kind: CauseKind::SendNobodyReceives, sentence: String::new(), remedy: String::new() };
+    let mut group = Group {
+        verdict,
+        count,
+        created_by: place("main.(*Hub).subscribe", line),
+        blocked_at: place("main.pump", line + 7),
+        cause: Some(cause),
+        ..like.clone()
+    };
+    group.parked_seconds.max = 90.5;
+    group
+}
+
+/// One that says something about everything; the numbers are no more than different ones.
+fn telling() -> Report {
+    let mut report = report();
+    let like = report.groups.first().expect("a group").clone();
+    report.groups = vec![
+        group(&like, Verdict::Proven, 12, 24),
+        group(&like, Verdict::Likely, 7, 40),
+        group(&like, Verdict::Likely, 3, 60),
+    ];
+    report.goroutines = Goroutines {
+        live: 65,
+        system: 7,
+        created: 59,
+        exited: 4,
+        parked_over_threshold: 22,
+        by_wait_reason: BTreeMap::from([("chan send".to_owned(), 19), ("select".to_owned(), 3)]),
+        ..report.goroutines
+    };
+    let mut lasted = Durations::default();
+    for ns in [500_000, 20_000_000, 2_000_000_000, 4_000_000_000_000] {
+        lasted.add(ns);
+    }
+    report.park_durations = vec![ParkDurations { wait_reason: "select".to_owned(), lasted }];
+    let observed = &mut report.observed;
+    observed.mode = Mode::Filter;
+    observed.modes.moves = 2;
+    observed.cost.target_seconds = 0.25;
+    observed.cost.percent_of_target = 1.5;
+    observed.cost.over_budget_seconds = 0.5;
+    observed.events = Events { created: 59, parked: 76, readied: 54, exited: 4, waited: 18 };
+    observed.lost = Lost { ring_full: 5, map_full: 6, ..Lost::default() };
+    observed.census.seconds = 0.004;
+    observed.ring = Ring { size_bytes: 8192, fill_max_bytes: 2048, ..observed.ring };
+    for (probe, hits) in observed.probes.iter_mut().zip([59, 76, 54, 4]) {
+        probe.hits = hits;
+    }
+    observed.proofs = Some(Proofs {
+        taken: 2,
+        refused: 1,
+        refusal: None,
+        paused_seconds: 0.03,
+        longest_pause_seconds: 0.02,
+        contradicted: 1,
+    });
+    report
+}
+
+/// A node with a pod's process, one of a unit, one in each other state, and one that has ended.
+fn node() -> Node {
+    let node = Node::default();
+    let cart = process(7, "/srv/cart");
+    cart.set_workload(Workload {
+        namespace: Some("shop".into()),
+        pod: Some("cart-6d5f7c9b8-x2x4z".into()),
+        container: Some("server".into()),
+        owner: Some(Owner { kind: "Deployment".into(), name: "cart".into() }),
+        ..Workload::default()
+    });
+    let backup = process(8, "/usr/bin/backup");
+    backup.set_workload(Workload { unit: Some("backup.service".into()), ..Workload::default() });
+    let other = Report { groups: Vec::new(), ..telling() };
+    for (process, report) in [(&cart, telling()), (&backup, other)] {
+        node.insert(Arc::clone(process));
+        node.looked(process, Arc::new(report));
+    }
+    for (pid, state) in [
+        (9, State::Starting),
+        (10, State::Unselected { why: "not chosen".into() }),
+        (11, State::Refused { reason: "no_layout", message: "its Go version is unknown".into() }),
+    ] {
+        let process = process(pid, "/srv/other");
+        process.set_state(state);
+        node.insert(process);
+    }
+    let ended = process(12, "/srv/pay");
+    node.exited(&ended, None);
+    node
+}
+
+fn scrape() -> String {
+    let stopped = record::Status {
+        state: record::State::Recording,
+        intervals: 100,
+        intervals_dropped: 3,
+        stops: 1,
+        set_aside: Vec::new(),
+    };
+    let numbers = AgentNumbers {
+        recording: Some((stopped, 4096)),
+        pods: Some(PodsStatus { synced: true, connected: true, watch_errors: 2, pods: 1, left_out: 0 }),
+        events: Some(EventCounts { written: 4, repeated: 3, dropped: 2, failed: 1 }),
+    };
+    let http = HttpNumbers::default();
+    http.accepted();
+    http.answered("/metrics", 200);
+    let limits = Limits { groups: 2, ..Limits::default() };
+    let text = Exporter::default().render(&node(), limits, &numbers, Some(&http));
+    let text = String::from_utf8(text).expect("UTF-8");
+    let normal = |line: &str| match line.rsplit_once(' ') {
+        Some((series, _)) if line.starts_with(VARIES) => format!("{series} 0\n"),
+        _ => format!("{line}\n").replace(env!("CARGO_PKG_VERSION"), "VERSION"),
+    };
+    text.lines().map(normal).collect()
+}
+
+#[test]
+fn a_scrape_is_as_it_was_and_has_every_metric() {
+    let scrape = scrape();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/metrics.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, &scrape).expect("written");
+    }
+    for metric in ALL {
+        let kind = match metric.kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+        };
+        let family = format!("# HELP {0} {1}\n# TYPE {0} {kind}\n{0}", metric.name, metric.help);
+        let series = scrape.split_once(&family).unwrap_or_else(|| panic!("no series of {}", metric.name)).1;
+        let series = series.lines().next().unwrap_or_default();
+        let process: &[&str] = if metric.of_process { &PROCESS } else { &[] };
+        for label in process.iter().chain(metric.labels) {
+            assert!(series.contains(&format!("{label}=\"")), "{}: {series}", metric.name);
+        }
+    }
+    let families = scrape.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(families, ALL.len());
+    let golden = std::fs::read_to_string(path).expect("the golden scrape");
+    assert!(
+        scrape == golden,
+        "the scrape is not tests/golden/metrics.txt; if it should not be, run with UPDATE_GOLDEN=1 and read the diff\n{scrape}"
+    );
+}
