@@ -46,6 +46,12 @@ impl Workload {
         Self::local(&container::of(pid))
     }
 
+    /// Namespace, pod and container, as metrics and alerts name them: a container that nobody has a name for has its id.
+    pub fn labels(&self) -> [&str; 3] {
+        let container = self.container.as_deref().or(self.container_id.as_deref());
+        [self.namespace.as_deref(), self.pod.as_deref(), container].map(Option::unwrap_or_default)
+    }
+
     /// What a process's control groups alone tell.
     pub fn local(identity: &Identity) -> Self {
         Self {

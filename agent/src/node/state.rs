@@ -97,6 +97,13 @@ impl Process {
         path.rsplit('/').next().unwrap_or(path)
     }
 
+    /// What it has in common with those that come after it: namespace, pod, container and the executable's name.
+    pub fn kind(&self) -> [String; 4] {
+        let workload = self.workload();
+        let [namespace, pod, container] = workload.labels();
+        [namespace, pod, container, self.exe_name()].map(str::to_owned)
+    }
+
     /// What becomes of it.
     pub fn state(&self) -> State {
         self.now().state.clone()
@@ -184,10 +191,7 @@ impl Node {
     pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
         let how = exit.map_or("unknown", |exit| exit.kind.word());
         log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
-        let Workload { namespace, pod, container, .. } = process.workload();
-        let [namespace, pod, container] = [namespace, pod, container].map(Option::unwrap_or_default);
-        let kind = [namespace, pod, container, process.exe_name().to_owned()];
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).ended(kind, how);
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).ended(process.kind(), how);
     }
 
     /// The first search for processes is done.

@@ -186,6 +186,9 @@ pub enum ExitKind {
 }
 
 impl ExitKind {
+    /// All that [`ExitKind::word`] can say.
+    pub const WORDS: [&'static str; 5] = ["exit", "signal", "oom", "exec", "unknown"];
+
     /// One word of a fixed set, for counting.
     pub const fn word(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ mod scrape;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Encoder as _, TextEncoder};
@@ -17,7 +18,7 @@ use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
 use crate::node::config::Limits;
-use crate::node::totals::{SECONDS, Totals};
+use crate::node::totals::{EndKey, SECONDS, Totals};
 use crate::node::{Node, Process, State};
 use crate::record;
 use crate::registry::durations::BOUNDS_NS;
@@ -53,9 +54,11 @@ impl Exporter {
     pub fn render(&self, node: &Node, limits: Limits, numbers: &AgentNumbers, http: Option<&HttpNumbers>) -> Vec<u8> {
         let mut scrape = Scrape::default();
         let processes = node.processes();
-        agent(&mut scrape, &node.totals(), numbers, http);
+        let totals = node.totals();
+        agent(&mut scrape, &totals, numbers, http);
         states(&mut scrape, &processes);
         scrape.add(&UNSEEN, &[], &Value::Number(node.unseen() as f64));
+        ends(&mut scrape, totals.ends, &processes);
         let mut watched: Vec<(&Process, std::sync::Arc<Report>)> =
             processes.iter().filter_map(|process| Some((&**process, process.report()?))).collect();
         // If there are too many, the smallest are left out.
@@ -98,9 +101,6 @@ fn agent(scrape: &mut Scrape, totals: &Totals, numbers: &AgentNumbers, http: Opt
     for ((function, class), hits) in &totals.hits {
         add(&HITS, &[function, class], *hits);
     }
-    for (([namespace, pod, container, exe], how), count) in &totals.ends {
-        add(&ENDS, &[namespace, pod, container, exe, how], *count);
-    }
     add(&MOVES, &[], totals.moves);
     add(&PROOFS_REFUSED, &[], totals.proofs_refused);
     add(&CONTRADICTED, &[], totals.contradicted);
@@ -133,9 +133,8 @@ fn agent(scrape: &mut Scrape, totals: &Totals, numbers: &AgentNumbers, http: Opt
 }
 
 fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
-    let mut states =
-        std::collections::BTreeMap::from(["starting", "watched", "unselected", "refused"].map(|state| (state, 0)));
-    let mut reasons: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    let mut states = BTreeMap::from(["starting", "watched", "unselected", "refused"].map(|state| (state, 0)));
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
     for process in processes {
         let state = process.state();
         if let State::Refused { reason, .. } = &state {
@@ -151,22 +150,33 @@ fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
     }
 }
 
+/// How processes ended. A counter that begins with 1 has not grown for Prometheus: those that run have a 0.
+fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::sync::Arc<Process>]) {
+    for process in processes.iter().filter(|process| process.report().is_some()) {
+        let kind = process.kind();
+        for how in record::ExitKind::WORDS {
+            ends.entry((kind.clone(), how)).or_insert(0);
+        }
+    }
+    for (([namespace, pod, container, exe], how), count) in ends {
+        scrape.add(&ENDS, &[&namespace, &pod, &container, &exe, how], &Value::Number(count as f64));
+    }
+}
+
 fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: usize) {
     let workload = process.workload();
     let pid = process.key.pid.to_string();
-    let container = workload.container.as_deref().or(workload.container_id.as_deref());
-    let identity = [workload.namespace.as_deref(), workload.pod.as_deref(), container];
-    let [namespace, pod, container] = identity.map(Option::unwrap_or_default);
+    let [namespace, pod, container] = workload.labels();
     let mut add = |definition, own: &[&str], value: &Value<'_>| {
         let mut labels = vec![namespace, pod, container, process.exe_name(), &pid];
         labels.extend(own);
         scrape.add(definition, &labels, value);
     };
     let (observed, goroutines) = (&report.observed, &report.goroutines);
-    let owner = workload.owner.map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
+    let owner = workload.owner.as_ref().map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
     let mode = serde_word(&observed.mode);
-    let unit = workload.unit.unwrap_or_default();
-    let info = [report.target.go_version.as_str(), &mode, &owner, &unit];
+    let unit = workload.unit.as_deref().unwrap_or_default();
+    let info = [report.target.go_version.as_str(), &mode, &owner, unit];
     add(&INFO, &info, &Value::Number(1.0));
     for (reason, count) in &goroutines.by_wait_reason {
         add(&PARKED, &[reason], &Value::Number(*count as f64));
@@ -199,7 +209,7 @@ fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: u
 
 /// The leaking groups, those with the same labels together: the worst and largest of them each, the rest by verdict.
 fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64)) {
-    let mut groups: std::collections::BTreeMap<[String; 4], (Verdict, u64)> = std::collections::BTreeMap::new();
+    let mut groups: BTreeMap<[String; 4], (Verdict, u64)> = BTreeMap::new();
     for group in report.groups.iter().filter(|group| group.verdict > Verdict::Idle) {
         groups.entry(labels(group)).or_insert((group.verdict, 0)).1 += group.count;
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::definitions::{ALL, Kind, PROCESS};
 use super::{AgentNumbers, Exporter};
 use crate::discover::describe::Description;
+use crate::discover::workload::Workload;
 use crate::node::config::Limits;
 use crate::node::{Node, Process, ProcessKey, State};
+use crate::record::{Exit, ExitKind, Moment};
 use crate::report::Report;
 
 /// A report with likely leaks, as `watch --format json` printed it.
@@ -49,6 +51,30 @@ fn the_series_of_a_process_go_with_it_and_counters_stay() {
         lines(&after, "parkwarden_process_exits_total"),
         ["parkwarden_process_exits_total{namespace=\"\",pod=\"\",container=\"\",exe=\"cart\",how=\"unknown\"} 1"]
     );
+}
+
+#[test]
+fn the_first_end_of_its_kind_is_seen_to_grow_and_has_the_labels_of_its_leaks() {
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    let id = "4f0c8ab9d8f7e6b5a4c3d2e1f00112233445566778899aabbccddeeff0011223";
+    process.set_workload(Workload { container_id: Some(id.to_owned()), ..Workload::default() });
+    let series = format!(
+        "parkwarden_process_exits_total{{namespace=\"\",pod=\"\",container=\"{id}\",exe=\"cart\",how=\"oom\"}}"
+    );
+    let count = || {
+        let text = scrape(&node, Limits::default());
+        let line = text.lines().find_map(|line| line.strip_prefix(&*series)).map(str::to_owned);
+        line.map(|value| value.trim().to_owned())
+    };
+    node.insert(Arc::clone(&process));
+    assert_eq!(count(), None, "nothing is known of it yet");
+    node.looked(&process, Arc::new(report()));
+    assert_eq!(count().as_deref(), Some("0"));
+    let at = Moment { mono_ns: 0, unix_ns: 0 };
+    node.exited(&process, Some(&Exit { at, kind: ExitKind::OomKilled, evidence: String::new() }));
+    node.remove(process.key);
+    assert_eq!(count().as_deref(), Some("1"));
 }
 
 #[test]
