@@ -57,6 +57,8 @@ pub struct Run<'a> {
     pub image: &'a str,
     /// The uid of the pod whose control group it is put in, as a kubelet would; none for a container of no pod.
     pub pod_uid: Option<&'a str>,
+    /// Bytes of memory it may use, without swap.
+    pub memory_limit: Option<u64>,
     /// What comes after the image's entrypoint.
     pub arguments: &'a [&'a str],
 }
@@ -165,10 +167,23 @@ impl Containerd {
         };
         let mut ctr = self.ctr(run.namespace);
         ctr.args(["run", "--detach", "--snapshotter", SNAPSHOTTER, "--cgroup", &group]);
+        if let Some(bytes) = run.memory_limit {
+            ctr.args(["--memory-limit", &bytes.to_string()]);
+        }
         ctr.arg("--runc-root").arg(self.dir.path().join("runc")).arg("--pid-file").arg(&pid);
         ctr.arg("--log-uri").arg(format!("file://{}", log.display())).args([run.image, &id]).args(run.arguments);
         self.succeeds(&mut ctr);
         let pid = fs::read_to_string(&pid).ok().and_then(|pid| pid.trim().parse().ok()).expect("ctr wrote the pid");
+        if run.memory_limit.is_some() {
+            for group in groups(&group) {
+                // Version 2 and 1; what there is of them.
+                for knob in ["memory.swap.max", "memory.swappiness"].map(|knob| group.join(knob)) {
+                    if knob.exists() {
+                        fs::write(&knob, "0").unwrap_or_else(|error| panic!("{}: {error}", knob.display()));
+                    }
+                }
+            }
+        }
         Container { id, pid, log }
     }
 
@@ -324,14 +339,19 @@ fn unmount_below(dir: &Path) {
     }
 }
 
-/// Removes a control group and all below it in every hierarchy; whether it is gone.
-fn remove_groups(group: &str) -> bool {
+/// Where a control group is, in every hierarchy that has it.
+fn groups(group: &str) -> impl Iterator<Item = PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     // Version 2 alone is mounted here, the hierarchies of version 1 below.
     let below = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     let hierarchies: BTreeSet<PathBuf> = below.chain([root.to_owned()]).collect();
-    let groups = hierarchies.iter().map(|hierarchy| hierarchy.join(group.trim_start_matches('/')));
-    groups.filter(|group| group.is_dir()).fold(true, |gone, group| remove_group(&group) && gone)
+    let group = group.trim_start_matches('/').to_owned();
+    hierarchies.into_iter().map(move |hierarchy| hierarchy.join(&group)).filter(|group| group.is_dir())
+}
+
+/// Removes a control group and all below it in every hierarchy; whether it is gone.
+fn remove_groups(group: &str) -> bool {
+    groups(group).fold(true, |gone, group| remove_group(&group) && gone)
 }
 
 fn remove_group(group: &Path) -> bool {

@@ -1,11 +1,14 @@
 //! What reaches whoever is on call: a service leaks in a container of a pod, and Alertmanager has an alert that says which
-//! pod, and which `go` statement. Only the API server that knows the pod is made up.
+//! pod, and which `go` statement; one in a container without a pod is killed for lack of memory, and Alertmanager has that.
+//! Only the API server that knows the pod is made up.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parkwarden::report::Place;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::containers::{Container, Containerd, Run, image};
@@ -104,7 +107,7 @@ fn get(port: u16, path: &str) -> Option<Value> {
 }
 
 #[test]
-fn a_proven_leak_in_a_pod_reaches_alertmanager() {
+fn leaks_and_what_they_end_in_reach_alertmanager() {
     let dir = tempfile::tempdir().expect("a directory");
     let containerd = Containerd::start();
     // Only what runs this program is watched.
@@ -114,7 +117,7 @@ fn a_proven_leak_in_a_pod_reaches_alertmanager() {
     containerd.import("default", &image(image_name, &[(&program, &file)], &[&program]));
     let run = Run { namespace: "default", image: image_name, ..Run::default() };
     let of_pod = containerd.run(&Run { pod_uid: Some(UID), ..run });
-    let alone = containerd.run(&run);
+    let alone = containerd.run(&Run { memory_limit: Some(128 << 20), ..run });
 
     let api = cluster_of(&of_pod);
     let config = dir.path().join("kubeconfig");
@@ -129,11 +132,9 @@ fn a_proven_leak_in_a_pod_reaches_alertmanager() {
     let _alertmanager = alertmanager(dir.path(), alertmanager_port, &receiver);
     let _prometheus = prometheus(dir.path(), prometheus_port, &node, alertmanager_port);
 
-    let alerts_of = |container: &str| {
+    let alerts_of = |name: &str, container: &str| {
         let alerts = get(alertmanager_port, "/api/v2/alerts")?;
-        let ours = |alert: &&Value| {
-            alert["labels"]["alertname"] == "GoroutineLeakProven" && alert["labels"]["container"] == *container
-        };
+        let ours = |alert: &&Value| alert["labels"]["alertname"] == *name && alert["labels"]["container"] == *container;
         let found: Vec<Value> = alerts.as_array()?.iter().filter(ours).cloned().collect();
         (!found.is_empty()).then_some(found)
     };
@@ -141,7 +142,8 @@ fn a_proven_leak_in_a_pod_reaches_alertmanager() {
     for (container, name, namespace, pod) in
         [(&of_pod, "server", Some("shop"), Some("quotes-6d5f7c9b8-x2x4z")), (&alone, alone.id.as_str(), None, None)]
     {
-        let alerts = node.wait_for(&format!("an alert of container {name}"), |_| alerts_of(name));
+        let alerts =
+            node.wait_for(&format!("an alert of container {name}"), |_| alerts_of("GoroutineLeakProven", name));
         let [alert] = &*alerts else { panic!("one leak is told of {} times: {alerts:#?}", alerts.len()) };
         let labels = json!({
             "severity": "critical", "created_by": created_by, "namespace": namespace, "pod": pod, "exe": "quotes",
@@ -165,6 +167,11 @@ fn a_proven_leak_in_a_pod_reaches_alertmanager() {
     let event = node
         .wait_for("an Event on the pod", |_| api.asked().into_iter().find(|request| request.line.starts_with("POST ")));
     assert_eq!(event.body["involvedObject"]["name"], "quotes-6d5f7c9b8-x2x4z", "{event:#?}");
+
+    // It leaks slowly; what comes in the end comes now.
+    kill(Pid::from_raw(alone.pid.cast_signed()), Signal::SIGUSR1).expect("it runs");
+    let alerts = node.wait_for("an alert of its end", |_| alerts_of("GoroutineLeakOOMKilled", &alone.id));
+    assert_eq!(alerts[0]["labels"]["how"], "oom", "{alerts:#?}");
 
     passes_promtool(&node.get("/metrics").1);
 }

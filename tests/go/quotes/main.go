@@ -1,7 +1,7 @@
 // Command quotes is a service that leaks as many do: for each request it asks two suppliers, takes the answer that comes
 // first and goes away, and the other waits for ever to give its own. It is its own customer.
 //
-// It needs no input. When the first goroutine has leaked it prints {"created_by":{"function":F,"file":F,"line":L}}, the go
+// It needs no input, and uses memory until it is killed once it gets the signal USR1. When the first goroutine has leaked it prints {"created_by":{"function":F,"file":F,"line":L}}, the go
 // statement that its own goroutine dump names.
 package main
 
@@ -9,9 +9,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"regexp"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -49,7 +51,25 @@ func leak() *place {
 	return &place{string(found[1]), string(found[2]), line}
 }
 
+// starve has no end where memory has one.
+func starve() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	<-signals
+	var memory [][]byte
+	for len(memory) < 1<<10 {
+		piece := make([]byte, 1<<20)
+		for i := 0; i < len(piece); i += 4096 {
+			piece[i] = 1
+		}
+		memory = append(memory, piece)
+	}
+	fmt.Fprintln(os.Stderr, "quotes: nothing limits memory:", len(memory), "MiB")
+	os.Exit(1)
+}
+
 func main() {
+	go starve()
 	said := false
 	for article := range time.Tick(every) {
 		quote(article.Nanosecond())
