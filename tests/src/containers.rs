@@ -351,7 +351,7 @@ fn groups(group: &str) -> impl Iterator<Item = PathBuf> {
 
 /// Removes a control group and all below it in every hierarchy; whether it is gone.
 fn remove_groups(group: &str) -> bool {
-    groups(group).fold(true, |gone, group| remove_group(&group) && gone)
+    groups(group).filter(|group| !remove_group(group)).count() == 0
 }
 
 fn remove_group(group: &Path) -> bool {
