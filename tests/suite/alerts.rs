@@ -170,6 +170,12 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
 
     // It leaks slowly; what comes in the end comes now.
     kill(Pid::from_raw(alone.pid.cast_signed()), Signal::SIGUSR1).expect("it runs");
+    let ended = node.wait_for("its end", |node| {
+        let of_it = |labels: &str| labels.contains(&format!("container=\"{}\"", alone.id));
+        let ends = node.series("parkwarden_process_exits_total");
+        ends.into_iter().find(|(labels, count)| of_it(labels) && *count > 0.0)
+    });
+    assert!(ended.0.contains("how=\"oom\""), "{ended:?}, {:?}", node.said());
     let alerts = node.wait_for("an alert of its end", |_| alerts_of("GoroutineLeakOOMKilled", &alone.id));
     assert_eq!(alerts[0]["labels"]["how"], "oom", "{alerts:#?}");
 
