@@ -13,8 +13,35 @@ use super::recording::now;
 pub struct Fate {
     process: Process,
     memory: Option<MemoryGroup>,
-    /// Processes killed for lack of memory until the last look: in the process's control group, and on the host.
-    oom_kills: (Option<u64>, Option<u64>),
+    oom_kills: OomKills,
+}
+
+/// Processes killed for lack of memory: in the process's control group, and on the host.
+type Counts = (Option<u64>, Option<u64>);
+
+/// Such counts while the process lived. The kernel counts a kill before the process is gone, so the last count may be of its
+/// own end: what counts is the one before, after which it was seen alive once more.
+#[derive(Debug)]
+struct OomKills {
+    before: Counts,
+    last: Counts,
+}
+
+impl OomKills {
+    fn new(now: Counts) -> Self {
+        Self { before: now, last: now }
+    }
+
+    fn looked(&mut self, now: Counts) {
+        self.before = self.last;
+        self.last = now;
+    }
+
+    /// Whether the counts have risen.
+    fn rose(&self, now: Counts) -> (Option<bool>, Option<bool>) {
+        let rose = |before: Option<u64>, after: Option<u64>| Some(after? > before?);
+        (rose(self.before.0, now.0), rose(self.before.1, now.1))
+    }
 }
 
 impl Fate {
@@ -22,14 +49,14 @@ impl Fate {
     pub fn of(pid: u32) -> Result<Self, OpenError> {
         let process = Process::open(pid)?;
         let memory = MemoryGroup::of(pid);
-        let oom_kills = oom_kills(memory.as_ref());
+        let oom_kills = OomKills::new(oom_kills(memory.as_ref()));
         Ok(Self { process, memory, oom_kills })
     }
 
     /// Takes note of how things are while the process lives.
     pub fn looked(&mut self) {
         if !self.process.has_exited() {
-            self.oom_kills = oom_kills(self.memory.as_ref());
+            self.oom_kills.looked(oom_kills(self.memory.as_ref()));
         }
     }
 
@@ -43,9 +70,8 @@ impl Fate {
         let at = now().at_mono(session.now_ns());
         let (kind, evidence) = match session.end()?.reason {
             EndReason::TargetExited => {
-                let (group, host) = oom_kills(self.memory.as_ref());
-                let rose = |before: Option<u64>, after: Option<u64>| Some(after? > before?);
-                how(self.process.wait_status(), rose(self.oom_kills.0, group), rose(self.oom_kills.1, host))
+                let (group, host) = self.oom_kills.rose(oom_kills(self.memory.as_ref()));
+                how(self.process.wait_status(), group, host)
             }
             EndReason::TargetReplaced => (ExitKind::Replaced, "it executed another program"),
             EndReason::Elapsed | EndReason::Interrupted => return None,
@@ -78,13 +104,25 @@ fn how(status: Option<i32>, group_rose: Option<bool>, host_rose: Option<bool>) -
     }
 }
 
-fn oom_kills(memory: Option<&MemoryGroup>) -> (Option<u64>, Option<u64>) {
+fn oom_kills(memory: Option<&MemoryGroup>) -> Counts {
     (memory.and_then(MemoryGroup::oom_kills), cgroup::host_oom_kills())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kill_that_was_counted_while_the_process_was_still_there_is_its_own() {
+        let mut kills = OomKills::new((Some(0), Some(7)));
+        kills.looked((Some(0), Some(7)));
+        kills.looked((Some(1), Some(8)));
+        assert_eq!(kills.rose((Some(1), Some(8))), (Some(true), Some(true)));
+        // It lives on: that was another.
+        kills.looked((Some(1), Some(8)));
+        assert_eq!(kills.rose((Some(1), Some(8))), (Some(false), Some(false)));
+        assert_eq!(kills.rose((None, Some(9))), (None, Some(true)));
+    }
 
     #[test]
     fn an_oom_kill_is_told_from_other_kills() {
