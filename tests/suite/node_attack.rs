@@ -66,15 +66,19 @@ fn address(node: &Node) -> &str {
     node.url.strip_prefix("http://").expect("plain HTTP")
 }
 
-fn connect(node: &Node) -> TcpStream {
-    let stream = TcpStream::connect(address(node)).expect("a connection");
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     stream
 }
 
 /// Sends bytes; the answer's status, none if there was no answer.
 fn say(node: &Node, bytes: &[u8]) -> Option<u16> {
-    let mut stream = connect(node);
+    ask(address(node), bytes)
+}
+
+fn ask(address: &str, bytes: &[u8]) -> Option<u16> {
+    let mut stream = connect(address);
     // It may close before it has read all of it.
     let _ = stream.write_all(bytes);
     let mut answer = Vec::new();
@@ -146,11 +150,17 @@ fn it_goes_on_among_programs_that_lie_and_clients_that_mean_harm() {
     let in_metrics: f64 = node.series("parkwarden_processes_refused").iter().map(|(_, count)| count).sum();
     assert!(in_metrics >= 3.0, "{in_metrics}");
 
+    // Profiles of a process whose memory never answers take no more than a while, and no other one's place.
+    let profile_of =
+        |pid: u32| get(&format!("/debug/pprof/goroutine?pid={pid}"), &format!("Authorization: Bearer {TOKEN}\r\n"));
+    let (url, request) = (address(&node).to_owned(), profile_of(hanging.pid()));
+    let of_hanging = std::thread::spawn(move || ask(&url, &request));
+
     // Clients that mean harm, all at once.
     let seconds = |node: &Node| node.report(honest.pid()).expect("the honest process is watched").observed.seconds;
     let (before, begun) = (seconds(&node), Instant::now());
-    let silent: Vec<TcpStream> = (0..8).map(|_| connect(&node)).collect();
-    let mut slow = connect(&node);
+    let silent: Vec<TcpStream> = (0..8).map(|_| connect(address(&node))).collect();
+    let mut slow = connect(address(&node));
     slow.write_all(b"GET /metrics HT").expect("sent");
     let long = "a".repeat(1 << 20);
     for bad in [
@@ -172,7 +182,7 @@ fn it_goes_on_among_programs_that_lie_and_clients_that_mean_harm() {
     }
     assert_eq!(count(&node, "parkwarden_http_answers_total", "code=\"401\""), unauthorized + 8.0);
     // Places are limited for each address: those who take them all are not heard, and counted.
-    let crowd: Vec<TcpStream> = (0..64).map(|_| connect(&node)).collect();
+    let crowd: Vec<TcpStream> = (0..64).map(|_| connect(address(&node))).collect();
     drop((crowd, silent));
     node.wait_for("a place among the connections", |node| (say(node, &get("/healthz", "")) == Some(200)).then_some(()));
     assert!(count(&node, "parkwarden_http_connections_total", "outcome=\"refused\"") > 0.0);
@@ -188,6 +198,9 @@ fn it_goes_on_among_programs_that_lie_and_clients_that_mean_harm() {
     let age = count(&node, "parkwarden_process_last_look_seconds", &format!(",pid=\"{}\"", honest.pid()));
     assert!(age < LOOKED_WITHIN, "the honest process was not looked at for {age} s");
     assert_eq!(node.get("/healthz").0, 200);
+    assert_eq!(say(&node, &profile_of(honest.pid())), Some(200));
+    assert_eq!(of_hanging.join().expect("no panic"), Some(504));
+    assert_eq!(say(&node, &profile_of(hanging.pid())), Some(504));
     let state = node.process(hanging.pid()).expect("it is known")["state"].clone();
     assert_eq!(state, "starting", "reading its memory takes for ever");
     let said = node.said();

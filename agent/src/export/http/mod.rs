@@ -5,6 +5,7 @@
 
 mod auth;
 mod limit;
+mod looks;
 mod numbers;
 mod routes;
 #[cfg(test)]

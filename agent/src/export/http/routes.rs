@@ -1,7 +1,6 @@
 //! Which request gets which answer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -11,11 +10,10 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::Metrics;
 use super::auth::Token;
+use super::looks::{Looks, NoLook};
 use super::numbers::HttpNumbers;
 use crate::config::Mode;
 use crate::detect::Verdict;
@@ -27,13 +25,6 @@ use crate::target::Target;
 
 /// Version of the shape of what `/api/v1/processes` answers.
 const SCHEMA: u32 = 1;
-
-/// Processes looked at at once, for profiles.
-const LOOKS: usize = 2;
-
-/// How long a profile waits for its turn, and how long it may take.
-const WAIT_FOR_TURN: Duration = Duration::from_secs(10);
-const LOOK_WITHIN: Duration = Duration::from_secs(60);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -47,7 +38,7 @@ pub struct Router {
     node: Arc<Node>,
     metrics: Arc<Metrics>,
     numbers: Arc<HttpNumbers>,
-    looks: Arc<Semaphore>,
+    looks: Looks,
 }
 
 /// An answer in the making.
@@ -149,7 +140,7 @@ impl Router {
         metrics: Arc<Metrics>,
         numbers: Arc<HttpNumbers>,
     ) -> Self {
-        Self { api, token, node, metrics, numbers, looks: Arc::new(Semaphore::new(LOOKS)) }
+        Self { api, token, node, metrics, numbers, looks: Looks::default() }
     }
 
     /// The answer to a request.
@@ -252,23 +243,19 @@ impl Router {
             Ok(process) => process,
             Err(answer) => return answer,
         };
-        let Ok(Ok(turn)) = timeout(WAIT_FOR_TURN, Arc::clone(&self.looks).acquire_owned()).await else {
-            let why = format!("{LOOKS} profiles are being taken already: try again");
-            return Answer::error(StatusCode::SERVICE_UNAVAILABLE, why);
-        };
         let (pid, debug) = (process.key.pid, wanted.debug);
-        let looking = tokio::task::spawn_blocking(move || {
-            let answer = take(pid, debug);
-            // Held until the look is done, however long somebody waits for it.
-            drop(turn);
-            answer
-        });
-        match timeout(LOOK_WITHIN, looking).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
+        match self.looks.look(pid, move || take(pid, debug)).await {
+            Ok(answer) => answer,
+            Err(NoLook::Busy) => {
+                Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other profiles are being taken already: try again")
+            }
+            Err(NoLook::Hung) => Answer::error(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!("pid {pid} does not answer: reading it takes too long"),
+            ),
+            Err(NoLook::Panicked) => {
                 Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
             }
-            Err(_) => Answer::error(StatusCode::GATEWAY_TIMEOUT, format!("pid {pid} could not be read in time")),
         }
     }
 
