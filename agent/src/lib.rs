@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md follows one command through these modules.
 
 pub mod capture;
+#[cfg(feature = "agent")]
 pub mod cli;
 pub mod config;
 pub mod detect;
@@ -13,8 +14,10 @@ pub mod exit;
 pub mod export;
 pub mod golang;
 pub mod governor;
+#[cfg(feature = "agent")]
 pub mod kube;
 pub mod memory;
+#[cfg(feature = "agent")]
 pub mod node;
 pub mod probe;
 pub mod prove;
