@@ -176,9 +176,7 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
 }
 
 pub(crate) fn fixtures_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| xtask::root().join("target"), PathBuf::from);
-    // Go runs in the program's directory, cargo and its tests in others.
-    xtask::root().join(target).join("fixtures")
+    xtask::target_dir().join("fixtures")
 }
 
 /// A digest of all that decides how the fixture comes out.

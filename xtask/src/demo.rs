@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use xtask::command::{self, run, say};
-use xtask::toolchain;
+use xtask::{target_dir, toolchain};
 
 /// How long parkwarden watches. With the customers' start and the detaching it must stay well below a minute.
 const WATCH: &str = "30s";
@@ -63,11 +63,6 @@ fn build_parkwarden() -> anyhow::Result<PathBuf> {
     say("building parkwarden");
     run(Command::new("cargo").current_dir(xtask::root()).args(["build", "--release", "--locked", "-p", "parkwarden"]))?;
     Ok(target_dir().join("release/parkwarden"))
-}
-
-fn target_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    xtask::root().join(target)
 }
 
 /// A process that runs beside this one; killed when dropped.

@@ -15,8 +15,14 @@ pub fn root() -> PathBuf {
     root
 }
 
-/// Where Go toolchains, the BPF linker, packages that tests use and Go's build cache are kept: `$PARKWARDEN_CACHE`, else the user's cache
-/// directory.
+/// Where cargo, and everything else that is built from this tree, puts what it builds.
+pub fn target_dir() -> PathBuf {
+    // Cargo means a relative path to be of the directory it was called in; all our commands call it in the root.
+    root().join(std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from))
+}
+
+/// Where Go toolchains, the BPF linker, packages that tests use and Go's build cache are kept: `$PARKWARDEN_CACHE`, else
+/// the user's cache directory.
 ///
 /// # Errors
 ///
