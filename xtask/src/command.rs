@@ -135,11 +135,81 @@ pub fn apt_unpack(package: &str, directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Downloads the source package of Debian or Ubuntu into `directory`: the original source and the description. That the
+/// machine's configuration names binary packages alone, as is usual, does not matter, nor is it changed.
+///
+/// # Errors
+///
+/// When this is no Debian or Ubuntu, or the package cannot be had.
+pub fn apt_source(package: &str, directory: &Path) -> anyhow::Result<()> {
+    if find("apt-get").is_none() {
+        bail!("there is no apt-get here, which gets the source package {package}");
+    }
+    let place = tempfile::tempdir().context("a place for lists of source packages")?;
+    let (sources, lists) = (place.path().join("sources"), place.path().join("lists"));
+    std::fs::create_dir(&sources)?;
+    std::fs::create_dir_all(lists.join("partial"))?;
+    let parts = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in std::iter::once(PathBuf::from("/etc/apt/sources.list")).chain(parts) {
+        let name = file.file_name().unwrap_or_default();
+        let Some(form) = file.extension().and_then(OsStr::to_str) else { continue };
+        let Ok(text) = std::fs::read_to_string(&file) else { continue };
+        if let Some(text) = of_sources(form, &text) {
+            std::fs::write(sources.join(name), text)?;
+        }
+    }
+    let apt = |subcommand: &str| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(directory).args(["--quiet", "-o", "Dir::Etc::SourceList=/dev/null", "-o"]);
+        command.arg(format!("Dir::Etc::SourceParts={}", sources.display())).arg("-o");
+        command.arg(format!("Dir::State::Lists={}", lists.display())).arg("-o");
+        command.arg(format!("Dir::Cache={}", place.path().display()));
+        command.arg(subcommand);
+        command
+    };
+    run(&mut apt("update"))?;
+    run(apt("source").args(["--download-only", package]))
+}
+
+/// The same places as in a file of apt's, for sources instead of binaries; `form` is the file's extension.
+fn of_sources(form: &str, text: &str) -> Option<String> {
+    let lines: Vec<String> = match form {
+        "list" => {
+            let binary = text.lines().filter_map(|line| line.trim().strip_prefix("deb "));
+            binary.map(|rest| format!("deb-src {rest}")).collect()
+        }
+        "sources" => {
+            let of = |line: &str| if line.starts_with("Types:") { "Types: deb-src".into() } else { line.to_owned() };
+            text.lines().map(of).collect()
+        }
+        _ => return None,
+    };
+    Some(lines.join("\n") + "\n")
+}
+
 fn apt_installed(package: &str) -> bool {
     let query = Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]).stderr(Stdio::null()).output();
     match query {
         Ok(output) => output.stdout.ends_with(b" installed"),
         Err(error) if error.kind() == ErrorKind::NotFound => false,
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_where_binaries_are() {
+        let list =
+            "# a comment\ndeb http://mirror.test/debian stable main\ndeb-src http://mirror.test/debian stable main\n";
+        assert_eq!(of_sources("list", list).as_deref(), Some("deb-src http://mirror.test/debian stable main\n"));
+        let sources =
+            "Types: deb deb-src\nURIs: http://mirror.test/debian\nSuites: stable\n\nTypes: deb\nURIs: file:///x\n";
+        let expected =
+            "Types: deb-src\nURIs: http://mirror.test/debian\nSuites: stable\n\nTypes: deb-src\nURIs: file:///x\n";
+        assert_eq!(of_sources("sources", sources).as_deref(), Some(expected));
+        assert_eq!(of_sources("disabled", list), None);
     }
 }
