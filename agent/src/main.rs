@@ -70,7 +70,7 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
     let open = |path| -> Result<_, anyhow::Error> {
-        let recordings = Recordings::open(path, &config, args.record_config())?;
+        let recordings = Recordings::open(path, &config, args.record_config(), None)?;
         Ok((recordings.of(Workload::of(pid)), Fate::of(pid).map_err(TargetError::from)?))
     };
     let mut recording = args.record.as_deref().map(open).transpose()?;

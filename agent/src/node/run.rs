@@ -65,7 +65,9 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     signals(&runtime, sender.clone(), flags.clone(), file.map(Path::to_owned), bpf_log)?;
     let prober = prober(&config)?;
     let (path, kept) = &config.record;
-    let open = |path: &PathBuf| Recordings::open(path, &config.watch, kept.clone());
+    // In a pod the host's name is the pod's, and another one each time.
+    let host = config.kubernetes.node.clone().filter(|node| !node.is_empty());
+    let open = |path: &PathBuf| Recordings::open(path, &config.watch, kept.clone(), host);
     let recordings = path.as_ref().map(open).transpose()?;
     let node = Arc::new(Node::default());
     let cluster = runtime.block_on(kube::start(&config.kubernetes))?;

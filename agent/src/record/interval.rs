@@ -33,7 +33,7 @@ impl Moment {
 pub struct Run {
     /// The kernel's id of this boot: monotonic times of different boots cannot be compared.
     pub boot_id: String,
-    /// The host's name.
+    /// The host's name. It tells no hosts apart: parkwarden in a container may know the container's only.
     pub host: String,
     /// When it began.
     pub started: Moment,

@@ -6,9 +6,8 @@
 -- A boot of a host.
 CREATE TABLE boot (
   id INTEGER PRIMARY KEY,
-  boot_id TEXT NOT NULL,
-  host TEXT NOT NULL,
-  UNIQUE (boot_id, host)
+  boot_id TEXT NOT NULL UNIQUE,
+  host TEXT NOT NULL   -- as it was called at first: a container can be called something else each time
 );
 
 -- A run of parkwarden.

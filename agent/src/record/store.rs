@@ -87,10 +87,9 @@ fn insert_run(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
     db.execute("INSERT OR IGNORE INTO boot (boot_id, host) VALUES (?1, ?2)", params![run.boot_id, run.host])?;
     db.execute(
         "INSERT INTO run (boot, version, started_mono_ns, started_unix_ns, interval_ns, threshold_ns) \
-         SELECT id, ?3, ?4, ?5, ?6, ?7 FROM boot WHERE boot_id = ?1 AND host = ?2",
+         SELECT id, ?2, ?3, ?4, ?5, ?6 FROM boot WHERE boot_id = ?1",
         params![
             run.boot_id,
-            run.host,
             env!("CARGO_PKG_VERSION"),
             int(run.started.mono_ns),
             int(run.started.unix_ns),

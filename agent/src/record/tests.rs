@@ -343,6 +343,20 @@ fn several_processes_and_runs_share_a_file() {
 }
 
 #[test]
+fn a_process_is_the_same_whatever_its_host_is_called() {
+    let scratch = Scratch::new();
+    for (begin, host) in [(0, "parkwarden-h6tlh"), (100, "parkwarden-8xk2c")] {
+        let run = Run { host: host.to_owned(), ..run_at(begin) };
+        let mut recorder = Recorder::open(&scratch.file(), RecordConfig::default(), run).expect("a recorder");
+        let id = recorder.begin(process(7));
+        recorder.interval(id, &look(begin, 1));
+    }
+    let [history] = histories(&scratch.file()).try_into().expect("one");
+    assert_eq!(history.watches.len(), 2);
+    assert_eq!(history.host, "parkwarden-h6tlh");
+}
+
+#[test]
 fn a_clock_that_steps_does_not_reorder_history() {
     let scratch = Scratch::new();
     let mut recorder = recorder(&scratch.file(), 0);

@@ -19,12 +19,17 @@ use crate::target::{now_ns, unix_now_ns};
 pub struct Recordings(Arc<Mutex<Recorder>>);
 
 impl Recordings {
-    /// Opens the file.
-    pub fn open(path: &Path, config: &WatchConfig, record: RecordConfig) -> Result<Self, RecordError> {
+    /// Opens the file, for processes of this host; `host` is its name if there is a better one than it has for us.
+    pub fn open(
+        path: &Path,
+        config: &WatchConfig,
+        record: RecordConfig,
+        host: Option<String>,
+    ) -> Result<Self, RecordError> {
         let run = Run {
             // Without an id, each run counts as a boot of its own: then only the wall clock relates them.
             boot_id: host::boot_id().unwrap_or_else(|| format!("unknown-{}", unix_now_ns())),
-            host: host::name(),
+            host: host.unwrap_or_else(host::name),
             started: now(),
             interval_ns: nanoseconds(config.interval),
             threshold_ns: nanoseconds(config.threshold),
