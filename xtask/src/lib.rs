@@ -1,6 +1,7 @@
 //! What xtask's commands and the integration tests share.
 
 pub mod bpf;
+pub mod cluster;
 pub mod command;
 pub mod layouts;
 pub mod packages;

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use xtask::command::{self, run, say};
-use xtask::{bpf, packages, toolchain};
+use xtask::{bpf, cluster, packages, toolchain};
 
 /// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
 const LIVE: [&str; 16] = [
@@ -39,6 +39,10 @@ pub struct TestArgs {
     /// Let the tests that take their time have it: minutes instead of seconds of programs that come and go.
     #[arg(long)]
     long: bool,
+    /// Run the agent in a Kubernetes cluster of one node instead, as deploy/ has it. The cluster's servers are built from
+    /// source the first time, which takes some minutes.
+    #[arg(long, conflicts_with_all = ["rebuild_bpf", "full_matrix", "long", "skip"])]
+    cluster: bool,
     /// Leave tests out. Without it, a test whose needs the machine does not meet fails.
     #[arg(long, value_enum, env = "PARKWARDEN_SKIP")]
     skip: Option<Skip>,
@@ -91,6 +95,9 @@ fn install() -> anyhow::Result<()> {
 
 /// Runs every check and test there is.
 pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
+    if arguments.cluster {
+        return test_cluster();
+    }
     install()?;
     if arguments.rebuild_bpf {
         // Before it is overwritten: the committed object is the one users get.
@@ -130,6 +137,18 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs `tests/cluster` in network and mount namespaces of its own, which end with it: nothing of the cluster can be
+/// reached from the machine, nor is it left there.
+fn test_cluster() -> anyhow::Result<()> {
+    cluster::install()?;
+    // What it needs from elsewhere has to be there before it is cut off.
+    toolchain::goroot(toolchain::NEWEST)?;
+    let mut test = cargo(&["test", "--locked", "--package", "parkwarden-tests", "--test", "cluster"]);
+    let sudo = if command::is_root() { "" } else { "sudo --preserve-env " };
+    test.env(runner(), format!("{sudo}unshare --net --mount --propagation private"));
+    step("cluster", &mut test)
+}
+
 /// Runs the benchmarks, which write BENCHMARKS.md.
 pub fn bench(arguments: &BenchArgs) -> anyhow::Result<()> {
     toolchain::goroot(toolchain::NEWEST)?;
@@ -151,10 +170,14 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Has cargo run what it builds as root, without building as root.
 fn as_root(cargo: &mut Command) -> &mut Command {
     if !command::is_root() {
-        let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase());
-        cargo.env(variable, "sudo --preserve-env");
+        cargo.env(runner(), "sudo --preserve-env");
     }
     cargo
+}
+
+/// The variable that says what cargo runs programs with.
+fn runner() -> String {
+    format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase())
 }
 
 /// A minimal toolchain has neither rustfmt nor clippy.
