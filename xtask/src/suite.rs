@@ -108,6 +108,10 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     cargo_component("clippy", "clippy")?;
     step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
     step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
+    // A target that an ordinary `cargo test` leaves out is left out there too.
+    let cluster =
+        ["clippy", "--package", "parkwarden-tests", "--test", "cluster", "--locked", "--", "--deny", "warnings"];
+    step("lints of the cluster's test", &mut cargo(&cluster))?;
     // The tests run this one; built here, so that it is not root who builds it.
     step("parkwarden", &mut cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
     step("unit tests", as_root(&mut cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
