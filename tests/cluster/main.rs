@@ -140,17 +140,16 @@ fn main() {
     let _ = fs::remove_dir_all(servers::logs());
 
     let mut cluster = Cluster::start();
-    let story: [(&str, steps::Step); 7] = [
+    let story: [(&str, steps::Step); 9] = [
         ("the agent is ready, with the capabilities that its manifest lists and no other", steps::deploys_the_agent),
-        (
-            "a pod that leaks is named in the metrics, with its container and the go statement",
-            steps::names_a_leaking_pod,
-        ),
+        ("an overlay gives it what this container runtime asks for", steps::gives_what_the_runtime_asks_for),
+        ("a pod that leaks is named in the metrics, with container and go statement", steps::names_a_leaking_pod),
         ("`kubectl describe pod` shows that it leaks", steps::shows_an_event),
         ("`go tool pprof` opens the goroutines of a pod by its name", steps::serves_a_profile_by_pod),
         ("Alertmanager gets the alert, with pod, container and go statement", steps::raises_an_alert),
         ("an agent that is replaced loses nothing of the recording", steps::keeps_the_recording),
         ("the agent goes on while the API server is away", steps::goes_on_without_the_api),
+        ("other overlays work too", steps::obeys_its_overlays),
     ];
     let mut told = steps::Story::default();
     for (what, step) in story {

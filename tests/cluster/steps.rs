@@ -1,15 +1,15 @@
 //! The steps of the story, each of which shows one thing.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
 use parkwarden::timeline::Timeline;
+use parkwarden_tests::manifests::{BASE, Rendered, deploy};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::command::{output, say};
 use xtask::toolchain;
 
@@ -60,8 +60,7 @@ impl Place {
 /// The manifests are applied as they are; the container has the capabilities that they list.
 pub fn deploys_the_agent(cluster: &mut Cluster, story: &mut Story) {
     let kubectl = &cluster.kubectl;
-    let deploy = xtask::root().join("deploy/kubernetes");
-    kubectl.does(&format!("apply --filename {}", deploy.join("base/namespace.yaml").display()));
+    kubectl.does(&format!("apply --filename {}", deploy("kubernetes/base/namespace.yaml").display()));
     let secret = Agent::secret(&cluster.machine, &cluster.settings.authority);
     let mut create = kubectl.command("create secret generic parkwarden-http --namespace parkwarden");
     prints(create.args(secret.iter().map(|file| format!("--from-file={file}"))));
@@ -69,30 +68,68 @@ pub fn deploys_the_agent(cluster: &mut Cluster, story: &mut Story) {
 
     let pod = wait_for("the agent's pod", || kubectl.ready_pod(AGENT));
     story.agent = Some(Agent::of(&cluster.machine, &cluster.settings, &pod));
-    let daemon_set = wait_for("the DaemonSet", || {
-        let daemon_set = kubectl.get("daemonset parkwarden --namespace parkwarden")?;
-        ensure!(daemon_set["status"]["numberReady"] == 1, "{}", daemon_set["status"]);
-        Ok(daemon_set)
+    wait_for("the DaemonSet", || {
+        let status = kubectl.get("daemonset parkwarden --namespace parkwarden")?["status"].take();
+        ensure!(status["numberReady"] == 1, "{status}");
+        Ok(())
     });
+    may_do_exactly(&pod, &Rendered::of("overlays/secured"));
+    assert_eq!(story.agent().value("parkwarden_kubernetes_up").expect("a scrape"), 1.0);
+}
 
-    let context = &daemon_set["spec"]["template"]["spec"]["containers"][0]["securityContext"];
-    assert_eq!(context["privileged"], false);
-    let listed = context["capabilities"]["add"].as_array().expect("a list");
-    let listed: BTreeSet<&str> = listed.iter().filter_map(Value::as_str).collect();
-    let listed = listed.into_iter().fold(0, |set, name| set | 1 << capability(name));
-    let pid = process_of(&pod, "parkwarden");
+/// What this node's container runtime asks for: containerd 1.6 opens `bpf()` for SYS_ADMIN alone.
+pub fn gives_what_the_runtime_asks_for(cluster: &mut Cluster, story: &mut Story) {
+    let pod = roll_out(cluster, story, "sys-admin");
+    cluster.servers.extend(monitoring::start(&cluster.machine, &cluster.settings, &pod));
+}
+
+/// Rolls an overlay of deploy/ out over `secured`: what it says of the container's rights and arguments. The agent's pod, which
+/// may do just that.
+fn roll_out(cluster: &Cluster, story: &mut Story, overlay: &str) -> Value {
+    let [base, secured, overlay] = [BASE.to_owned(), "overlays/secured".to_owned(), format!("overlays/{overlay}")]
+        .map(|kustomization| Rendered::of(&kustomization));
+    let words = |rendered: &Rendered| rendered.agent()["args"].as_array().expect("a list").clone();
+    let of_base = words(&base);
+    let more = words(&overlay).into_iter().filter(|word| !of_base.contains(word));
+    let arguments: Vec<Value> = words(&secured).into_iter().chain(more).collect();
+    let container = "/spec/template/spec/containers/0";
+    let patch = json!([
+        {"op": "replace", "path": format!("{container}/securityContext"), "value": overlay.agent()["securityContext"]},
+        {"op": "replace", "path": format!("{container}/args"), "value": arguments},
+    ]);
+    let kubectl = &cluster.kubectl;
+    let mut command = kubectl.command("patch daemonset parkwarden --namespace parkwarden --type json --patch");
+    prints(command.arg(patch.to_string()));
+    let pod = rolled_out(cluster, story);
+    may_do_exactly(&pod, &overlay);
+    pod
+}
+
+/// The agent's pod once all of them are of the DaemonSet as it is now.
+fn rolled_out(cluster: &Cluster, story: &mut Story) -> Value {
+    let begun = Instant::now();
+    prints(&mut cluster.kubectl.command("rollout status daemonset parkwarden --namespace parkwarden --timeout 120s"));
+    let pod = wait_for("the agent's pod", || cluster.kubectl.ready_pod(AGENT));
+    say(format_args!("the agent was replaced in {:.1} s", begun.elapsed().as_secs_f64()));
+    story.agent = Some(Agent::of(&cluster.machine, &cluster.settings, &pod));
+    pod
+}
+
+/// The process has the capabilities of the manifest and no other, and cannot get others; its system calls are filtered.
+fn may_do_exactly(pod: &Value, manifest: &Rendered) {
+    assert_eq!(manifest.agent()["securityContext"]["privileged"], false);
+    let listed = manifest.capabilities().iter().fold(0, |set, name| set | 1 << capability(name));
+    let pid = process_of(pod, "parkwarden");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field of the kernel's");
         line.trim_start_matches(':').trim().to_owned()
     };
     for set in ["CapPrm", "CapEff", "CapBnd"] {
-        assert_eq!(u64::from_str_radix(&field(set), 16).expect("hexadecimal"), listed, "{set} of pid {pid}");
+        let set_of_process = u64::from_str_radix(&field(set), 16).expect("hexadecimal");
+        assert_eq!(set_of_process, listed, "{set} of pid {pid} is {set_of_process:x}, the manifest's {listed:x}");
     }
-    // No program it could start would get more; and a filter of system calls is in force.
     assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()));
-    assert_eq!(story.agent().value("parkwarden_kubernetes_up").expect("a scrape"), 1.0);
-    cluster.servers.extend(monitoring::start(&cluster.machine, &cluster.settings, &pod));
 }
 
 /// A leak is proven in a stripped program of a pod, and told with the names that Kubernetes knows it by. The other container
@@ -116,12 +153,14 @@ pub fn names_a_leaking_pod(cluster: &mut Cluster, story: &mut Story) {
     let [leak] = &leaks[..] else { panic!("one leak, not {leaks:#?}") };
     assert!(names(leak, story), "{} made by {}: {leak:?}", story.pod, story.created_by.label());
     assert!(leak.value > 0.0);
-    // With what the container may do and its filter of system calls lets through, there are probes.
-    let hits = story.agent().series("parkwarden_probe_hits_total").expect("a scrape");
-    assert!(hits.iter().map(|probe| probe.value).sum::<f64>() > 0.0, "{hits:#?}");
+    assert!(probe_hits(story).expect("a scrape") > 0.0, "it is watched without probes");
     let watched = story.agent().series("parkwarden_goroutines").expect("a scrape");
     assert!(watched.iter().any(|series| series.has("pod", &story.pod) && series.has("container", "front")));
     say(format_args!("{} {}", leak.name, leak.value));
+}
+
+fn probe_hits(story: &Story) -> anyhow::Result<f64> {
+    Ok(story.agent().series("parkwarden_probe_hits_total")?.iter().map(|probe| probe.value).sum())
 }
 
 /// What a report says of attempts to prove.
@@ -197,10 +236,8 @@ pub fn keeps_the_recording(cluster: &mut Cluster, story: &mut Story) {
     let before = looks(cluster, story).expect("a recording");
     let old = kubectl.ready_pod(AGENT).expect("it is there");
     kubectl.does("rollout restart daemonset parkwarden --namespace parkwarden");
-    kubectl.does("rollout status daemonset parkwarden --namespace parkwarden --timeout 120s");
-    let new = wait_for("the next agent", || kubectl.ready_pod(AGENT));
+    let new = rolled_out(cluster, story);
     assert_ne!(old["metadata"]["uid"], new["metadata"]["uid"]);
-    story.agent = Some(Agent::of(&cluster.machine, &cluster.settings, &new));
 
     let came = new["metadata"]["creationTimestamp"].as_str().expect("a time");
     let came =
@@ -277,6 +314,24 @@ pub fn goes_on_without_the_api(cluster: &mut Cluster, story: &mut Story) {
         Ok(named.len())
     });
     say(format_args!("{pods} pods are named"));
+}
+
+/// With a seccomp profile of its own it needs no SYS_ADMIN for its probes, on this node too; without probes it needs little, and
+/// still proves.
+pub fn obeys_its_overlays(cluster: &mut Cluster, story: &mut Story) {
+    // As the overlay says; this `/var` is the cluster's own.
+    let profile = deploy("kubernetes/overlays/seccomp/parkwarden.json");
+    let place = "/var/lib/kubelet/seccomp/parkwarden.json";
+    prints(Command::new("install").args(["-D", "-m", "0644"]).arg(profile).arg(place));
+    for (overlay, probes) in [("seccomp", true), ("census", false)] {
+        roll_out(cluster, story, overlay);
+        wait_for(overlay, || {
+            let leaks = story.agent().series("parkwarden_leaked_goroutines")?;
+            ensure!(leaks.iter().any(|leak| names(leak, story) && leak.has("verdict", "proven")), "{leaks:#?}");
+            Ok(())
+        });
+        assert_eq!(probe_hits(story).expect("a scrape") > 0.0, probes, "overlay {overlay}");
+    }
 }
 
 fn is(story: &Story, up: f64) -> anyhow::Result<()> {
