@@ -1,6 +1,7 @@
 //! `cargo xtask setup`, `test` and `bench`: what the tests need, and all of them.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -147,9 +148,19 @@ fn test_cluster() -> anyhow::Result<()> {
     cluster::install()?;
     // What it needs from elsewhere has to be there before it is cut off.
     toolchain::goroot(toolchain::NEWEST)?;
-    let mut test = cargo(&["test", "--locked", "--package", "parkwarden-tests", "--test", "cluster"]);
-    let sudo = if command::is_root() { "" } else { "sudo --preserve-env " };
-    test.env(runner(), format!("{sudo}unshare --net --mount --propagation private"));
+    let mut build = cargo(&["test", "--no-run", "--locked", "--package", "parkwarden-tests", "--test", "cluster"]);
+    build.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    say(format_args!("the cluster's test: {}", command::describe(&build)));
+    let built = build.output().context("starting cargo")?;
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let program = messages.find_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    let Some(program) = program.filter(|_| built.status.success()) else { bail!("the cluster's test does not build") };
+
+    // Ctrl-C is for the test, which then ends the cluster in order. That is waited for, which cargo would not do.
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default()).context("handling Ctrl-C")?;
+    let mut test = command::as_root("unshare");
+    test.args(["--net", "--mount", "--propagation", "private", "--"]).arg(program);
     step("cluster", &mut test)
 }
 
@@ -174,14 +185,10 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Has cargo run what it builds as root, without building as root.
 fn as_root(cargo: &mut Command) -> &mut Command {
     if !command::is_root() {
-        cargo.env(runner(), "sudo --preserve-env");
+        let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase());
+        cargo.env(variable, "sudo --preserve-env");
     }
     cargo
-}
-
-/// The variable that says what cargo runs programs with.
-fn runner() -> String {
-    format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase())
 }
 
 /// A minimal toolchain has neither rustfmt nor clippy.
