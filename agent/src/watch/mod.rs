@@ -59,7 +59,7 @@ impl Company {
     const fn takes_every(self) -> Duration {
         match self {
             Self::None => Duration::from_millis(100),
-            Self::Others => Duration::from_secs(1),
+            Self::Others => Duration::from_secs(2),
         }
     }
 }

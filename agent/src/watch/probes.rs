@@ -1,6 +1,6 @@
 //! The probes of one target: attached, metered and, where a budget is to be kept, governed by a thread of their own.
 //!
-//! The thread reads the counters three to ten times a second and removes the probes by itself when they cost too much: the rest of
+//! The thread reads the counters one to ten times a second and removes the probes by itself when they cost too much: the rest of
 //! parkwarden may be reading a million goroutines just then. What it does it puts down as inputs of the session, which
 //! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
 
@@ -31,8 +31,8 @@ const METER_EVERY: Duration = Duration::from_millis(100);
 
 /// The most it is while the probes cost next to nothing: so much for each target that is watched, because what a reading
 /// takes is parkwarden's own time.
-const METER_QUIET: Duration = Duration::from_millis(300);
-const METER_QUIET_EACH: Duration = Duration::from_millis(20);
+const METER_QUIET: Duration = Duration::from_millis(900);
+const METER_QUIET_EACH: Duration = Duration::from_millis(18);
 
 /// Less than this share of a core is next to nothing.
 const QUIET: f64 = 0.000_1;
