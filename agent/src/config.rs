@@ -58,11 +58,11 @@ impl Default for Rules {
 pub enum ModeChoice {
     /// Whatever tells most within the budget.
     Auto,
-    /// [`Mode::Trace`], whatever it costs.
+    /// Every event is streamed, whatever that costs.
     Trace,
-    /// [`Mode::Filter`], whatever it costs.
+    /// Only long parks are told one by one, whatever that costs.
     Filter,
-    /// [`Mode::Census`]
+    /// Without probes: goroutines are read from memory at every interval.
     Census,
 }
 

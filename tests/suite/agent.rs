@@ -18,7 +18,9 @@ use crate::watch::{EACH, assert_as_said};
 fn processes_are_found_watched_and_let_go_of() {
     let copied = Copied::of("leaks");
     let (before, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
-    let node = Node::start(&copied.pattern(), &["--threshold", "0s", "--interval", "500ms"]);
+    let recording = copied.dir.path().join("recording.db");
+    let record = recording.to_str().expect("a path");
+    let node = Node::start(&copied.pattern(), &["--threshold", "0s", "--interval", "500ms", "--record", record]);
     node.wait_for_state(before.pid(), "watched");
     let (mut after, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
     let entry = node.wait_for_state(after.pid(), "watched");
@@ -40,6 +42,7 @@ fn processes_are_found_watched_and_let_go_of() {
     let (status, took) = node.end();
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(5), "it took {took:?} to end");
+    assert!(recording.exists() && !recording.with_extension("db-wal").exists(), "all of it is in one file");
     assert!(before.exit().success(), "the target ran on");
 }
 
@@ -60,6 +63,9 @@ fn a_changed_configuration_is_taken_and_a_wrong_one_is_not() {
     node.signal(Signal::SIGHUP);
     let entry = node.wait_for_state(target.pid(), "unselected");
     assert!(entry["message"].as_str().is_some_and(|why| why.contains("select.executables")), "{entry}");
+    // What was seen of it is not shown as if it were of now.
+    assert!(node.report(target.pid()).is_none());
+    assert_eq!(node.series("parkwarden_goroutines"), []);
 
     fs::write(&file, "[watch]\nintervall = \"1s\"\n").expect("written");
     node.signal(Signal::SIGHUP);

@@ -112,9 +112,24 @@ impl NodeConfig {
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         Self::resolve(flags.clone().or(file), |key| {
             let name = key.rsplit('.').next().unwrap_or(key);
-            let line = text.lines().position(|line| line.trim_start().starts_with(name)).map(|line| line + 1);
-            format!("{}:{}: ", path.display(), line.map(|line| line.to_string()).unwrap_or_default())
+            // If it stands nowhere in the file, it is of a flag.
+            let line = text.lines().position(|line| line.contains(name));
+            line.map(|line| format!("{}:{}: ", path.display(), line + 1)).unwrap_or_default()
         })
+    }
+
+    /// Settings that differ and that a running agent does not take.
+    pub fn at_next_start(&self, other: &Self) -> Vec<&'static str> {
+        let limits = |config: &Self| Limits { processes: 0, ..config.limits };
+        let changed = [
+            ("listen", self.listen != other.listen),
+            ("[http]", self.http != other.http),
+            ("[record]", self.record != other.record),
+            ("[kubernetes]", self.kubernetes != other.kubernetes),
+            ("[limits]", limits(self) != limits(other)),
+            ("watch.min_park", self.watch.min_park != other.watch.min_park),
+        ];
+        changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
     }
 
     fn resolve(settings: Settings, place: impl Fn(&'static str) -> String) -> Result<Self, ConfigError> {
@@ -189,6 +204,16 @@ mod tests {
         assert_eq!(again.to_toml(), default.to_toml());
         assert_eq!(again.watch, default.watch);
         assert_eq!(load("").expect("nothing said"), default);
+    }
+
+    #[test]
+    fn what_takes_effect_at_the_next_start_is_told() {
+        let before = NodeConfig::default();
+        let after =
+            load("listen = \"127.0.0.1:1\"\n[watch]\nthreshold = \"2m\"\n[limits]\nprocesses = 7\n").expect("valid");
+        assert_eq!(before.at_next_start(&after), ["listen"]);
+        let after = load("[limits]\nseries = 7\n[record]\nfile = \"x\"\n").expect("valid");
+        assert_eq!(before.at_next_start(&after), ["[record]", "[limits]"]);
     }
 
     #[test]

@@ -95,8 +95,9 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     };
     let left = supervisor.run();
     drop(serving);
-    // What still runs there serves nobody any more.
-    runtime.shutdown_background();
+    // What still runs there serves nobody any more. It is waited for a moment, because a scrape refers to the recording, which
+    // is whole in one file once nobody does.
+    runtime.shutdown_timeout(Duration::from_millis(300));
     Ok(left)
 }
 

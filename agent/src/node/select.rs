@@ -83,6 +83,11 @@ pub fn needs_pod(select: &SelectSettings) -> bool {
 pub fn watch_config(base: &WatchConfig, workload: &Workload) -> (WatchConfig, Vec<String>) {
     let mut config = base.clone();
     let mut wrong = Vec::new();
+    if let Some(text) = workload.annotations.get(WATCH)
+        && !matches!(text.trim(), "true" | "false")
+    {
+        wrong.push(format!("{WATCH}: {text:?} is neither true nor false"));
+    }
     if let Some(text) = workload.annotations.get(THRESHOLD) {
         match humantime::parse_duration(text.trim()) {
             Ok(threshold) if threshold >= Duration::from_millis(1) => config.threshold = threshold,
@@ -160,5 +165,7 @@ mod tests {
         let (config, wrong) = watch_config(&WatchConfig::default(), &pod);
         assert_eq!(config, WatchConfig::default());
         assert_eq!(wrong.len(), 2);
+        pod.annotations.insert(WATCH.to_owned(), "no".to_owned());
+        assert_eq!(watch_config(&WatchConfig::default(), &pod).1.len(), 3);
     }
 }

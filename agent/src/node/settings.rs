@@ -167,7 +167,7 @@ pub struct LimitSettings {
     /// Leaking groups exported for each process; the rest is summed.
     #[arg(long = "max-groups", value_name = "N")]
     pub groups: Option<usize>,
-    /// Series exported in all.
+    /// Series of processes exported in all; the agent's own come on top.
     #[arg(long = "max-series", value_name = "N")]
     pub series: Option<usize>,
     /// Processes watched at once.
@@ -179,12 +179,12 @@ pub struct LimitSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
-    /// Whatever fits.
+    /// Where it fits.
     #[default]
     Auto,
-    /// On.
+    /// Always.
     On,
-    /// Off.
+    /// Never.
     Off,
 }
 

@@ -124,9 +124,13 @@ impl Process {
         self.now().looked.map(|looked| looked.elapsed())
     }
 
-    /// Something else becomes of it.
+    /// Something else becomes of it. What was seen of one that is not watched any more is of no use: it gets older and older.
     pub fn set_state(&self, state: State) {
-        self.now().state = state;
+        let mut now = self.now();
+        if matches!(state, State::Unselected { .. } | State::Refused { .. }) {
+            (now.report, now.looked) = (None, None);
+        }
+        now.state = state;
     }
 
     /// More is known of whom it belongs to.

@@ -182,6 +182,10 @@ impl Loop {
             Message::Examined(pid, examined) => self.examined(pid, examined),
             Message::Ended(key, ended) => self.ended(key, ended),
             Message::Configured(config) => {
+                let later = self.own.config.at_next_start(&config);
+                if !later.is_empty() {
+                    log::warn!("what has changed of {} takes effect at the next start", later.join(", "));
+                }
                 self.own.config = *config;
                 self.judge_all();
             }

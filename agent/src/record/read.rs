@@ -332,7 +332,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     let probe = db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
     let Err(error) = probe else { return Ok(db) };
-    if error.sqlite_error_code() != Some(rusqlite::ErrorCode::CannotOpen) {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    if !matches!(error.sqlite_error_code(), Some(CannotOpen | ReadOnly)) {
         return Err(error);
     }
     let escaped: String = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())

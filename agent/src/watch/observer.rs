@@ -161,7 +161,9 @@ impl Observer {
     pub fn follow_up(&mut self, config: &WatchConfig) -> Result<Report, WatchError> {
         let report = self.report(config);
         let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
-        if likely.is_empty() {
+        // One that has doubled since is proven again: so there are few proofs, however long it grows.
+        let grown = |group: &Group| group.verdict == Verdict::Proven && group.count >= 2 * group.proven;
+        if likely.is_empty() && !report.groups.iter().any(grown) {
             return Ok(report);
         }
         let explained = self.explain(&likely)?;

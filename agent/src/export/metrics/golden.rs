@@ -34,6 +34,7 @@ fn group(like: &Group, verdict: Verdict, count: u64, line: u32) -> Group {
     let mut group = Group {
         verdict,
         count,
+        proven: if verdict == Verdict::Proven { count } else { 0 },
         created_by: place("main.(*Hub).subscribe", line),
         blocked_at: place("main.pump", line + 7),
         cause: Some(cause),

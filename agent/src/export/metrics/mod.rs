@@ -211,7 +211,13 @@ fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: u
 fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64)) {
     let mut groups: BTreeMap<[String; 4], (Verdict, u64)> = BTreeMap::new();
     for group in report.groups.iter().filter(|group| group.verdict > Verdict::Idle) {
-        groups.entry(labels(group)).or_insert((group.verdict, 0)).1 += group.count;
+        // Those that came after the proof are likely to leak, too.
+        let proven = if group.verdict == Verdict::Proven { group.proven.min(group.count) } else { 0 };
+        for (verdict, count) in [(Verdict::Proven, proven), (Verdict::Likely, group.count - proven)] {
+            if count > 0 {
+                groups.entry(labels(group, verdict)).or_insert((verdict, 0)).1 += count;
+            }
+        }
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by(|(a, (verdict, count)), (b, (other_verdict, other))| {
@@ -229,12 +235,12 @@ fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64
     }
 }
 
-fn labels(group: &Group) -> [String; 4] {
+fn labels(group: &Group, verdict: Verdict) -> [String; 4] {
     let place = |place: &Option<crate::report::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
     [
         place(&group.created_by),
         place(&group.blocked_at),
         group.cause.as_ref().map(|cause| serde_word(&cause.kind)).unwrap_or_default(),
-        group.verdict.word().to_owned(),
+        verdict.word().to_owned(),
     ]
 }

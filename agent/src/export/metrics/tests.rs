@@ -113,6 +113,24 @@ fn leaks_beyond_the_largest_groups_are_summed() {
 }
 
 #[test]
+fn only_what_is_proven_counts_as_proven() {
+    let mut report = report();
+    report.groups.truncate(1);
+    let group = report.groups.first_mut().expect("a group");
+    (group.verdict, group.count, group.proven) = (crate::detect::Verdict::Proven, 2846, 298);
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    node.insert(Arc::clone(&process));
+    node.looked(&process, Arc::new(report));
+    let text = scrape(&node, Limits::default());
+    let of = |verdict: &str| {
+        let all = lines(&text, "parkwarden_leaked_goroutines").into_iter();
+        all.filter(|line| line.contains(verdict)).filter_map(|line| Some(line.rsplit_once(' ')?.1)).collect::<Vec<_>>()
+    };
+    assert_eq!((of("verdict=\"proven\""), of("verdict=\"likely\"")), (vec!["298"], vec!["2548"]));
+}
+
+#[test]
 fn the_number_of_series_is_limited_and_what_is_left_out_is_counted() {
     let node = Node::default();
     for pid in 1..=50 {
