@@ -31,9 +31,10 @@ const LONG_TIME: Duration = Duration::from_secs(300);
 const INTERVAL: &str = "1s";
 const LONGEST_WITHOUT: f64 = 15.0;
 
-/// By how much the agent's memory may differ between two moments at which it does the same: pages that the allocator keeps
-/// of busier ones.
-const MEMORY_SLACK_KIB: u64 = 8 << 10;
+/// By how much the agent's memory may differ between two moments at which it does the same: programs of other tests pass by
+/// meanwhile, some of 100 MB. It understands each, and keeps the last four. What it holds of a watch, kept for each that is
+/// over, would be more in a long run.
+const MEMORY_SLACK_KIB: u64 = 128 << 10;
 
 /// What the agent takes for itself.
 #[derive(Debug)]
