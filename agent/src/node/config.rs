@@ -103,6 +103,14 @@ pub enum ConfigError {
     },
 }
 
+/// Whether a line of TOML sets a key, in a table, dotted or inline.
+fn sets(line: &str, name: &str) -> bool {
+    let code = line.split('#').next().unwrap_or_default();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    code.match_indices(name)
+        .any(|(at, _)| !code[..at].ends_with(is_word) && code[at + name.len()..].trim_start().starts_with('='))
+}
+
 impl NodeConfig {
     /// From flags and, where they are silent, a file.
     pub fn load(flags: &Settings, path: Option<&Path>) -> Result<Self, ConfigError> {
@@ -113,7 +121,7 @@ impl NodeConfig {
         Self::resolve(flags.clone().or(file), |key| {
             let name = key.rsplit('.').next().unwrap_or(key);
             // If it stands nowhere in the file, it is of a flag.
-            let line = text.lines().position(|line| line.contains(name));
+            let line = text.lines().position(|line| sets(line, name));
             line.map(|line| format!("{}:{}: ", path.display(), line + 1)).unwrap_or_default()
         })
     }
@@ -238,6 +246,8 @@ mod tests {
             ("[select]\nnamespaces = [\"[\"]\n", "line 2", "namespaces"),
             ("[http]\n\ntls_key = \"key.pem\"\n", ":3:", "tls_key"),
             ("[kubernetes]\nenabled = \"on\"\n", ":2:", "enabled"),
+            ("# enabled = here\n\nkubernetes = { enabled = \"on\" }\n", ":3:", "enabled"),
+            ("# http.tls_key\nhttp.tls_key = \"key.pem\"\n", ":2:", "tls_key"),
             ("[limits]\nseries = -1\n", "line 2", "series"),
         ] {
             let error = text(wrong);

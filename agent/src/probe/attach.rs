@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use aya::maps::MapError;
@@ -85,28 +84,11 @@ impl Probe {
         Ok(Self { link: None, place })
     }
 
-    /// Has hits run `program` from now on, and no other; whoever opened it still has to have the file of its path open.
+    /// Has hits run `program` from now on; whoever opened it still has to have the file of its path open.
     pub(super) fn run(&mut self, program: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
-        let before = self.link.take();
         self.link = Some(match &self.place {
-            Place::Multi { path, offset, pid } => {
-                let link = uprobe::multi(program, path, *offset, pid.get(), cookie)?;
-                before.map(close).transpose()?;
-                link
-            }
-            Place::PerfEvent(event) => {
-                let closing = before.map(close).transpose()?;
-                loop {
-                    let finished = closing.as_ref().is_none_or(JoinHandle::is_finished);
-                    match uprobe::link(program, event, cookie) {
-                        Ok(link) => break link,
-                        Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !finished => {
-                            std::thread::yield_now();
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
+            Place::Multi { path, offset, pid } => uprobe::multi(program, path, *offset, pid.get(), cookie)?,
+            Place::PerfEvent(event) => uprobe::link(program, event, cookie)?,
         });
         Ok(())
     }
@@ -115,12 +97,6 @@ impl Probe {
     fn is_link_alone(&self) -> bool {
         matches!(self.place, Place::Multi { .. })
     }
-}
-
-/// Closes a link. The kernel takes it away at once, and then waits for every CPU before its call returns: nobody else has to
-/// wait for that.
-fn close(link: OwnedFd) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("unlink".to_owned()).spawn(move || drop(link))
 }
 
 /// Takes away the programs of probes: that of the first only after those of the others. The first site is that of creations:

@@ -9,7 +9,7 @@ use std::ffi::{CStr, c_long};
 use std::fs;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_BATCH: c_long = 24;
@@ -39,6 +39,11 @@ fn owned(fd: c_long) -> io::Result<OwnedFd> {
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A descriptor as `bpf_attr` has it.
+fn number(fd: &impl AsRawFd) -> io::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
 }
 
 /// Puts a breakpoint at a file offset, for process `pid` alone: all of its threads.
@@ -166,7 +171,7 @@ pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32,
     bpf(
         BPF_LINK_CREATE,
         &LinkCreate {
-            program: u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?,
+            program: number(&program)?,
             target: 0,
             attach_type: BPF_TRACE_UPROBE_MULTI,
             flags: 0,
@@ -192,12 +197,11 @@ pub(super) fn link(program: BorrowedFd<'_>, uprobe: &OwnedFd, cookie: u64) -> io
         flags: u32,
         cookie: u64,
     }
-    let number = |fd: i32| u32::try_from(fd).map_err(io::Error::other);
     bpf(
         BPF_LINK_CREATE,
         &LinkCreate {
-            program: number(program.as_raw_fd())?,
-            target: number(uprobe.as_raw_fd())?,
+            program: number(&program)?,
+            target: number(uprobe)?,
             attach_type: BPF_PERF_EVENT,
             flags: 0,
             cookie,
@@ -233,7 +237,7 @@ pub(super) fn lookup_batch<K: Copy, V: Copy>(
         keys: keys.as_mut_ptr().expose_provenance() as u64,
         values: values.as_mut_ptr().expose_provenance() as u64,
         count: u32::try_from(capacity).unwrap_or(u32::MAX),
-        map: u32::try_from(map.as_raw_fd()).map_err(io::Error::other)?,
+        map: number(map)?,
         element_flags: 0,
         flags: 0,
     };
