@@ -137,7 +137,7 @@ fn a_profile_opens_in_go_tool_pprof_with_the_same_counts() {
         assert!(sample.contains(&blocked.function), "{sample}");
         assert!(sample.lines().any(|line| line.trim_start().starts_with(&format!("{} ", group.count))), "{sample}");
     }
-    let top = pprof(&["-top", "-sample_index=goroutines"]);
+    let top = pprof(&["-top", "-sample_index=goroutine"]);
     assert!(top.contains(&format!("of {} total", statement.num_goroutine)), "{top}");
 
     // By creation the go statement is all that is left of a stack; by blocking it is not told.

@@ -49,7 +49,7 @@ pub enum Status {
     Ok,
     /// Watching works, with a limit that the detail names.
     Warning,
-    /// Watching cannot work.
+    /// Probes cannot work.
     Missing,
 }
 
@@ -81,11 +81,11 @@ pub struct Check {
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Whether `watch` can work: nothing is missing.
+    /// Whether `watch` can use probes: nothing is missing. Without, it can look at memory alone, in mode census.
     pub watch_possible: bool,
     /// In the order in which one would fix them.
     pub checks: Vec<Check>,
-    /// What a probe hit costs the program that is watched, measured here; none where `watch` cannot work.
+    /// What a probe hit costs the program that is watched, measured here; none where probes cannot work.
     pub hit_costs: Option<Costs>,
 }
 
@@ -137,9 +137,10 @@ pub fn render(report: &Report) -> String {
         let _ = costs::write(&mut text, hit_costs);
     }
     text.push_str(if report.watch_possible {
-        "\n`parkwarden watch` can work on this host.\n"
+        "\n`parkwarden watch` can use probes on this host.\n"
     } else {
-        "\n`parkwarden watch` cannot work on this host as it is.\n"
+        "\n`parkwarden watch` cannot use probes on this host as it is. Without them it looks at the memory of its targets alone \
+         (`--mode census`, where `auto` goes by itself), which takes CAP_SYS_PTRACE or the target's user.\n"
     });
     text
 }

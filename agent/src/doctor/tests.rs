@@ -237,7 +237,7 @@ kernel       ok       Linux 6.18
 ring buffer  missing  creating one: no
                       -> do
 
-`parkwarden watch` cannot work on this host as it is.
+`parkwarden watch` cannot use probes on this host as it is. Without them it looks at the memory of its targets alone (`--mode census`, where `auto` goes by itself), which takes CAP_SYS_PTRACE or the target's user.
 ";
     assert_eq!(render(&report), expected);
 }

@@ -1,6 +1,6 @@
 //! A look at all goroutines as a profile of `go tool pprof`, Pyroscope and Parca: gzip'ed `profile.proto`.
 //!
-//! Sample types are `goroutines/count` and `parked/nanoseconds`: how long a goroutine has certainly been parked, where
+//! Sample types are `goroutine/count`, as in the profiles of the runtime, and `parked/nanoseconds`: how long a goroutine has certainly been parked, where
 //! the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by`, `state`, and `verdict` for goroutines that
 //! the runtime's own leak profile has found. What could not be read is told in comments.
 //!
@@ -35,6 +35,10 @@ struct Profile {
     string_table: Vec<String>,
     #[prost(int64, tag = "9")]
     time_nanos: i64,
+    #[prost(message, optional, tag = "11")]
+    period_type: Option<ValueType>,
+    #[prost(int64, tag = "12")]
+    period: i64,
     #[prost(int64, repeated, tag = "13")]
     comment: Vec<i64>,
     #[prost(int64, tag = "14")]
@@ -190,11 +194,14 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
     };
     // The first string is the empty one, by the format.
     builder.string("");
-    for (what, unit) in [("goroutines", "count"), ("parked", "nanoseconds")] {
+    for (what, unit) in [("goroutine", "count"), ("parked", "nanoseconds")] {
         let value = ValueType { r#type: builder.string(what), unit: builder.string(unit) };
         builder.profile.sample_type.push(value);
     }
-    builder.profile.default_sample_type = builder.string("goroutines");
+    builder.profile.default_sample_type = builder.string("goroutine");
+    // As the runtime says it: each goroutine is one sample.
+    builder.profile.period_type = builder.profile.sample_type.first().cloned();
+    builder.profile.period = 1;
     builder.profile.time_nanos = i64::try_from(look.unix_ns).unwrap_or(i64::MAX);
     let filename = builder.string(&look.target.exe);
     builder.profile.mapping.push(Mapping {

@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::settings::{HttpSettings, KubernetesSettings, SelectSettings, Settings, Switch};
+use super::settings::{
+    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
+};
 use crate::config::{ProveConfig, RecordConfig, Rules, WatchConfig};
 
 /// Shortest time between two looks at a process: an agent has many.
@@ -91,15 +93,15 @@ pub enum ConfigError {
         /// Line, key and reason.
         source: Box<toml::de::Error>,
     },
-    /// Two settings do not go together.
+    /// A setting is out of its range, or two do not go together.
     #[error("{place}{key} {why}")]
-    Contradiction {
+    Refused {
         /// The file and line, if it is of a file.
         place: String,
         /// The setting.
         key: &'static str,
         /// What is wrong.
-        why: &'static str,
+        why: String,
     },
 }
 
@@ -141,7 +143,7 @@ impl NodeConfig {
     }
 
     fn resolve(settings: Settings, place: impl Fn(&'static str) -> String) -> Result<Self, ConfigError> {
-        let wrong = |key, why| Err(ConfigError::Contradiction { place: place(key), key, why });
+        let wrong = |key, why: &str| Err(ConfigError::Refused { place: place(key), key, why: why.to_owned() });
         let default = Self::default();
         let Settings { listen, watch, select, http, record, kubernetes, limits } = settings;
         if http.tls_cert.is_some() != http.tls_key.is_some() {
@@ -151,14 +153,27 @@ impl NodeConfig {
         if kubernetes.enabled == Some(Switch::On) && kubernetes.node.as_ref().is_none_or(String::is_empty) {
             return wrong("kubernetes.enabled", "needs kubernetes.node (or NODE_NAME): which node's pods to name");
         }
+        for (key, value, range) in [
+            ("watch.windows", watch.windows.map(u64::from), WINDOWS),
+            ("watch.min_growth", watch.min_growth, MIN_GROWTH),
+            ("record.size_mib", record.size_mib, SIZE_MIB),
+            ("limits.processes", limits.processes.map(u64::from), PROCESSES),
+        ] {
+            if value.is_some_and(|value| !range.contains(&value)) {
+                return wrong(key, &format!("must be {} to {}", range.start(), range.end()));
+            }
+        }
+        if watch.interval.is_some_and(|interval| *interval < MIN_INTERVAL) {
+            return wrong("watch.interval", "must be at least 500ms: an agent has many processes to look at");
+        }
         let longest = default.watch.prove.unwrap_or_default().max_pause;
         let prove = ProveConfig { max_pause: watch.max_pause.map_or(longest, Into::into) };
         let watch = WatchConfig {
             threshold: watch.threshold.map_or(default.watch.threshold, Into::into),
-            interval: watch.interval.map_or(default.watch.interval, Into::into).max(MIN_INTERVAL),
+            interval: watch.interval.map_or(default.watch.interval, Into::into),
             rules: Rules {
-                windows: watch.windows.unwrap_or(default.watch.rules.windows).clamp(2, 1000),
-                min_growth: watch.min_growth.unwrap_or(default.watch.rules.min_growth).max(1),
+                windows: watch.windows.unwrap_or(default.watch.rules.windows),
+                min_growth: watch.min_growth.unwrap_or(default.watch.rules.min_growth),
                 ..default.watch.rules
             },
             prove: watch.prove.unwrap_or(default.watch.prove.is_some()).then_some(prove),
@@ -170,7 +185,7 @@ impl NodeConfig {
         let (_, kept) = default.record;
         let kept = RecordConfig {
             max_age: record.keep.map_or(kept.max_age, Into::into),
-            max_bytes: record.size_mib.map_or(kept.max_bytes, |mib| mib.clamp(1, 1 << 20) << 20),
+            max_bytes: record.size_mib.map_or(kept.max_bytes, |mib| mib << 20),
             ..kept
         };
         Ok(Self {
@@ -183,7 +198,7 @@ impl NodeConfig {
             limits: Limits {
                 groups: limits.groups.unwrap_or(default.limits.groups),
                 series: limits.series.unwrap_or(default.limits.series),
-                processes: limits.processes.unwrap_or(default.limits.processes).clamp(1, 1000),
+                processes: limits.processes.unwrap_or(default.limits.processes),
             },
         })
     }
@@ -249,6 +264,11 @@ mod tests {
             ("# enabled = here\n\nkubernetes = { enabled = \"on\" }\n", ":3:", "enabled"),
             ("# http.tls_key\nhttp.tls_key = \"key.pem\"\n", ":2:", "tls_key"),
             ("[limits]\nseries = -1\n", "line 2", "series"),
+            ("[limits]\n\nprocesses = 0\n", ":3:", "processes"),
+            ("[watch]\nwindows = 1\n", ":2:", "windows"),
+            ("watch.min_growth = 0\n", ":1:", "min_growth"),
+            ("[watch]\ninterval = \"100ms\"\n", ":2:", "interval"),
+            ("[record]\nsize_mib = 1048577\n", ":2:", "size_mib"),
         ] {
             let error = text(wrong);
             assert!(error.contains(line) && error.contains(key), "{wrong:?}: {error}");

@@ -3,15 +3,34 @@
 
 use std::fmt::{self, Display};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use clap::builder::TypedValueParser;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Limits, NodeConfig};
 use crate::config::{ModeChoice, Percent};
+
+/// What `watch.windows` may be, in a file as on the command line.
+pub const WINDOWS: RangeInclusive<u64> = 2..=1000;
+/// The same for `watch.min_growth`.
+pub const MIN_GROWTH: RangeInclusive<u64> = 1..=u64::MAX;
+/// The same for `record.size_mib`.
+pub const SIZE_MIB: RangeInclusive<u64> = 1..=1 << 20;
+/// The same for `limits.processes`.
+pub const PROCESSES: RangeInclusive<u64> = 1..=1000;
+
+/// A number on the command line that is within its range.
+fn within<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T> + Clone + Send + Sync + 'static
+where
+    T: TryFrom<u64, Error: std::error::Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    clap::value_parser!(u64).range(range).try_map(T::try_from)
+}
 
 /// A setting of one source. Those of `self` come first.
 macro_rules! first_of {
@@ -53,15 +72,15 @@ pub struct WatchSettings {
     #[arg(long, value_name = "TIME")]
     #[serde(with = "text")]
     pub threshold: Option<humantime::Duration>,
-    /// Time between two looks at all goroutines of a process.
+    /// Time between two looks at all goroutines of a process, 500ms at least.
     #[arg(long, value_name = "TIME")]
     #[serde(with = "text")]
     pub interval: Option<humantime::Duration>,
     /// Windows of time over which a group of goroutines has to grow to be called a likely leak.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    #[arg(long, value_name = "N", value_parser = within::<u32>(WINDOWS))]
     pub windows: Option<u32>,
     /// By how many goroutines a group has to grow over these windows to be called a likely leak.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = within::<u64>(MIN_GROWTH))]
     pub min_growth: Option<u64>,
     /// How to watch: auto, trace, filter or census, as for `watch`.
     #[arg(long, value_enum)]
@@ -140,7 +159,7 @@ pub struct RecordSettings {
     #[serde(with = "text")]
     pub keep: Option<humantime::Duration>,
     /// Size at which a recording drops the oldest it holds, in MiB.
-    #[arg(long = "record-size", value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long = "record-size", value_name = "MIB", value_parser = within::<u64>(SIZE_MIB))]
     pub size_mib: Option<u64>,
 }
 
@@ -171,7 +190,7 @@ pub struct LimitSettings {
     #[arg(long = "max-series", value_name = "N")]
     pub series: Option<usize>,
     /// Processes watched at once.
-    #[arg(long = "max-processes", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long = "max-processes", value_name = "N", value_parser = within::<u32>(PROCESSES))]
     pub processes: Option<u32>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
@@ -28,6 +28,7 @@ const SCHEMA: u32 = 1;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const PROFILE: &str = "application/octet-stream";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -153,6 +154,10 @@ impl Router {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if answer.kind == PROFILE {
+            // As net/http/pprof names it.
+            headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"goroutine\""));
+        }
         match answer.status {
             StatusCode::UNAUTHORIZED => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
             StatusCode::METHOD_NOT_ALLOWED => headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD")),
@@ -276,7 +281,12 @@ impl Router {
             Ok([process]) => Ok(process),
             Err(none) if none.is_empty() => Err(Answer::error(
                 StatusCode::NOT_FOUND,
-                format!("no Go process of this node is that: {PROCESSES} lists them"),
+                match wanted.pid {
+                    Some(pid) => format!(
+                        "no Go process of this node is pid {pid}, or not the one described: {PROCESSES} lists them"
+                    ),
+                    None => format!("no Go process of this node is that: {PROCESSES} lists them"),
+                },
             )),
             Err(many) => {
                 let pids: Vec<String> = many.iter().map(|process| process.key.pid.to_string()).collect();
@@ -334,7 +344,7 @@ fn take(pid: u32, debug: u32) -> Answer {
         Err(error) => Answer::error(StatusCode::CONFLICT, crate::exit::chain(&error)),
         Ok(look) => match debug {
             0 => match pprof::encode(&look, GroupBy::Both) {
-                Ok(profile) => Answer::ok("application/octet-stream", profile),
+                Ok(profile) => Answer::ok(PROFILE, profile),
                 Err(error) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             },
             1 => Answer::ok(TEXT, goroutine_text::counts(&look).into_bytes()),
