@@ -5,18 +5,19 @@ use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use parkwarden::probe::measure::{EMPTY, EmptyProbes};
 use parkwarden::probe::{Options, Prober};
+use parkwarden_tests::agent::Watch;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use xtask::{command, toolchain};
 
 use crate::document::Section;
-use crate::measure::{median, parkwarden};
+use crate::measure::{end, median, nothing_for};
 
 /// What is probed without thought: the functions' first instructions.
 const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.ready", "runtime.goexit1"];
@@ -47,9 +48,11 @@ const WATCHERS: [(&str, Watcher); 7] = [
 ];
 
 /// A program under load that counts what it does.
-struct Load {
-    name: &'static str,
-    target: Target,
+pub struct Load {
+    /// What it does.
+    pub name: &'static str,
+    /// The program.
+    pub target: Target,
     /// What makes the load, where that is another process.
     _client: Option<Target>,
     counter: &'static str,
@@ -57,9 +60,11 @@ struct Load {
 
 /// What one unit of its work took.
 #[derive(Clone, Copy)]
-struct Speed {
-    per_second: f64,
-    cpu_ns: f64,
+pub struct Speed {
+    /// Units a second.
+    pub per_second: f64,
+    /// CPU time of each, in nanoseconds.
+    pub cpu_ns: f64,
 }
 
 pub fn run() -> anyhow::Result<Section> {
@@ -71,8 +76,9 @@ pub fn run() -> anyhow::Result<Section> {
         let mut speeds = vec![Vec::new(); WATCHERS.len()];
         for _ in 0..ROUNDS {
             for ((_, watcher), speeds) in WATCHERS.iter().zip(&mut speeds) {
-                let _watching = watch(*watcher, &load)?;
+                let watching = start(*watcher, &load)?;
                 speeds.push(load.measure()?);
+                watching.end()?;
             }
         }
         let middle = |speeds: &[Speed], of: fn(&Speed) -> f64| median(speeds.iter().map(of).collect());
@@ -114,7 +120,8 @@ pub fn run() -> anyhow::Result<Section> {
     })
 }
 
-fn loads() -> Vec<Load> {
+/// The programs.
+pub fn loads() -> Vec<Load> {
     let spin = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
     let spinning = |name, pairs: &str, spawners: &str, counter| {
         let (target, _): (_, Value) = Target::ready(&spin, ["-pairs", pairs, "-spawners", spawners]);
@@ -130,10 +137,11 @@ fn loads() -> Vec<Load> {
 }
 
 impl Load {
-    fn measure(&mut self) -> anyhow::Result<Speed> {
+    /// Looks at it for a while.
+    pub fn measure(&mut self) -> anyhow::Result<Speed> {
         let clock = clock_getcpuclockid(Pid::from_raw(self.target.pid().cast_signed()))?;
         let (before, cpu, start) = (self.count()?, clock_gettime(clock)?, Instant::now());
-        crate::measure::nothing_for(TIME);
+        nothing_for(TIME);
         let rounds = self.count()?.saturating_sub(before) as f64;
         let elapsed = start.elapsed().as_secs_f64();
         let cpu = Duration::from(clock_gettime(clock)?).saturating_sub(Duration::from(cpu));
@@ -146,34 +154,45 @@ impl Load {
     }
 }
 
-/// What watches; ends when dropped.
+/// What watches.
 enum Watching {
     Nobody,
-    Process(Child),
-    Empty(#[expect(dead_code, reason = "only has to live")] Box<(EmptyProbes, Prober)>),
+    Parkwarden(Watch),
+    Empty(Box<(EmptyProbes, Prober)>),
+    Process(Process),
 }
 
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Self::Process(child) = self {
-            // It removes its probes before it ends; both fail only when it has ended already.
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT);
-            let _ = child.wait();
+impl Watching {
+    fn end(self) -> anyhow::Result<()> {
+        match self {
+            Self::Nobody => {}
+            Self::Parkwarden(watch) => drop(end(watch)?),
+            Self::Empty(probes) => drop(probes),
+            Self::Process(process) => drop(process),
         }
+        Ok(())
     }
 }
 
-fn watch(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
+/// Another tool; ends when dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It removes its probes before it ends; both fail only when it has ended already.
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT);
+        let _ = self.0.wait();
+    }
+}
+
+fn start(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
     let pid = load.target.pid();
     match watcher {
         Watcher::Nobody => Ok(Watching::Nobody),
         Watcher::Parkwarden(mode) => {
-            let mut command = parkwarden();
-            command.args(["watch", "--for", "0s", "--interval", "1s", "--format", "json", "--mode", mode]);
-            let watching =
-                start(command.args(["--pid", &pid.to_string()]), Stdio::null(), |line| line.contains("watching pid"))?;
-            crate::measure::nothing_for(SETTLE);
-            Ok(watching)
+            let watch = crate::measure::watch(pid, mode, "1s")?;
+            nothing_for(SETTLE);
+            Ok(Watching::Parkwarden(watch))
         }
         Watcher::EmptyEntry => {
             let target = parkwarden::target::Target::open(pid)?;
@@ -194,31 +213,15 @@ fn watch(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
             let script = format!("BEGIN {{ printf(\"attached\\n\"); }} {probes}");
             let mut command = Command::new("bpftrace");
             command.args(["-B", "none", "-p", &pid.to_string(), "-e", &script]);
-            let watching = start(&mut command, Stdio::piped(), |line| line.contains("attached"))?;
+            let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+            let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+            let process = Process(child);
+            while !lines.next().context("bpftrace did not start")??.contains("attached") {}
+            // What it says later has to go somewhere.
+            std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
             // BEGIN runs just before the last probes are there.
-            crate::measure::nothing_for(SETTLE);
-            Ok(watching)
+            nothing_for(SETTLE);
+            Ok(Watching::Process(process))
         }
     }
-}
-
-/// Starts a tool and waits until it says that it is ready, on its stdout if that is a pipe, else on its stderr.
-fn start(command: &mut Command, stdout: Stdio, ready: impl Fn(&str) -> bool) -> anyhow::Result<Watching> {
-    let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn()?;
-    let from: Box<dyn std::io::Read + Send> = match child.stdout.take() {
-        Some(stdout) => Box::new(stdout),
-        None => Box::new(child.stderr.take().context("a pipe")?),
-    };
-    let mut lines = BufReader::new(from).lines();
-    let watching = Watching::Process(child);
-    loop {
-        match lines.next() {
-            Some(Ok(line)) if ready(&line) => break,
-            Some(Ok(_)) => {}
-            _ => bail!("{} did not start", command::describe(command)),
-        }
-    }
-    // What it says later has to go somewhere.
-    std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-    Ok(watching)
 }

@@ -4,6 +4,8 @@
 //! Machines are noisy, so what matters is measured as a ratio of things that ran side by side, or many times with the median
 //! told. Nothing here passes or fails.
 
+mod account;
+mod budget;
 mod cost;
 mod detach;
 mod document;
@@ -25,8 +27,10 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 9] = [
+const SECTIONS: [Bench; 11] = [
     ("cost", cost::run),
+    ("account", account::run),
+    ("budget", budget::run),
     ("events", events::run),
     ("startup", startup::run),
     ("snapshot", snapshot::run),

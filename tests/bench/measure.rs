@@ -5,6 +5,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
+use parkwarden::report::Report;
+use parkwarden_tests::agent::Watch;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +20,18 @@ pub const TIMES: usize = 5;
 pub fn parkwarden() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     Command::new(BINARY.get_or_init(|| parkwarden_tests::agent::build(&["--release"])))
+}
+
+/// Watches a process in a mode, as users do, from when its probes are attached until it is ended.
+pub fn watch(pid: u32, mode: &str, interval: &str) -> anyhow::Result<Watch> {
+    Watch::with(parkwarden(), pid, &["--mode", mode, "--interval", interval]).map_err(anyhow::Error::msg)
+}
+
+/// Ends a watch as Ctrl-C does; its report.
+pub fn end(watch: Watch) -> anyhow::Result<Report> {
+    let ended = watch.interrupt();
+    ensure!(ended.code == Some(0), "a watch failed: {}", ended.errors.join("\n"));
+    Ok(ended.report())
 }
 
 /// The middle one.

@@ -1,19 +1,17 @@
 //! Twenty minutes of goroutines and processes that come and go: does parkwarden stay as it was?
 
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use parkwarden::report::Report;
+use parkwarden_tests::agent::Watch;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
 use crate::document::Section;
-use crate::measure::{median, nothing_for, parkwarden};
+use crate::measure::{end, median, nothing_for, parkwarden, watch};
 
 const TIME: Duration = Duration::from_secs(20 * 60);
 
@@ -33,18 +31,10 @@ struct Count {
 }
 
 /// A watch that runs all the time.
-struct Watch {
+struct Sampled {
     name: &'static str,
-    child: Child,
+    watch: Watch,
     samples: Vec<(Duration, f64, f64)>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 pub fn run() -> anyhow::Result<Section> {
@@ -52,9 +42,9 @@ pub fn run() -> anyhow::Result<Section> {
     let swing = fixture("swing", toolchain::NEWEST, BuildFlags::Default);
     let (mut churning, _): (_, Value) = Target::ready(&churn, ["-n", "500"]);
     let (mut swinging, _): (_, Value) = Target::ready(&swing, ["-parked", "1000"]);
-    let mut traced = Watch::start("churn, `--mode trace`", churning.pid(), "trace")?;
-    let mut filtered = Watch::start("churn, `--mode filter`", churning.pid(), "filter")?;
-    let mut governed = Watch::start("swings, `--mode auto`", swinging.pid(), "auto")?;
+    let mut traced = Sampled::start("churn, `--mode trace`", churning.pid(), "trace")?;
+    let mut filtered = Sampled::start("churn, `--mode filter`", churning.pid(), "filter")?;
+    let mut governed = Sampled::start("swings, `--mode auto`", swinging.pid(), "auto")?;
     let start = Instant::now();
     let visits = std::thread::spawn(move || -> anyhow::Result<u64> {
         let mut visits = 0;
@@ -108,16 +98,13 @@ pub fn run() -> anyhow::Result<Section> {
     })
 }
 
-impl Watch {
+impl Sampled {
     fn start(name: &'static str, pid: u32, mode: &str) -> anyhow::Result<Self> {
-        let mut command = parkwarden();
-        command.args(["watch", "--for", "0s", "--interval", "5s", "--format", "json", "--mode", mode]);
-        let child = command.args(["--pid", &pid.to_string()]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        Ok(Self { name, child, samples: Vec::new() })
+        Ok(Self { name, watch: watch(pid, mode, "5s")?, samples: Vec::new() })
     }
 
     fn sample(&mut self, at: Duration) -> anyhow::Result<()> {
-        let process = format!("/proc/{}", self.child.id());
+        let process = format!("/proc/{}", self.watch.pid());
         let status = std::fs::read_to_string(format!("{process}/status")).context(self.name)?;
         let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
         let files = std::fs::read_dir(format!("{process}/fd"))?.count();
@@ -125,10 +112,8 @@ impl Watch {
         Ok(())
     }
 
-    fn finish(&mut self, goroutines: u64) -> anyhow::Result<Vec<String>> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT)?;
-        let report: Report = serde_json::from_reader(self.child.stdout.take().context("a pipe")?).context(self.name)?;
-        self.child.wait()?;
+    fn finish(self, goroutines: u64) -> anyhow::Result<Vec<String>> {
+        let report = end(self.watch).context(self.name)?;
         let part = |index: u32, of: fn(&(Duration, f64, f64)) -> f64| {
             let (from, to) = (TIME * index / PARTS, TIME * (index + 1) / PARTS);
             median(self.samples.iter().filter(|(at, ..)| (from..to).contains(at)).map(of).collect())

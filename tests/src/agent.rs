@@ -113,7 +113,7 @@ impl Watch {
     ///
     /// When it neither attaches nor ends.
     pub fn try_start(pid: u32, arguments: &[&str]) -> Result<Self, String> {
-        Self::spawn(Command::new(binary()), pid, arguments)
+        Self::with(Command::new(binary()), pid, arguments)
     }
 
     /// As [`Watch::start`], with further environment variables.
@@ -124,10 +124,19 @@ impl Watch {
     pub fn start_in(environment: &[(&str, &str)], pid: u32, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.envs(environment.iter().copied());
-        Self::spawn(command, pid, arguments).unwrap_or_else(|said| panic!("parkwarden did not attach to {pid}: {said}"))
+        Self::with(command, pid, arguments).unwrap_or_else(|said| panic!("parkwarden did not attach to {pid}: {said}"))
     }
 
-    fn spawn(mut command: Command, pid: u32, arguments: &[&str]) -> Result<Self, String> {
+    /// As [`Watch::try_start`], with a command that runs another build of parkwarden, or runs it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When it refuses the target, or fails.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started, or neither attaches nor ends.
+    pub fn with(mut command: Command, pid: u32, arguments: &[&str]) -> Result<Self, String> {
         let mut child = command
             .args(["watch", "--pid", &pid.to_string(), "--for", "0s", "--format", "json"])
             .args(arguments)
@@ -160,6 +169,11 @@ impl Watch {
                 Err(error) => panic!("parkwarden did not attach to {pid}: {error}: {said:?}"),
             }
         }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
