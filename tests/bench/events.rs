@@ -11,7 +11,7 @@ use parkwarden::golang::binary::SymbolSource;
 use parkwarden::golang::layout::LayoutSource;
 use parkwarden::governor::Budget;
 use parkwarden::probe::measure::{GENERATE, Generator};
-use parkwarden::probe::{Options, Prober};
+use parkwarden::probe::{Bell, Options, Prober};
 use parkwarden::session::{Header, Input, Modes, Session, TargetInfo};
 
 use crate::document::Section;
@@ -52,7 +52,7 @@ fn row(rate: u64, goroutines: u64) -> anyhow::Result<Vec<String>> {
     let ring_bytes = WatchConfig::default().ring_bytes;
     let options = Options { ring_bytes, further: vec![GENERATE], ..Options::of_nothing() };
     let prober = Prober::load(&options)?;
-    let stream = prober.stream();
+    let stream = prober.stream(Bell::default());
     let generator = prober.generator(&stream)?;
     let mut session = Session::new(header());
     let stop = AtomicBool::new(false);

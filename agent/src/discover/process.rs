@@ -128,6 +128,11 @@ impl Process {
         &self.exe_path
     }
 
+    /// Its pidfd, readable when it has exited.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
     /// Whether the process has exited.
     pub fn has_exited(&self) -> bool {
         self.exits_within(Duration::ZERO)

@@ -1,6 +1,10 @@
-//! What a pidfd tells of a process that is gone.
+//! What a pidfd tells of a process's end.
 
+use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `struct pidfd_info` (`include/uapi/linux/pidfd.h`), first version.
 #[repr(C)]
@@ -26,4 +30,11 @@ pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {
     // SAFETY: the kernel writes at most the size that is part of the request's number, which is that of `info`.
     let done = unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO as _, &raw mut info) };
     (done == 0 && info.mask & EXIT != 0).then_some(info.exit_code)
+}
+
+/// Waits until the process has exited; whoever waits has to be in a tokio runtime.
+pub async fn exited(pidfd: OwnedFd) -> io::Result<()> {
+    // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives.
+    let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+    pidfd.readable().await.map(drop)
 }

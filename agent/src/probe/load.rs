@@ -13,7 +13,7 @@ use crate::config::{BpfLog, Mode};
 
 use super::held::HeldMaps;
 use super::programs::{Programs, Uprobes};
-use super::stream::{Counters, EventStream, Ring};
+use super::stream::{Bell, Counters, EventStream, Ring};
 
 /// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
 pub(super) static OBJECT: &[u8] =
@@ -157,9 +157,9 @@ impl Prober {
         Ok(Self { kernel: Arc::new(Mutex::new(kernel)), ring: Arc::new(ring) })
     }
 
-    /// A stream for the events of one watch.
-    pub fn stream(&self) -> EventStream {
-        Arc::clone(&self.ring).stream()
+    /// A stream for the events of one watch; `bell` rings when many wait in it.
+    pub fn stream(&self, bell: Bell) -> EventStream {
+        Arc::clone(&self.ring).stream(bell)
     }
 
     /// How many targets have probes.

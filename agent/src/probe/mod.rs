@@ -18,4 +18,4 @@ pub use attach::{AttachError, Attachment, Removed};
 pub use lifecycle::Lifecycles;
 pub use load::{LoadError, Options, Prober};
 pub use programs::{Uprobes, kernel_version};
-pub use stream::EventStream;
+pub use stream::{Bell, EventStream};

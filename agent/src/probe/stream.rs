@@ -21,6 +21,12 @@ const SLOW: Duration = Duration::from_millis(40);
 /// Time between two looks while the ring fills quickly.
 const FAST: Duration = Duration::from_millis(2);
 
+/// Bytes of events behind which the queue's bell rings.
+const BELL_AT: usize = 64 << 10;
+
+/// Wakes who watches: something waits to be taken.
+pub type Bell = Arc<tokio::sync::Notify>;
+
 /// Bytes of a record's header in the ring (`BPF_RINGBUF_HDR_SZ`).
 const RING_HEADER: u64 = 8;
 
@@ -60,10 +66,10 @@ struct State {
     stopped: bool,
 }
 
-#[derive(Default)]
 struct Queue {
     records: Vec<u8>,
     fill_max: u64,
+    bell: Bell,
 }
 
 impl std::fmt::Debug for State {
@@ -93,8 +99,8 @@ impl Ring {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Another queue.
-    pub(super) fn stream(self: Arc<Self>) -> EventStream {
+    /// Another queue, whose bell rings when much is in it.
+    pub(super) fn stream(self: Arc<Self>, bell: Bell) -> EventStream {
         let mut state = self.shared.lock();
         let queue = match state.queues.iter().position(Option::is_none) {
             Some(free) => free,
@@ -103,7 +109,7 @@ impl Ring {
                 state.queues.len() - 1
             }
         };
-        state.queues[queue] = Some(Queue::default());
+        state.queues[queue] = Some(Queue { records: Vec::new(), fill_max: 0, bell });
         drop(state);
         EventStream { ring: self, queue }
     }
@@ -211,8 +217,12 @@ impl State {
                 *self.dropped.entry(probe).or_default() += 1;
                 continue;
             }
+            let before = queue.records.len();
             queue.records.extend_from_slice(&item);
             self.waiting += item.len();
+            if before < BELL_AT && queue.records.len() >= BELL_AT {
+                queue.bell.notify_one();
+            }
         }
         // The producers go on meanwhile, so a pass can find more than the ring holds at once.
         let held = fill.min(self.ring_bytes);

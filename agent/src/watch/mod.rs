@@ -9,8 +9,10 @@ mod observer;
 mod probes;
 pub mod recording;
 pub mod replay;
+mod rounds;
 mod sink;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -55,11 +57,12 @@ enum Company {
 }
 
 impl Company {
-    /// Time between two transfers of events from the ring's reader to the session, and two checks that the target lives.
+    /// Longest time between two transfers of events from the ring's reader to the session. Many events, another mode and the
+    /// target's end are noticed at once.
     const fn takes_every(self) -> Duration {
         match self {
             Self::None => Duration::from_millis(100),
-            Self::Others => Duration::from_secs(2),
+            Self::Others => Duration::from_secs(30),
         }
     }
 }
@@ -141,20 +144,29 @@ async fn watch(
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(elapsed, stop);
+    let exited = exit(observer.target_exit());
+    let bell = observer.bell();
+    tokio::pin!(elapsed, stop, exited);
 
     let reason = loop {
+        let something = async {
+            tokio::select! {
+                _ = take.tick() => {}
+                () = bell.notified() => {}
+            }
+        };
         tokio::select! {
             biased;
             () = &mut stop => break EndReason::Interrupted,
             () = &mut elapsed => break EndReason::Elapsed,
+            () = &mut exited => break EndReason::TargetExited,
             _ = looks.tick() => {
                 match observer.census().and_then(|()| observer.follow_up(config)) {
                     Ok(report) => progress(Progress::Looked(observer.session(), Arc::new(report))),
                     Err(error) => return cut_short(observer, error),
                 }
             }
-            _ = take.tick() => {
+            () = something => {
                 let moved = observer.take_events()?;
                 if observer.target_has_exited() {
                     break EndReason::TargetExited;
@@ -175,6 +187,15 @@ async fn watch(
         return cut_short(observer, error);
     }
     Ok(Outcome { session: observer.finish(reason)?, cut_short: None })
+}
+
+/// Waits for a process's end.
+async fn exit(pidfd: std::io::Result<OwnedFd>) {
+    let exited = async { crate::memory::pidfd::exited(pidfd?).await };
+    if let Err(error) = exited.await {
+        log::debug!("the target's end is looked for now and then: {error}");
+        std::future::pending().await
+    }
 }
 
 /// The target's end is no failure of the watch: what was seen until then is still worth reporting.

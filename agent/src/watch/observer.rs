@@ -4,6 +4,7 @@
 //! reasons.
 
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
 use crate::probe::calibrate::{self, Costs};
-use crate::probe::{AttachError, EventStream, LoadError, Prober, Uprobes};
+use crate::probe::{AttachError, Bell, EventStream, LoadError, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
 use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
@@ -34,6 +35,7 @@ pub struct Observer {
     records: Vec<u8>,
     wanted: Option<Move>,
     sink: Sink,
+    bell: Bell,
 }
 
 /// What there is only with probes.
@@ -61,7 +63,8 @@ impl Observer {
                 Err(error) => return Err(error),
             },
         };
-        let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober)).transpose();
+        let bell = Bell::default();
+        let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober, &bell)).transpose();
         let probed = match attached {
             Err(
                 error @ (WatchError::Attach { source: AttachError::NotPermitted(_), .. }
@@ -87,7 +90,7 @@ impl Observer {
             interval_ns: nanoseconds(config.interval),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
-        Ok(Self { probed, target, records: Vec::new(), wanted: None, sink })
+        Ok(Self { probed, target, records: Vec::new(), wanted: None, sink, bell })
     }
 
     /// The target's pid.
@@ -98,6 +101,16 @@ impl Observer {
     /// Whether the target has exited.
     pub fn target_has_exited(&self) -> bool {
         self.target.process().has_exited()
+    }
+
+    /// A handle that becomes readable when the target has exited.
+    pub fn target_exit(&self) -> std::io::Result<OwnedFd> {
+        self.target.process().pidfd().try_clone()
+    }
+
+    /// Rings when it is time for [`Observer::take_events`].
+    pub fn bell(&self) -> Bell {
+        Arc::clone(&self.bell)
     }
 
     /// What has been seen.
@@ -266,6 +279,7 @@ fn attach(
     config: &WatchConfig,
     budget: Budget,
     prober: Option<&Prober>,
+    bell: &Bell,
 ) -> Result<Probed, WatchError> {
     let refused = |source| WatchError::Attach { pid, source };
     let costs = calibrate::cache::costs(Uprobes::here()).unwrap_or_else(|error| {
@@ -276,7 +290,7 @@ fn attach(
         Some(shared) => shared.clone(),
         None => Prober::load(&options(config, config.mode.probed()))?,
     };
-    let stream = Arc::new(prober.stream());
+    let stream = Arc::new(prober.stream(Arc::clone(bell)));
     let plan = Plan {
         pid: NonZeroU32::new(pid).ok_or(TargetError::Open(OpenError::NoSuchProcess(pid)))?,
         exe: target.process().exe().try_clone().map_err(WatchError::Runtime)?,
@@ -287,7 +301,7 @@ fn attach(
     };
     let first = config.mode.first();
     let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, first));
-    match Probes::attach(prober, Arc::clone(&stream), plan, first, governor) {
+    match Probes::attach(prober, Arc::clone(&stream), plan, first, governor, Arc::clone(bell)) {
         Ok(probes) => Ok(Probed { probes, stream }),
         Err(_) if target.process().has_exited() => Err(TargetError::Exited { pid }.into()),
         Err(source) => Err(refused(source)),

@@ -1,7 +1,8 @@
 //! The probes of one target: attached, metered and, where a budget is to be kept, governed by a thread of their own.
 //!
-//! The thread reads the counters one to ten times a second and removes the probes by itself when they cost too much: the rest of
-//! parkwarden may be reading a million goroutines just then. What it does it puts down as inputs of the session, which
+//! The thread reads the counters ten times a second and removes the probes by itself when they cost too much: the rest of
+//! parkwarden may be reading a million goroutines just then. While they cost next to nothing it sleeps, and the counters of all
+//! such targets are read in [`rounds`]. What it does it puts down as inputs of the session, which
 //! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
 
 use std::fs::File;
@@ -12,27 +13,24 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::SiteCounts;
 use parkwarden_common::record::Kind;
 
 use super::error::WatchError;
+use super::rounds;
 use crate::config::{Mode, nanoseconds};
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
 use crate::probe::calibrate::Costs;
-use crate::probe::{AttachError, Attachment, EventStream, Prober, Removed};
+use crate::probe::{AttachError, Attachment, Bell, EventStream, Prober, Removed};
 use crate::registry::{Held, SiteCount};
 use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
 use crate::target::now_ns;
 
 /// Time between two readings.
 const METER_EVERY: Duration = Duration::from_millis(100);
-
-/// The most it is while the probes cost next to nothing: so much for each target that is watched, because what a reading
-/// takes is parkwarden's own time.
-const METER_QUIET: Duration = Duration::from_millis(900);
-const METER_QUIET_EACH: Duration = Duration::from_millis(18);
 
 /// Less than this share of a core is next to nothing.
 const QUIET: f64 = 0.000_1;
@@ -68,9 +66,12 @@ pub struct Probes {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
-    stop: Condvar,
+    /// The thread has something to do.
+    wake: Condvar,
+    /// There is something to take, other than readings.
+    bell: Bell,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,10 @@ struct State {
     /// Counts of `go` statements that have been told.
     sites: HashMap<u64, SiteCounts>,
     readings_to_hurry: u32,
+    /// At the last reading the probes cost next to nothing.
     quiet: bool,
+    /// The counters are read in [`rounds`].
+    in_rounds: bool,
     inputs: Vec<Input>,
     wanted: Option<Move>,
     failed: Option<WatchError>,
@@ -110,14 +114,34 @@ struct Attached {
     rate: f64,
 }
 
+/// Counters, as they were read: one for each attached probe.
+struct Counted {
+    /// Since the last reading.
+    seconds: f64,
+    counters: Vec<ProbeCounters>,
+}
+
+impl Counted {
+    /// Hits a second.
+    fn rate(&self, probe: &Attached, counters: &ProbeCounters) -> f64 {
+        if self.seconds > 0.0 { counters.hits.saturating_sub(probe.hits) as f64 / self.seconds } else { probe.rate }
+    }
+
+    fn is_quiet(&self, attached: &[Attached]) -> bool {
+        let share = |(probe, counters)| self.rate(probe, counters) * f64::from(probe.info.hit_ns) / 1e9;
+        attached.iter().zip(&self.counters).map(share).sum::<f64>() < QUIET
+    }
+}
+
 impl Probes {
-    /// Attaches the probes of `mode`, which write to `stream`.
+    /// Attaches the probes of `mode`, which write to `stream`. `bell` rings when there is something to take.
     pub fn attach(
         prober: Prober,
         stream: Arc<EventStream>,
         plan: Plan,
         mode: Mode,
         governor: Option<Governor>,
+        bell: Bell,
     ) -> Result<Self, AttachError> {
         let pid = nix::unistd::Pid::from_raw(plan.pid.get().cast_signed());
         let mut state = State {
@@ -135,6 +159,7 @@ impl Probes {
             sites: HashMap::new(),
             readings_to_hurry: FIRST_READINGS,
             quiet: false,
+            in_rounds: false,
             inputs: Vec::new(),
             wanted: None,
             failed: None,
@@ -142,7 +167,7 @@ impl Probes {
         };
         state.attachment = state.attach(mode)?;
         state.attached = state.describe(mode, &state.attachment);
-        let shared = Arc::new(Shared { state: Mutex::new(state), stop: Condvar::new() });
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), bell });
         let meter = std::thread::Builder::new().name("meter".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.run()
@@ -172,7 +197,12 @@ impl Probes {
 
     /// Takes a reading now; it comes with the next [`Probes::take`].
     pub fn read(&self) -> Result<(), WatchError> {
-        self.shared.lock().read()
+        let mut state = self.shared.lock();
+        let read = state.read();
+        if !state.quiet {
+            self.shared.wake.notify_all();
+        }
+        read
     }
 
     /// Reads what the kernel holds, after a census that showed the goroutines `alive` and began at `census_ns`.
@@ -214,7 +244,7 @@ impl Probes {
 
     fn stop(&mut self) {
         self.shared.lock().stopped = true;
-        self.shared.stop.notify_all();
+        self.shared.wake.notify_all();
         if let Some(meter) = self.meter.take()
             && meter.join().is_err()
         {
@@ -235,20 +265,49 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    /// What the thread does.
+    fn run(self: &Arc<Self>) {
         let mut state = self.lock();
         while !state.stopped {
-            let pause = match (state.readings_to_hurry, state.quiet) {
-                (1.., _) => METER_FIRST,
-                (0, true) => (METER_QUIET_EACH * state.prober.targets()).clamp(METER_EVERY, METER_QUIET),
-                (0, false) => METER_EVERY,
-            };
-            state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
-            if !state.stopped
-                && let Err(error) = state.read()
-            {
-                state.failed.get_or_insert(error);
+            let pause = if state.readings_to_hurry > 0 { METER_FIRST } else { METER_EVERY };
+            let rest = state.quiet && state.readings_to_hurry == 0;
+            if rest && (state.in_rounds || rounds::join(self)) {
+                state.in_rounds = true;
+                let resting = |state: &mut State| state.quiet && !state.stopped;
+                state = self.wake.wait_while(state, resting).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                state = self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
             }
+            if !state.stopped {
+                let read = state.read();
+                self.tell(&mut state, read);
+            }
+        }
+    }
+
+    /// Takes a reading for the thread that sleeps, or wakes it if its probes cost something again. Returns whether it is to be
+    /// done again.
+    pub(super) fn round(&self) -> bool {
+        let mut state = self.lock();
+        if state.quiet && !state.stopped {
+            let read = state.read_if_quiet();
+            self.tell(&mut state, read);
+        }
+        state.in_rounds = state.quiet && !state.stopped;
+        if !state.in_rounds {
+            self.wake.notify_all();
+        }
+        state.in_rounds
+    }
+
+    /// Tells who watches of what came of a reading.
+    fn tell(&self, state: &mut State, read: Result<(), WatchError>) {
+        if let Err(error) = read {
+            state.failed.get_or_insert(error);
+        }
+        let moved = matches!(state.inputs.last(), Some(Input::Mode(_)));
+        if moved || state.failed.is_some() || state.wanted.is_some() {
+            self.bell.notify_one();
         }
     }
 }
@@ -288,24 +347,44 @@ impl State {
 
     /// Reads the counters and the target's CPU time, and does what the governor says.
     fn read(&mut self) -> Result<(), WatchError> {
+        let counted = self.count()?;
+        self.account(&counted)
+    }
+
+    /// The same, if the probes still cost next to nothing.
+    fn read_if_quiet(&mut self) -> Result<(), WatchError> {
+        let counted = self.count()?;
+        if counted.is_quiet(&self.attached) {
+            return self.account(&counted);
+        }
+        self.quiet = false;
+        Ok(())
+    }
+
+    /// Reads the counters.
+    fn count(&self) -> Result<Counted, WatchError> {
+        let seconds = self.last_reading.elapsed().as_secs_f64();
+        let read = |probe: &Attached| self.prober.counters(probe.info.index).map_err(counters);
+        Ok(Counted { seconds, counters: self.attached.iter().map(read).collect::<Result<_, _>>()? })
+    }
+
+    fn account(&mut self, counted: &Counted) -> Result<(), WatchError> {
+        let was_quiet = std::mem::replace(&mut self.quiet, counted.is_quiet(&self.attached));
         self.readings_to_hurry = self.readings_to_hurry.saturating_sub(1);
-        let elapsed = self.last_reading.elapsed().as_secs_f64();
         self.last_reading = Instant::now();
         let (mut spent_ns, mut traced_ns) = (self.spent_ns, self.traced_ns);
         let mut readings = Vec::with_capacity(self.attached.len());
-        let mut share = 0.0;
-        for probe in &mut self.attached {
-            let counters = self.prober.counters(probe.info.index).map_err(counters)?;
-            if elapsed > 0.0 {
-                probe.rate = counters.hits.saturating_sub(probe.hits) as f64 / elapsed;
-            }
+        for (probe, counters) in self.attached.iter_mut().zip(&counted.counters) {
+            probe.rate = counted.rate(probe, counters);
             probe.hits = counters.hits;
-            share += probe.rate * f64::from(probe.info.hit_ns) / 1e9;
             spent_ns = spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
             traced_ns = traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
-            readings.push(ProbeReading { index: probe.info.index, counters });
+            readings.push(ProbeReading { index: probe.info.index, counters: *counters });
         }
-        self.quiet = share < QUIET;
+        if was_quiet && self.quiet && matches!(self.inputs[..], [.., Input::Probes(_), Input::Cpu { .. }]) {
+            // Of readings that say next to nothing the last says it all.
+            self.inputs.truncate(self.inputs.len() - 2);
+        }
         self.inputs.push(Input::Probes(readings));
         // A target that has just ended has no time any more; its end is noticed elsewhere.
         let Some(cpu) = self.cpu.and_then(|clock| clock_gettime(clock).ok()) else { return Ok(()) };
