@@ -59,7 +59,7 @@ pub struct Look {
 impl Look {
     /// Looks at a process.
     pub fn at(target: &mut Target) -> Result<Self, TargetError> {
-        let taken = target.look()?;
+        let taken = target.look(None)?;
         let unix_ns = crate::target::unix_now_ns();
         let mut look = Self {
             target: target.info(),

@@ -12,7 +12,7 @@ mod waits;
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 pub use binaries::{Binaries, Executable, Refused};
 pub use error::TargetError;
@@ -28,7 +28,7 @@ use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::{Unwinder, Unwound};
-use crate::memory::{Fault, StackTable};
+use crate::memory::{Fault, StackId, StackTable};
 use crate::session::{CensusTaken, Input, TargetInfo, call_of};
 use crate::symbolize::Symbolizer;
 
@@ -186,21 +186,26 @@ impl Target {
         Ok(self.count()?.goroutines.iter().filter(own).count() as u64)
     }
 
-    /// A census with the stacks of all goroutines that do not run.
-    pub fn look(&mut self) -> Result<CensusTaken, TargetError> {
+    /// A census with the stacks of all goroutines that do not run. Those that have not run since this target's look
+    /// `before` still have the stacks they had then.
+    pub fn look(&mut self, before: Option<&CensusTaken>) -> Result<CensusTaken, TargetError> {
         let census = self.count()?;
-        let standing: Vec<Goroutine> =
-            census.goroutines.iter().filter(|goroutine| goroutine.has_stack()).copied().collect();
+        let known = before.map(Standing::of).unwrap_or_default();
+        let kept: Vec<Option<StackId>> = census.goroutines.iter().map(|goroutine| known.stack(goroutine)).collect();
+        let wanted = |(goroutine, kept): &(&Goroutine, &Option<StackId>)| goroutine.has_stack() && kept.is_none();
+        let moving: Vec<Goroutine> =
+            census.goroutines.iter().zip(&kept).filter(wanted).map(|(goroutine, _)| *goroutine).collect();
         let Unwound { stacks, moved, cut, unknown } = self
             .unwinder
-            .unwind(&self.memory, &self.tables, &self.census, &standing, &mut self.stacks)
+            .unwind(&self.memory, &self.tables, &self.census, &moving, &mut self.stacks)
             .map_err(|fault| self.memory_failed(fault))?;
         self.still_the_same()?;
         let mut unwound = stacks.into_iter();
         let stacks = census
             .goroutines
             .iter()
-            .map(|goroutine| if goroutine.has_stack() { unwound.next().flatten() } else { None })
+            .zip(&kept)
+            .map(|each| if wanted(&each) { unwound.next().flatten() } else { *each.1 })
             .collect();
         Ok(CensusTaken { census, stacks, stack_moved: moved, stack_cut: cut, stack_unknown: unknown })
     }
@@ -270,6 +275,30 @@ impl Target {
     }
 }
 
+/// Goroutines of an earlier look, by their addresses, with the stacks they had.
+#[derive(Default)]
+struct Standing<'a>(HashMap<u64, (&'a Goroutine, StackId)>);
+
+impl<'a> Standing<'a> {
+    fn of(before: &'a CensusTaken) -> Self {
+        // Which of its stacks were cut is not known any more, and that would be a loss untold.
+        if before.stack_cut > 0 {
+            return Self::default();
+        }
+        let whole = before.goroutines().filter_map(|(goroutine, stack)| Some((goroutine.address, (goroutine, stack?))));
+        Self(whole.collect())
+    }
+
+    /// The stack of a goroutine that has not run since: it has not stopped running since (`g.trackingSeq`), and stands
+    /// where it stood. One that stopped 256 times would look the same; then its stack has the same depth and innermost
+    /// function at least.
+    fn stack(&self, now: &Goroutine) -> Option<StackId> {
+        let (then, stack) = self.0.get(&now.address)?;
+        now.tracking_seq?;
+        (now.has_stack() && Goroutine { wait_since_ns: then.wait_since_ns, ..*now } == **then).then_some(*stack)
+    }
+}
+
 /// Nanoseconds since the Unix epoch.
 pub fn unix_now_ns() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, crate::config::nanoseconds)
@@ -280,4 +309,37 @@ pub fn now_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     // Neither part is negative on this clock.
     now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::census::Status;
+
+    #[test]
+    fn only_who_has_not_run_keeps_its_stack() {
+        let parked = Goroutine {
+            address: 16,
+            goid: 7,
+            status: Status::Waiting,
+            sp: 100,
+            tracking_seq: Some(3),
+            ..Goroutine::default()
+        };
+        let other = Goroutine { address: 32, goid: 8, ..parked };
+        let census = Census { goroutines: vec![parked, other], ..Census::default() };
+        let stacks = vec![Some(StackId(5)), None];
+        let before = CensusTaken { census, stacks, stack_moved: 0, stack_cut: 0, stack_unknown: 1 };
+        let kept = |now: Goroutine| Standing::of(&before).stack(&now);
+        assert_eq!(kept(parked), Some(StackId(5)));
+        assert_eq!(kept(Goroutine { wait_since_ns: Some(9), ..parked }), Some(StackId(5)), "the collector noted it");
+        assert_eq!(kept(other), None, "it had none");
+        assert_eq!(kept(Goroutine { tracking_seq: Some(4), ..parked }), None, "it ran");
+        assert_eq!(kept(Goroutine { sp: 99, ..parked }), None, "its stack was moved");
+        assert_eq!(kept(Goroutine { goid: 9, ..parked }), None, "another one");
+        assert_eq!(kept(Goroutine { status: Status::Running, ..parked }), None, "it runs");
+        assert_eq!(kept(Goroutine { tracking_seq: None, ..parked }), None, "nothing tells");
+        let unsure = CensusTaken { stack_cut: 1, ..before.clone() };
+        assert_eq!(Standing::of(&unsure).stack(&parked), None);
+    }
 }

@@ -154,7 +154,7 @@ impl Observer {
     pub fn census(&mut self) -> Result<(), WatchError> {
         self.take_events()?;
         self.sink.feed(&Input::CensusBegins)?;
-        let taken = self.target.look()?;
+        let taken = self.target.look(self.sink.session().latest())?;
         self.take_events()?;
         if let Some(probed) = &self.probed {
             let alive: HashSet<u64> = taken.census.goroutines.iter().map(|goroutine| goroutine.goid).collect();
