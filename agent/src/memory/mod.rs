@@ -1,7 +1,8 @@
 //! The one door to a target's memory: a live process, a saved image and a test image all are [`Memory`].
 //!
-//! Deliberately absent: writing. Nothing in parkwarden can change a target's memory.
+//! Deliberately absent: writing. Nothing in parkwarden can change a target's memory. (`allocator` is about parkwarden's own.)
 
+pub mod allocator;
 pub mod census;
 pub mod globals;
 pub mod image;

@@ -102,6 +102,16 @@ impl Examiners {
         self.shared.work.notify_one();
     }
 
+    /// Gives back the memory that executables took while they were read, once none is.
+    pub fn give_back(&self) {
+        let state = self.shared.lock();
+        let at_rest = state.waiting.is_empty() && state.busy.is_empty();
+        drop(state);
+        if at_rest && self.shared.binaries.were_read() {
+            crate::memory::allocator::give_back();
+        }
+    }
+
     /// Gives up on threads that hang, and starts others in their place.
     pub fn replace_hung(&self) {
         let mut state = self.shared.lock();

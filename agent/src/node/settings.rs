@@ -25,7 +25,7 @@ pub const SIZE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 pub const PROCESSES: RangeInclusive<u64> = 1..=1000;
 
 /// A number on the command line that is within its range.
-fn within<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T> + Clone + Send + Sync + 'static
+fn within<T>(range: RangeInclusive<u64>) -> impl TypedValueParser<Value = T>
 where
     T: TryFrom<u64, Error: std::error::Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
 {

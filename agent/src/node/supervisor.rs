@@ -39,6 +39,9 @@ const RETRY_LAST: Duration = Duration::from_secs(600);
 /// Longest time without a look at what is due.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How often memory is given back, if there is any to give.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(10);
+
 /// Time in which all tasks have to end once they are told to.
 const END_WITHIN: Duration = Duration::from_millis(4500);
 
@@ -130,6 +133,7 @@ struct Loop {
     /// When which pids are to be examined.
     due: BTreeMap<(Instant, u32), ()>,
     scan_at: Instant,
+    give_back_at: Instant,
     /// Of the processes that the first scan found, those that are still to be examined.
     first: Option<HashSet<u32>>,
     /// Whether it was said that some may not be looked at.
@@ -144,8 +148,18 @@ impl Supervisor {
             // The receiver goes with the supervisor.
             let _ = tell.send(Message::Examined(pid, examined));
         });
-        let (known, due) = (HashMap::new(), BTreeMap::new());
-        Loop { own: self, examiners, known, due, scan_at: Instant::now(), first: None, told_of_denied: false }.run()
+        let now = Instant::now();
+        Loop {
+            own: self,
+            examiners,
+            known: HashMap::new(),
+            due: BTreeMap::new(),
+            scan_at: now,
+            give_back_at: now + GIVE_BACK_EVERY,
+            first: None,
+            told_of_denied: false,
+        }
+        .run()
     }
 }
 
@@ -204,6 +218,10 @@ impl Loop {
             self.examiners.examine(pid);
         }
         self.examiners.replace_hung();
+        if now >= self.give_back_at {
+            self.give_back_at = now + GIVE_BACK_EVERY;
+            self.examiners.give_back();
+        }
         self.own.node.set_unseen(self.known.values().filter(|known| matches!(known, Known::Denied(_))).count());
         if self.first.as_ref().is_some_and(HashSet::is_empty) {
             self.own.node.set_ready();

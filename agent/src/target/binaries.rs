@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::discover::process::Process;
@@ -46,6 +47,8 @@ pub struct Refused {
 #[derive(Debug, Default)]
 pub struct Binaries {
     files: Mutex<Files>,
+    /// Something was read since [`Binaries::were_read`] was asked.
+    read: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +82,7 @@ impl Binaries {
             None => {}
         }
         let executable = read(process.exe());
+        self.read.store(true, Ordering::Relaxed);
         let known = match &executable {
             Executable::Other => Known::Other,
             Executable::Go(binary) => Known::Go(Arc::downgrade(binary)),
@@ -94,6 +98,11 @@ impl Binaries {
             files.recent.push_front(Arc::clone(binary));
         }
         Some(executable)
+    }
+
+    /// Whether any had to be read since this was asked last.
+    pub fn were_read(&self) -> bool {
+        self.read.swap(false, Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
