@@ -2,7 +2,7 @@
 //! way.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -78,6 +78,21 @@ fn a_changed_configuration_is_taken_and_a_wrong_one_is_not() {
     executables(&copied.pattern());
     node.signal(Signal::SIGHUP);
     node.wait_for_state(target.pid(), "watched");
+}
+
+#[test]
+fn a_process_there_is_no_place_for_gets_the_next_that_is_free() {
+    let copied = Copied::of("leaks");
+    let (first, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let node = Node::start(&copied.pattern(), &["--max-processes", "1"]);
+    node.wait_for_state(first.pid(), "watched");
+    let (second, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let entry = node.wait_for_state(second.pid(), "refused");
+    assert_eq!(entry["reason"], "limit", "{entry}");
+    let freed = Instant::now();
+    first.kill();
+    node.wait_for_state(second.pid(), "watched");
+    assert!(freed.elapsed() < Duration::from_secs(20), "it waited as if there were no place");
 }
 
 #[test]

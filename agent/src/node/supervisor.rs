@@ -36,6 +36,9 @@ const WAIT_FOR_POD: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_secs(30);
 const RETRY_LAST: Duration = Duration::from_secs(600);
 
+/// The reason for which a process is refused that there is no place for.
+const LIMIT: &str = "limit";
+
 /// Longest time without a look at what is due.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -90,7 +93,7 @@ enum Known {
     /// No Go program, or not known: which process image that was.
     Other(Option<Image>),
     /// It may not be looked at: the same.
-    Denied(Option<Image>),
+    Denied(Image),
     Go(Box<Entry>),
 }
 
@@ -222,21 +225,20 @@ impl Loop {
             self.give_back_at = now + GIVE_BACK_EVERY;
             self.examiners.give_back();
         }
-        self.own.node.set_unseen(self.known.values().filter(|known| matches!(known, Known::Denied(_))).count());
         if self.first.as_ref().is_some_and(HashSet::is_empty) {
             self.own.node.set_ready();
         }
-        let retries: Vec<u32> = self
-            .known
-            .iter()
-            .filter_map(|(pid, known)| match known {
-                Known::Go(entry) if entry.task.is_none() => {
-                    let (at, _) = entry.retry?;
-                    (at <= now).then_some(*pid)
+        let (mut unseen, mut retries) = (0, Vec::new());
+        for (pid, known) in &self.known {
+            match known {
+                Known::Denied(_) => unseen += 1,
+                Known::Go(entry) if entry.task.is_none() && entry.retry.is_some_and(|(at, _)| at <= now) => {
+                    retries.push(*pid);
                 }
-                _ => None,
-            })
-            .collect();
+                Known::Go(_) | Known::Other(_) => {}
+            }
+        }
+        self.own.node.set_unseen(unseen);
         for pid in retries {
             if let Some(Known::Go(entry)) = self.known.get_mut(&pid) {
                 entry.retry = entry.retry.map(|(_, wait)| (now + wait, wait));
@@ -260,9 +262,8 @@ impl Loop {
         for pid in pids {
             match self.known.get(&pid) {
                 None => self.examine_at(Instant::now(), pid),
-                Some(Known::Other(image) | Known::Denied(image)) if *image != Image::of(pid) => {
-                    self.examine_at(Instant::now(), pid)
-                }
+                Some(Known::Other(image)) if *image != Image::of(pid) => self.examine_at(Instant::now(), pid),
+                Some(Known::Denied(image)) if Some(*image) != Image::of(pid) => self.examine_at(Instant::now(), pid),
                 // Its task knows when it executes another program.
                 Some(_) => {}
             }
@@ -334,7 +335,7 @@ impl Loop {
                              read CAP_DAC_READ_SEARCH"
                         );
                     }
-                    self.known.insert(pid, Known::Denied(Some(image)));
+                    self.known.insert(pid, Known::Denied(image));
                 } else {
                     self.known.insert(pid, Known::Other(Some(image)));
                 }
@@ -416,7 +417,7 @@ impl Loop {
         let limit = self.own.config.limits.processes;
         if running.count() >= limit as usize {
             let message = format!("{limit} processes are watched already (limits.processes)");
-            return self.refuse(entry, "limit", message);
+            return self.refuse(entry, LIMIT, message);
         }
         let (stop, stopped) = watch::channel(false);
         let min_goroutines = self.own.config.select.min_goroutines.unwrap_or(0);
@@ -458,6 +459,7 @@ impl Loop {
         {
             log::error!("pid {}: its task panicked", key.pid);
         }
+        self.place_is_free();
         match ended {
             Ended::Exited(exit) => {
                 self.own.node.exited(&entry.process, exit.as_ref());
@@ -477,6 +479,18 @@ impl Loop {
                 self.refuse(&mut entry, reason, message);
                 self.known.insert(key.pid, Known::Go(entry));
             }
+        }
+    }
+
+    /// Has the process examined that has waited longest for a place.
+    fn place_is_free(&mut self) {
+        let waits = |entry: &Entry| matches!(entry.process.state(), State::Refused { reason: LIMIT, .. });
+        let waiting = self.known.values_mut().filter_map(|known| match known {
+            Known::Go(entry) if entry.task.is_none() && waits(entry) => Some(entry),
+            _ => None,
+        });
+        if let Some(entry) = waiting.min_by_key(|entry| entry.found) {
+            entry.retry = Some((Instant::now(), RETRY_FIRST));
         }
     }
 
