@@ -41,7 +41,7 @@ pub fn run() -> anyhow::Result<Section> {
         about: format!(
             "A program with 1000 parked goroutines that does nothing and as much as it can in turns: two ping-pongs and a loop \
              that starts goroutines. `--mode auto` with its default budget, {} s each. Parks: a second of the busy time, by the \
-             program's own count, of which about half really wait. Cost and time over the budget by parkwarden's account (see \
+             program's own count. Cost and time over the budget by parkwarden's account (see \
              above). Before the first burst a second of the budget is credit. Drift: live goroutines by the last report less \
              what the program says.",
             TIME.as_secs()

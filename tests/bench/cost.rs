@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,7 @@ pub fn run() -> anyhow::Result<Section> {
         command::apt_install(&["bpftrace"])?;
     }
     let mut rows: Vec<Vec<String>> = WATCHERS.iter().map(|(name, _)| vec![(*name).to_owned()]).collect();
-    for mut load in loads() {
+    for mut load in loads(None) {
         let mut speeds = vec![Vec::new(); WATCHERS.len()];
         for _ in 0..ROUNDS {
             for ((_, watcher), speeds) in WATCHERS.iter().zip(&mut speeds) {
@@ -120,18 +121,25 @@ pub fn run() -> anyhow::Result<Section> {
     })
 }
 
-/// The programs.
-pub fn loads() -> Vec<Load> {
+/// The programs, on as many CPUs as there are or on fewer (`GOMAXPROCS`).
+pub fn loads(cpus: Option<u32>) -> Vec<Load> {
+    let on = |program: &Path, arguments: &[&str], cpus: Option<u32>| -> (Target, Value) {
+        let mut command = Command::new(program);
+        command.args(arguments).envs(cpus.map(|cpus| ("GOMAXPROCS", cpus.to_string())));
+        let mut target = Target::spawn_command(command);
+        let ready = target.answer();
+        (target, ready)
+    };
     let spin = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
     let spinning = |name, pairs: &str, spawners: &str, counter| {
-        let (target, _): (_, Value) = Target::ready(&spin, ["-pairs", pairs, "-spawners", spawners]);
+        let (target, _) = on(&spin, &["-pairs", pairs, "-spawners", spawners], cpus);
         Load { name, target, _client: None, counter }
     };
     let http = fixture("keepalive", toolchain::NEWEST, BuildFlags::Default);
     vec![spinning("ping-pong", "1", "0", "iterations"), spinning("spawn", "0", "1", "spawned"), {
-        let (target, ready): (_, Value) = Target::ready(&http, [] as [&str; 0]);
+        let (target, ready) = on(&http, &[], cpus);
         let url = ready["url"].as_str().unwrap_or_default().to_owned();
-        let (client, _): (_, Value) = Target::ready(&http, ["-client", &url, "-pause", "0s"]);
+        let (client, _) = on(&http, &["-client", &url, "-pause", "0s"], None);
         Load { name: "http", target, _client: Some(client), counter: "requests" }
     }]
 }
