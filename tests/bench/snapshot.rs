@@ -21,14 +21,17 @@ pub fn run() -> anyhow::Result<Section> {
     }
     let mut rows = Vec::new();
     for goroutines in GOROUTINES {
-        let mut stall = Stall::start(0, goroutines);
-        let (mut idle, mut looks, mut stalls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut stall, other) = (Stall::start(0, goroutines), Stall::start(0, goroutines));
+        let (mut idle, mut looks, mut stalls, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut own = [("goroutine", 0), ("goroutine", 2)].map(|profile| (profile, Vec::new(), Vec::new()));
         for _ in 0..TIMES {
             let ((look, seconds), longest) = stall.during(|stall| timed(|| snapshot(stall.pid(), goroutines)));
             look?;
             looks.push(seconds);
             stalls.push(longest);
+            let (look, longest) = stall.during(|_| snapshot(other.pid(), goroutines));
+            look?;
+            elsewhere.push(longest);
             // As long: the longest of more waits is longer.
             idle.push(stall.during(|_| nothing_for(Duration::from_secs_f64(seconds))).1);
             for ((name, debug), times, longest) in &mut own {
@@ -41,6 +44,7 @@ pub fn run() -> anyhow::Result<Section> {
             goroutines.to_string(),
             milliseconds(median(looks)),
             milliseconds(median(stalls)),
+            milliseconds(median(elsewhere)),
             milliseconds(median(idle)),
         ];
         for (_, times, longest) in own {
@@ -53,14 +57,15 @@ pub fn run() -> anyhow::Result<Section> {
     Ok(Section {
         title: "Looking at all goroutines",
         about: "`parkwarden snapshot --format json`, from its start to its end, and the longest a 50 µs ticker in the target \
-                is kept waiting meanwhile; the same while nothing is done for as long, and for the program's own profiles (Go \
-                1.27.3). Medians of five. And once for Debian's delve, which lists all goroutines of the same program, built with \
+                is kept waiting meanwhile; the same while another program of the same size is looked at, so that as much is to \
+                do for the CPUs; while nothing is done for as long; and for the program's own profiles (Go 1.27.3). Medians of five. And once for Debian's delve, which lists all goroutines of the same program, built with \
                 a Go that it knows (1.19.8), within two minutes or not at all."
             .to_owned(),
         columns: vec![
             "goroutines",
             "snapshot",
             "stall: snapshot",
+            "stall: snapshot of another",
             "stall: nothing",
             "own `debug=0`: time / stall",
             "own `debug=2`: time / stall",

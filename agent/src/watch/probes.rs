@@ -300,6 +300,13 @@ impl Shared {
         state.in_rounds
     }
 
+    /// Leaves the readings to the thread, until it finds the target quiet.
+    pub(super) fn leave_rounds(&self) {
+        let mut state = self.lock();
+        (state.in_rounds, state.quiet) = (false, false);
+        self.wake.notify_all();
+    }
+
     /// Tells who watches of what came of a reading.
     fn tell(&self, state: &mut State, read: Result<(), WatchError>) {
         if let Err(error) = read {

@@ -1,6 +1,7 @@
 //! Readings of all targets whose probes cost next to nothing, one after the other on one thread: to wake a thread for each costs
 //! more than what it does then.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -35,6 +36,15 @@ pub(super) fn join(target: &Arc<Shared>) -> bool {
     rounds.running
 }
 
+/// Reads one target. A panic is a bug, and not the others' affair: that target's own thread goes on.
+fn visit(target: &Shared) -> bool {
+    catch_unwind(AssertUnwindSafe(|| target.round())).unwrap_or_else(|_| {
+        log::error!("parkwarden panicked while it read the counters of probes; please report this");
+        target.leave_rounds();
+        false
+    })
+}
+
 /// Goes round as long as there is a target.
 fn run() {
     let mut pause = LEAST;
@@ -42,7 +52,7 @@ fn run() {
         std::thread::sleep(pause);
         // Not locked meanwhile: a target that joins holds its own lock.
         let mut targets = std::mem::take(&mut rounds().targets);
-        targets.retain(|target| target.upgrade().is_some_and(|target| target.round()));
+        targets.retain(|target| target.upgrade().is_some_and(|target| visit(&target)));
         let mut rounds = rounds();
         rounds.targets.append(&mut targets);
         let count = u32::try_from(rounds.targets.len()).unwrap_or(u32::MAX);
