@@ -29,19 +29,9 @@ pub fn binary() -> &'static PathBuf {
 ///
 /// When it does not build.
 pub fn build(arguments: &[&str]) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    // What cargo tells the tests of their own package makes build scripts run again, and all that depends on them be built.
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"CARGO_PKG_") || name.as_encoded_bytes().starts_with(b"CARGO_MANIFEST_")
-        {
-            command.env_remove(name);
-        }
-    }
-    let output = command
+    let output = xtask::command::cargo()
         .args(["build", "--quiet", "--package", "parkwarden", "--bin", "parkwarden", "--message-format=json"])
         .args(arguments)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");

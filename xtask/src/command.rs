@@ -30,6 +30,22 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A cargo for this workspace. What the cargo that runs xtask or the tests tells them of their own packages is kept from it:
+/// build scripts that depend on it would run anew each time, and all that depends on them would be built anew.
+pub fn cargo() -> Command {
+    // sudo may have taken it off the PATH.
+    let named = std::env::var_os("CARGO").filter(|_| find("cargo").is_none());
+    let mut command = Command::new(named.unwrap_or_else(|| "cargo".into()));
+    command.current_dir(crate::root());
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+    for (name, _) in std::env::vars_os() {
+        if told.iter().any(|told| name.as_encoded_bytes().starts_with(told.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a command and returns what it printed.
 ///
 /// # Errors

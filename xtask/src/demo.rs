@@ -61,7 +61,7 @@ fn build_service() -> anyhow::Result<PathBuf> {
 
 fn build_parkwarden() -> anyhow::Result<PathBuf> {
     say("building parkwarden");
-    run(Command::new("cargo").current_dir(xtask::root()).args(["build", "--release", "--locked", "-p", "parkwarden"]))?;
+    run(xtask::command::cargo().args(["build", "--release", "--locked", "-p", "parkwarden"]))?;
     Ok(target_dir().join("release/parkwarden"))
 }
 

@@ -177,8 +177,8 @@ fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
 }
 
 fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(xtask::root()).args(arguments);
+    let mut command = command::cargo();
+    command.args(arguments);
     command
 }
 
