@@ -188,17 +188,22 @@ fn aux_value(auxv: &[u8], key: u64) -> Option<u64> {
 fn no_executable(pid: u32, error: io::Error) -> OpenError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => OpenError::Denied(pid),
-        // A kernel thread and a zombie have no executable; the state in /proc/PID/stat, behind the command's name in
-        // parentheses, tells them apart.
+        // A kernel thread has no executable, and what is ending has none any more, before it is a zombie too.
         io::ErrorKind::NotFound => match fs::read_to_string(format!("/proc/{pid}/stat")) {
             Err(_) => OpenError::NoSuchProcess(pid),
-            Ok(stat) if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])) => {
-                OpenError::Zombie(pid)
-            }
-            Ok(_) => OpenError::KernelThread(pid),
+            Ok(stat) if is_kernel_thread(&stat) => OpenError::KernelThread(pid),
+            Ok(_) => OpenError::Zombie(pid),
         },
         _ => OpenError::Io { pid, what: "its executable", source: error },
     }
+}
+
+/// By its flags, field 9 of `/proc/PID/stat`; the second, the command's name, is in parentheses and can hold anything.
+fn is_kernel_thread(stat: &str) -> bool {
+    // `PF_KTHREAD`, include/linux/sched.h.
+    const KERNEL_THREAD: u64 = 0x0020_0000;
+    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
 }
 
 impl Source for File {
@@ -237,6 +242,14 @@ mod tests {
         assert!(matches!(Process::open(child.id()), Err(OpenError::Zombie(_))));
         child.wait().expect("it has ended");
         assert!(matches!(Process::open(child.id()), Err(OpenError::NoSuchProcess(_))));
+    }
+
+    #[test]
+    fn what_is_ending_is_no_kernel_thread() {
+        // Both without an executable: kthreadd, and a process between the loss of its memory and being a zombie.
+        assert!(is_kernel_thread("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 29 0 0"));
+        assert!(!is_kernel_thread("77 (a) 0) R 1 77 77 0 -1 4228108 171 0 0 0 0 0 0 0 20 0 1 0 99 0 0"));
+        assert!(!is_kernel_thread("77 (a"));
     }
 
     #[test]
