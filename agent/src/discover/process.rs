@@ -186,14 +186,16 @@ fn aux_value(auxv: &[u8], key: u64) -> Option<u64> {
 
 /// Why `/proc/PID/exe` cannot be opened.
 fn no_executable(pid: u32, error: io::Error) -> OpenError {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => OpenError::Denied(pid),
-        // A kernel thread has no executable, and what is ending has none any more, before it is a zombie too.
-        io::ErrorKind::NotFound => match fs::read_to_string(format!("/proc/{pid}/stat")) {
-            Err(_) => OpenError::NoSuchProcess(pid),
-            Ok(stat) if is_kernel_thread(&stat) => OpenError::KernelThread(pid),
-            Ok(_) => OpenError::Zombie(pid),
-        },
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    match (error.kind(), stat) {
+        // It has none; without rights, that cannot be seen.
+        (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(stat)) if is_kernel_thread(&stat) => {
+            OpenError::KernelThread(pid)
+        }
+        (io::ErrorKind::PermissionDenied, _) => OpenError::Denied(pid),
+        (io::ErrorKind::NotFound, Err(_)) => OpenError::NoSuchProcess(pid),
+        // What is ending has none any more, before it is a zombie too.
+        (io::ErrorKind::NotFound, Ok(_)) => OpenError::Zombie(pid),
         _ => OpenError::Io { pid, what: "its executable", source: error },
     }
 }
