@@ -58,8 +58,9 @@ pub fn run() -> anyhow::Result<Section> {
         title: "Looking at all goroutines",
         about: "`parkwarden snapshot --format json`, from its start to its end, and the longest a 50 µs ticker in the target \
                 is kept waiting meanwhile; the same while another program of the same size is looked at, so that as much is to \
-                do for the CPUs; while nothing is done for as long; and for the program's own profiles (Go 1.27.3). Medians of five. And once for Debian's delve, which lists all goroutines of the same program, built with \
-                a Go that it knows (1.19.8), within two minutes or not at all."
+                do for the CPUs; while nothing is done for as long; and for the program's own profiles (Go 1.27.3). Medians of \
+                five. And once for Debian's delve, which lists all goroutines of the same program, built with a Go that it knows \
+                (1.19.8), within two minutes or not at all."
             .to_owned(),
         columns: vec![
             "goroutines",

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::command::{apt_install, apt_install_programs, apt_source, apt_unpack, run, say};
-use crate::{packages, root, target_dir, toolchain};
+use crate::{packages, target_dir, toolchain};
 
 /// The version of Kubernetes in Debian 12, whose source package has everything that it is built from.
 pub const KUBERNETES: &str = "1.20.2";
@@ -157,8 +157,8 @@ fn build_servers(servers: &Path) -> anyhow::Result<()> {
 /// What deploy/Containerfile's first stage does. In a directory of its own, so that other flags rebuild nothing elsewhere.
 fn build_agent() -> anyhow::Result<()> {
     say("building the agent as deploy/Containerfile does");
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(root()).env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let mut cargo = crate::command::cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     cargo.args(["build", "--release", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]);
     run(cargo.args(["--target", AGENT_TARGET, "--target-dir"]).arg(home().join("agent")))
 }

@@ -79,9 +79,14 @@ impl ImageId {
     }
 }
 
-/// Field 28 of `/proc/PID/stat`; the second, the command's name, is in parentheses and can hold anything.
+/// A field behind the second of `/proc/PID/stat`, numbered as in proc(5): that one, the command's name, is in parentheses and
+/// can hold anything.
+fn field(stat: &str, number: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+}
+
 fn start_stack(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(25)?.parse().ok()
+    field(stat, 28)
 }
 
 impl Process {
@@ -200,12 +205,11 @@ fn no_executable(pid: u32, error: io::Error) -> OpenError {
     }
 }
 
-/// By its flags, field 9 of `/proc/PID/stat`; the second, the command's name, is in parentheses and can hold anything.
+/// By its flags.
 fn is_kernel_thread(stat: &str) -> bool {
     // `PF_KTHREAD`, include/linux/sched.h.
     const KERNEL_THREAD: u64 = 0x0020_0000;
-    let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
-    flags.is_some_and(|flags| flags & KERNEL_THREAD != 0)
+    field(stat, 9).is_some_and(|flags| flags & KERNEL_THREAD != 0)
 }
 
 impl Source for File {

@@ -1,8 +1,8 @@
 //! A look at all goroutines as a profile of `go tool pprof`, Pyroscope and Parca: gzip'ed `profile.proto`.
 //!
-//! Sample types are `goroutine/count`, as in the profiles of the runtime, and `parked/nanoseconds`: how long a goroutine has certainly been parked, where
-//! the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by`, `state`, and `verdict` for goroutines that
-//! the runtime's own leak profile has found. What could not be read is told in comments.
+//! Sample types are `goroutine/count`, as in the profiles of the runtime, and `parked/nanoseconds`: how long a goroutine has
+//! certainly been parked, where the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by`, `state`, and
+//! `verdict` for goroutines that the runtime's own leak profile has found. What could not be read is told in comments.
 //!
 //! Source of the format: `proto/profile.proto` of github.com/google/pprof.
 

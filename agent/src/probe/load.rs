@@ -162,11 +162,6 @@ impl Prober {
         Arc::clone(&self.ring).stream(bell)
     }
 
-    /// How many targets have probes.
-    pub fn targets(&self) -> u32 {
-        MAX_SLOTS.saturating_sub(u32::try_from(self.kernel().free_slots.len()).unwrap_or(0))
-    }
-
     /// A probe's counters, summed over CPUs.
     pub fn counters(&self, probe: u16) -> Result<ProbeCounters, MapError> {
         let counters = self.kernel().counters.get(probe)?;
