@@ -67,16 +67,7 @@ pub enum ModeChoice {
 }
 
 impl ModeChoice {
-    /// Where it begins.
-    pub const fn first(self) -> Mode {
-        match self {
-            Self::Trace => Mode::Trace,
-            Self::Auto | Self::Filter => Mode::Filter,
-            Self::Census => Mode::Census,
-        }
-    }
-
-    /// The modes with probes that it may come to.
+    /// The modes with probes that it may come to; it begins in the first of them.
     pub fn probed(self) -> Vec<Mode> {
         match self {
             Self::Auto => vec![Mode::Filter, Mode::Trace],

@@ -86,6 +86,8 @@ const SETTLED: u64 = 30 * SECOND;
 #[derive(Debug)]
 pub struct Governor {
     budget: Budget,
+    /// Modes with probes that there are on this host, one at least.
+    probed: Vec<Mode>,
     mode: Mode,
     entered_ns: u64,
     last: Option<Reading>,
@@ -103,11 +105,12 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// A governor of a target that is watched in `mode` from now on.
-    pub fn new(budget: Budget, mode: Mode) -> Self {
+    /// A governor of a target that is watched in the first of `probed` from now on: the modes with probes that there are.
+    pub fn new(budget: Budget, probed: Vec<Mode>) -> Self {
         Self {
             budget,
-            mode,
+            mode: probed.first().copied().unwrap_or(Mode::Census),
+            probed,
             entered_ns: 0,
             last: None,
             // As if a core had been used for a second.
@@ -161,6 +164,9 @@ impl Governor {
             }
             _ => (Mode::Filter, spent_ns.saturating_mul(4) > allowed_ns.saturating_mul(3)),
         };
+        if !self.probed.contains(&next) {
+            return None;
+        }
         self.calm_ns = if calm { self.calm_ns + elapsed_ns } else { 0 };
         let needed = if next == Mode::Trace { CALM } else { MAX_OVER };
         (self.calm_ns >= needed).then(|| self.leave(next, elapsed_ns, spent_ns, allowed_ns))
@@ -212,8 +218,9 @@ impl Governor {
         } else {
             waited_ns >= self.backoff_ns && self.saved_ns >= 0
         };
+        let mode = *self.probed.first()?;
         due.then(|| Move {
-            mode: Mode::Filter,
+            mode,
             reason: format!("after {:.1} s without probes, to see what they cost now", waited_ns as f64 / 1e9),
         })
     }

@@ -1,13 +1,15 @@
 //! The attach cookie: the whole configuration of one attached probe in the 64 bits that the kernel hands to its BPF
 //! program, so that a probe hit needs no map lookup to know where the target's fields are.
 //!
-//! Layout, low bits first: 12 bits probe index, 4 bits zero, then six bytes, each an offset divided by 8.
+//! Layout, low bits first: 12 bits probe index (of the lowest two bits what kind of place it is), 4 bits zero, then six bytes, each an offset divided by 8.
+
+use crate::record::Kind;
 
 /// Highest probe index + 1: what 12 bits hold.
 pub const MAX_PROBES: u32 = 1 << 12;
 
-/// Probes of one attachment: one for each kind of event.
-pub const PROBES_PER_SLOT: u32 = 4;
+/// Probes of one attachment: one for each of [`Kind::PROBED`], in their order.
+pub const PROBES_PER_SLOT: u32 = Kind::PROBED.len() as u32;
 
 /// Attachments there can be at once.
 pub const MAX_SLOTS: u32 = MAX_PROBES / PROBES_PER_SLOT;
@@ -54,6 +56,17 @@ impl Cookie {
     #[inline(always)]
     pub const fn slot(&self) -> crate::filter::Slot {
         self.probe as u32 / PROBES_PER_SLOT
+    }
+
+    /// What the probe's place stands for: its position within the slot.
+    #[inline(always)]
+    pub const fn kind(&self) -> Kind {
+        match self.probe as u32 % PROBES_PER_SLOT {
+            0 => Kind::Created,
+            1 => Kind::Parked,
+            2 => Kind::Readied,
+            _ => Kind::Exited,
+        }
     }
 
     /// The reverse of [`Cookie::encode`]; total, as any 64 bits are some cookie.

@@ -1,4 +1,4 @@
-//! The four programs of `filter` mode, at the same places: parks are kept here, and only one that was long reaches the
+//! The program of `filter` mode, at the same places: parks are kept here, and only one that was long reaches the
 //! agent when it ends. Those that have not ended, and what each `go` statement made, the agent reads from the maps.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -22,24 +22,33 @@ static SITES: PerCpuHashMap<SiteKey, SiteCounts> = PerCpuHashMap::with_max_entri
 #[unsafe(no_mangle)]
 static MIN_PARK_NS: u64 = 10_000_000;
 
-/// See [`crate::programs::created`].
+/// At each of the four places, see [`crate::programs`].
 #[uprobe]
-pub fn filter_created(ctx: ProbeContext) -> u32 {
+pub fn filter(ctx: ProbeContext) -> u32 {
     let hit = Hit::new(&ctx);
-    let g = hit.registers.new_g();
-    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
-        return hit.read_fault(&ctx, g);
-    };
-    count_site(&hit, &ctx, creation_pc, |counts| &raw mut counts.created)
+    match hit.cookie.kind() {
+        Kind::Created => created(&hit, &ctx),
+        Kind::Parked => parked(&hit, &ctx),
+        Kind::Readied => readied(&hit, &ctx),
+        // No place stands for the other.
+        Kind::Exited | Kind::Waited => exited(&hit, &ctx),
+    }
 }
 
-/// See [`crate::programs::parked`].
-#[uprobe]
-pub fn filter_parked(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn created(hit: &Hit, ctx: &ProbeContext) -> u32 {
+    let g = hit.registers.new_g();
+    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
+        return hit.read_fault(ctx, g);
+    };
+    count_site(hit, ctx, creation_pc, |counts| &raw mut counts.created)
+}
+
+#[inline(always)]
+fn parked(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.current_g();
-    let Some(key) = park_key(&hit, g) else {
-        return hit.read_fault(&ctx, g);
+    let Some(key) = park_key(hit, g) else {
+        return hit.read_fault(ctx, g);
     };
     let park = Park { since_ns: now_ns(), wait_reason: u64::from(hit.registers.park_reason()) };
     match PARKS.get_ptr_mut(key) {
@@ -53,25 +62,23 @@ pub fn filter_parked(ctx: ProbeContext) -> u32 {
             0
         }
         None if PARKS.insert(key, park, 0).is_ok() => 0,
-        None => hit.map_full(&ctx),
+        None => hit.map_full(ctx),
     }
 }
 
-/// See [`crate::programs::readied`].
-#[uprobe]
-pub fn filter_readied(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn readied(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.readied_g();
-    let Some(key) = park_key(&hit, g) else {
-        return hit.read_fault(&ctx, g);
+    let Some(key) = park_key(hit, g) else {
+        return hit.read_fault(ctx, g);
     };
     let Some(known) = PARKS.get_ptr_mut(key) else { return 0 };
-    // SAFETY: as in `filter_parked`.
+    // SAFETY: as in `parked`.
     let Park { since_ns, wait_reason } = unsafe { *known };
     if since_ns == 0 {
         return 0;
     }
-    // SAFETY: as in `filter_parked`.
+    // SAFETY: as in `parked`.
     unsafe { (*known).since_ns = 0 };
     let time_ns = now_ns();
     // SAFETY: a constant that the agent has set; volatile, so that the compiler does not take the one above for it.
@@ -86,20 +93,23 @@ pub fn filter_readied(ctx: ProbeContext) -> u32 {
         wait_reason: wait_reason as u8,
         reserved: 0,
     };
-    hit.submit(&ctx, Waited { header, since_ns, waker_goid: hit.running_goid() })
+    hit.submit(ctx, Waited { header, since_ns, waker_goid: hit.running_goid() })
 }
 
-/// See [`crate::programs::exited`].
-#[uprobe]
-pub fn filter_exited(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn exited(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.current_g();
-    let (Some(key), Some(creation_pc)) = (park_key(&hit, g), hit.field(g, hit.cookie.gopc)) else {
-        return hit.read_fault(&ctx, g);
+    // One after the other: of a pair of options LLVM makes code that reads a stack slot which one path has not written,
+    // which the verifiers of Linux 5.15 to 6.2 refuse.
+    let Some(key) = park_key(hit, g) else {
+        return hit.read_fault(ctx, g);
+    };
+    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
+        return hit.read_fault(ctx, g);
     };
     // Fails for a goroutine that never parked.
     let _ = PARKS.remove(key);
-    count_site(&hit, &ctx, creation_pc, |counts| &raw mut counts.exited)
+    count_site(hit, ctx, creation_pc, |counts| &raw mut counts.exited)
 }
 
 #[inline(always)]

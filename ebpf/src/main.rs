@@ -1,5 +1,6 @@
-//! The BPF programs: uprobe programs for four places of the Go runtime, in two sets. Those of `trace` mode turn a hit
-//! into one record of the ring buffer; those of `filter` mode keep it in a map and tell of long parks alone.
+//! The BPF programs: one for each mode, run at four places of the Go runtime. That of `trace` mode turns a hit into one
+//! record of the ring buffer; that of `filter` mode keeps it in a map and tells of long parks alone. Which of the places was
+//! hit the attach cookie says: so all four can be one link, which comes and goes at once.
 //!
 //! Each reads what it needs from registers and from the goroutine's `g`, at offsets that come in the attach cookie.
 //! Deliberately absent: verdicts, kernel structures (rustc emits no CO-RE relocations) and wake-ups of the reader: a

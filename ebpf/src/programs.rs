@@ -1,4 +1,4 @@
-//! The four programs of `trace` mode: every hit is one record.
+//! The program of `trace` mode: every hit is one record.
 
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
@@ -7,18 +7,32 @@ use parkwarden_common::record::{Created, Kind, Readied};
 
 use crate::hit::Hit;
 
-/// At a point of `runtime.newproc.func1` where the new g is complete and about to be queued.
+/// At each of the four places.
 #[uprobe]
-pub fn created(ctx: ProbeContext) -> u32 {
+pub fn trace(ctx: ProbeContext) -> u32 {
     let hit = Hit::new(&ctx);
+    match hit.cookie.kind() {
+        Kind::Created => created(&hit, &ctx),
+        Kind::Parked => parked(&hit, &ctx),
+        Kind::Readied => readied(&hit, &ctx),
+        // No place stands for the other.
+        Kind::Exited | Kind::Waited => exited(&hit, &ctx),
+    }
+}
+
+/// At a point of `runtime.newproc.func1` where the new g is complete and about to be queued.
+#[inline(always)]
+fn created(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.new_g();
-    let (Some(goid), Some(Origin { parent_goid, creation_pc, start_pc, .. })) =
-        (hit.field(g, hit.cookie.goid), origin(&hit, g))
-    else {
-        return hit.read_fault(&ctx, g);
+    // One after the other, see `filter::exited`.
+    let Some(goid) = hit.field(g, hit.cookie.goid) else {
+        return hit.read_fault(ctx, g);
+    };
+    let Some(Origin { parent_goid, creation_pc, start_pc, .. }) = origin(hit, g) else {
+        return hit.read_fault(ctx, g);
     };
     let header = hit.header(Kind::Created, goid, 0);
-    hit.submit(&ctx, Created { header, parent_goid, creation_pc, start_pc })
+    hit.submit(ctx, Created { header, parent_goid, creation_pc, start_pc })
 }
 
 /// Fields of a `g` that stand in this order, one behind the other, from Go 1.21 on.
@@ -48,35 +62,32 @@ fn origin(hit: &Hit, g: u64) -> Option<Origin> {
 }
 
 /// At a point of `runtime.gopark` where its arguments are still in their registers.
-#[uprobe]
-pub fn parked(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn parked(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.current_g();
     let Some(goid) = hit.field(g, hit.cookie.goid) else {
-        return hit.read_fault(&ctx, g);
+        return hit.read_fault(ctx, g);
     };
-    hit.submit(&ctx, hit.header(Kind::Parked, goid, hit.registers.park_reason()))
+    hit.submit(ctx, hit.header(Kind::Parked, goid, hit.registers.park_reason()))
 }
 
 /// At a point of `runtime.ready` where its arguments are still in their registers.
-#[uprobe]
-pub fn readied(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn readied(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.readied_g();
     let Some(goid) = hit.field(g, hit.cookie.goid) else {
-        return hit.read_fault(&ctx, g);
+        return hit.read_fault(ctx, g);
     };
     let header = hit.header(Kind::Readied, goid, 0);
-    hit.submit(&ctx, Readied { header, waker_goid: hit.running_goid() })
+    hit.submit(ctx, Readied { header, waker_goid: hit.running_goid() })
 }
 
 /// At a point of `runtime.goexit1`, which runs on the goroutine that ends.
-#[uprobe]
-pub fn exited(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+#[inline(always)]
+fn exited(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let g = hit.registers.current_g();
     let Some(goid) = hit.field(g, hit.cookie.goid) else {
-        return hit.read_fault(&ctx, g);
+        return hit.read_fault(ctx, g);
     };
-    hit.submit(&ctx, hit.header(Kind::Exited, goid, 0))
+    hit.submit(ctx, hit.header(Kind::Exited, goid, 0))
 }

@@ -136,6 +136,7 @@ fn header() -> Header {
             choice: ModeChoice::Trace,
             first: Mode::Trace,
             no_probes: None,
+            refused: Vec::new(),
             budget: Budget { of_target: Percent::new(1_000) },
         },
         wait_reasons: Vec::new(),

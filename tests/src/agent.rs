@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -50,6 +50,18 @@ pub fn build(arguments: &[&str]) -> PathBuf {
 /// When it cannot be started.
 pub fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     Command::new(binary()).args(arguments).stdin(Stdio::null()).output().expect("parkwarden runs")
+}
+
+/// Waits until a process has closed its stderr, whose lines these are, that long at most. Returns whether it has.
+pub(crate) fn closes_within(lines: &Receiver<String>, time: Duration) -> bool {
+    let deadline = Instant::now() + time;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => return true,
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+    }
 }
 
 /// A `parkwarden watch --format json` that has attached its probes; killed when dropped.
@@ -189,6 +201,11 @@ impl Watch {
                 Err(error) => panic!("parkwarden did not say what was waited for: {error}"),
             }
         }
+    }
+
+    /// Waits for its end, that long at most. Returns whether it has ended.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        closes_within(&self.errors, time)
     }
 
     /// Waits for its end.

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::agent::binary;
+use crate::agent::{binary, closes_within};
 use crate::target::DEADLINE;
 
 /// Time between two looks at what a condition is waited for.
@@ -190,6 +190,11 @@ impl Node {
     /// When it is gone.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("signalled");
+    }
+
+    /// Waits for its end, that long at most. Returns whether it has ended.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        closes_within(&self.errors, time)
     }
 
     /// Tells it to end, and waits until it has; how long that took.

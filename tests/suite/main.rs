@@ -21,6 +21,7 @@ mod processes;
 mod ps;
 mod reach;
 mod recording;
+mod removal;
 mod servers;
 mod snapshot;
 mod timeline;

@@ -9,7 +9,7 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, cluster, packages, toolchain};
 
 /// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 17] = [
     "agent",
     "alerts",
     "confined",
@@ -23,6 +23,7 @@ const LIVE: [&str; 16] = [
     "processes",
     "reach",
     "recording",
+    "removal",
     "servers",
     "verdicts",
     "watch",

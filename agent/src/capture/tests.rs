@@ -27,6 +27,7 @@ pub(crate) fn header() -> Header {
             choice: ModeChoice::Census,
             first: Mode::Census,
             no_probes: None,
+            refused: Vec::new(),
             budget: Budget { of_target: Percent::new(1_000) },
         },
         wait_reasons: vec![String::new(), "sleep".to_owned()],

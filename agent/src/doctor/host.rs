@@ -5,9 +5,10 @@ use std::io;
 use std::path::Path;
 
 use super::Host;
-use crate::probe::Uprobes;
+use crate::config::Mode;
+use crate::exit::chain;
 use crate::probe::calibrate::{self, CalibrateError, Costs};
-use crate::probe::check;
+use crate::probe::{Refused, Uprobes, check};
 
 /// The real host: asks the kernel.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,18 +35,12 @@ impl Host for LiveHost {
         Uprobes::here()
     }
 
-    fn open_uprobe(&self) -> io::Result<()> {
-        match Uprobes::here() {
-            Uprobes::Multi => self.attach_with_cookie(),
-            Uprobes::PerfEvent => check::uprobe().map(drop),
-        }
+    fn attach(&self) -> Result<(), Refused> {
+        check::attach(Uprobes::here())
     }
 
-    fn attach_with_cookie(&self) -> io::Result<()> {
-        match Uprobes::here() {
-            Uprobes::Multi => check::multi().map(drop),
-            Uprobes::PerfEvent => check::link(&check::program()?, &check::uprobe()?).map(drop),
-        }
+    fn refused_modes(&self) -> Result<Vec<(Mode, String)>, String> {
+        check::refused(&[Mode::Trace, Mode::Filter]).map_err(|error| chain(&error))
     }
 
     fn hit_costs(&self) -> Result<Costs, CalibrateError> {

@@ -1,6 +1,6 @@
 //! `parkwarden doctor`: can goroutines be watched on this host, and if not, what has to change?
 //!
-//! What can be tried is tried: a program is loaded, a ring buffer made, an uprobe put on parkwarden itself. The settings
+//! What can be tried is tried: the programs are loaded, a ring buffer made, an uprobe put on parkwarden itself. The settings
 //! are read beside that to name the remedy, so an answer never rests on a version number alone.
 //!
 //! Deliberately absent: anything about a target (`watch` says why one cannot be watched), and changing the host.
@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 pub use host::LiveHost;
 
-use crate::probe::Uprobes;
+use crate::config::{Mode, ModeChoice};
 use crate::probe::calibrate::{CalibrateError, Costs};
+use crate::probe::{Refused, Uprobes};
+use crate::report::words::serde_word;
 
 /// Version of [`Report`]'s JSON.
 pub const SCHEMA: u32 = 1;
@@ -33,10 +35,10 @@ pub trait Host {
     fn create_ring_buffer(&self) -> io::Result<()>;
     /// How probes are attached here.
     fn uprobes(&self) -> Uprobes;
-    /// Opens an uprobe on parkwarden's own executable.
-    fn open_uprobe(&self) -> io::Result<()>;
-    /// Attaches the program to such an uprobe, with a cookie.
-    fn attach_with_cookie(&self) -> io::Result<()>;
+    /// Attaches a program that does nothing to an uprobe on parkwarden's own executable, with a cookie.
+    fn attach(&self) -> Result<(), Refused>;
+    /// Loads the programs of the modes with probes: of which of them the kernel refuses them, and why.
+    fn refused_modes(&self) -> Result<Vec<(Mode, String)>, String>;
     /// What a probe hit costs.
     fn hit_costs(&self) -> Result<Costs, CalibrateError>;
 }
@@ -83,14 +85,18 @@ pub struct Report {
     pub schema: u32,
     /// Whether `watch` can use probes: nothing is missing. Without, it can look at memory alone, in mode census.
     pub watch_possible: bool,
+    /// In which modes `watch` works here.
+    pub modes: Vec<ModeChoice>,
     /// In the order in which one would fix them.
     pub checks: Vec<Check>,
     /// What a probe hit costs the program that is watched, measured here; none where probes cannot work.
     pub hit_costs: Option<Costs>,
 }
 
-const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (before Linux 6.10 CAP_SYS_ADMIN \
-                      too)";
+/// What lets a process use probes.
+const RIGHTS: &str = "run as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE";
+const RIGHTS_OF_OLD: &str =
+    "run as root, or with CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and, before Linux 6.10, CAP_SYS_ADMIN";
 const NOT_RIGHTS: &str = "the capabilities are there, so something else forbids it: in a container, a seccomp profile \
                           without bpf and perf_event_open, or a user namespace; else a security module";
 
@@ -102,15 +108,18 @@ const UPROBE_RIGHTS: &str = "use Linux 6.10 or newer, or add CAP_SYS_ADMIN, whic
 /// Looks at everything that watching needs.
 pub fn run(host: &dyn Host) -> Report {
     let capabilities = Capabilities::of(host);
-    let denied = if capabilities.may_probe() { NOT_RIGHTS } else { RIGHTS };
+    let denied = if capabilities.may_probe() { NOT_RIGHTS } else { capabilities.rights() };
     let denied_uprobe = if capabilities.may_probe() && !capabilities.sys_admin { UPROBE_RIGHTS } else { denied };
+    let attached = host.attach();
+    let (programs, refused) = programs(host, denied);
     let mut checks = vec![
         kernel(host),
         capabilities_check(&capabilities),
         bpf(host, denied),
         ring_buffer(host, denied),
-        uprobes(host, denied_uprobe),
-        attach_cookies(host, denied_uprobe),
+        programs,
+        uprobes(host, attached.as_ref().err(), denied_uprobe),
+        attach_cookies(attached.as_ref().err(), denied_uprobe),
         ptrace_scope(host, &capabilities),
         lockdown(host),
         perf_event_paranoid(host, &capabilities),
@@ -118,8 +127,14 @@ pub fn run(host: &dyn Host) -> Report {
         btf(host),
     ];
     let watch_possible = checks.iter().all(|check| check.status != Status::Missing);
+    let modes = if watch_possible {
+        let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
+        all.into_iter().filter(|choice| !refused.iter().any(|mode| choice.probed() == [*mode])).collect()
+    } else {
+        vec![ModeChoice::Auto, ModeChoice::Census]
+    };
     let hit_costs = if watch_possible { costs::measure(host, &mut checks) } else { None };
-    Report { schema: SCHEMA, watch_possible, checks, hit_costs }
+    Report { schema: SCHEMA, watch_possible, modes, checks, hit_costs }
 }
 
 /// The report as a table.
@@ -127,21 +142,31 @@ pub fn render(report: &Report) -> String {
     let width = report.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = String::new();
     // Writing to a String cannot fail.
+    let mut said: Vec<(&str, &str)> = Vec::new();
     for Check { name, status, detail, remedy } in &report.checks {
         let _ = writeln!(text, "{name:width$}  {:7}  {detail}", status.as_str());
-        if let Some(remedy) = remedy {
-            let _ = writeln!(text, "{:width$}  {:7}  -> {remedy}", "", "");
-        }
+        let Some(remedy) = remedy else { continue };
+        let remedy = match said.iter().find(|(known, _)| known == remedy) {
+            Some((_, first)) => format!("as for {first}"),
+            None => {
+                said.push((remedy, name));
+                remedy.clone()
+            }
+        };
+        let _ = writeln!(text, "{:width$}  {:7}  -> {remedy}", "", "");
     }
     if let Some(hit_costs) = &report.hit_costs {
         let _ = costs::write(&mut text, hit_costs);
     }
-    text.push_str(if report.watch_possible {
-        "\n`parkwarden watch` can use probes on this host.\n"
+    if report.watch_possible {
+        let modes: Vec<String> = report.modes.iter().map(serde_word).collect();
+        let _ = writeln!(text, "\n`parkwarden watch` can use probes on this host, with --mode {}.", modes.join(", "));
     } else {
-        "\n`parkwarden watch` cannot use probes on this host as it is. Without them it looks at the memory of its targets alone \
-         (`--mode census`, where `auto` goes by itself), which takes CAP_SYS_PTRACE or the target's user.\n"
-    });
+        text.push_str(
+            "\n`parkwarden watch` cannot use probes on this host as it is. Without them it looks at the memory of its targets \
+             alone (`--mode census`, where `auto` goes by itself), which takes CAP_SYS_PTRACE or the target's user.\n",
+        );
+    }
     text
 }
 
@@ -156,6 +181,8 @@ fn ok(name: &str, detail: impl Into<String>) -> Check {
 /// The capabilities that count, as the process has them now.
 struct Capabilities {
     known: bool,
+    /// Probes are perf events here, which may take more rights.
+    perf_events: bool,
     sys_admin: bool,
     bpf: bool,
     perfmon: bool,
@@ -171,7 +198,18 @@ impl Capabilities {
             .find_map(|line| line.strip_prefix("CapEff:"))
             .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let has = |bit: u32| effective.unwrap_or(0) >> bit & 1 == 1;
-        Self { known: effective.is_some(), sys_ptrace: has(19), sys_admin: has(21), perfmon: has(38), bpf: has(39) }
+        Self {
+            known: effective.is_some(),
+            perf_events: host.uprobes() == Uprobes::PerfEvent,
+            sys_ptrace: has(19),
+            sys_admin: has(21),
+            perfmon: has(38),
+            bpf: has(39),
+        }
+    }
+
+    const fn rights(&self) -> &'static str {
+        if self.perf_events { RIGHTS_OF_OLD } else { RIGHTS }
     }
 
     const fn may_probe(&self) -> bool {
@@ -202,12 +240,15 @@ fn capabilities_check(capabilities: &Capabilities) -> Check {
         let detail = "/proc/self/status does not show the capabilities";
         return check("capabilities", Status::Warning, detail, Some("mount /proc"));
     }
-    let list = [
+    let mut list = vec![
         ("CAP_BPF", capabilities.bpf),
         ("CAP_PERFMON", capabilities.perfmon),
         ("CAP_SYS_PTRACE", capabilities.sys_ptrace),
-        ("CAP_SYS_ADMIN", capabilities.sys_admin),
     ];
+    // Where it is not needed, nobody is told to have it.
+    if capabilities.sys_admin || capabilities.perf_events {
+        list.push(("CAP_SYS_ADMIN", capabilities.sys_admin));
+    }
     let names = |wanted: bool| list.iter().filter(|(_, has)| *has == wanted).map(|(name, _)| *name).collect::<Vec<_>>();
     let detail = match (names(true).join(" "), names(false).join(" ")) {
         (has, lacks) if lacks.is_empty() => has,
@@ -215,7 +256,7 @@ fn capabilities_check(capabilities: &Capabilities) -> Check {
         (has, lacks) => format!("{has}; without {lacks}"),
     };
     if !capabilities.may_probe() {
-        check("capabilities", Status::Missing, detail, Some(RIGHTS))
+        check("capabilities", Status::Missing, detail, Some(capabilities.rights()))
     } else if !capabilities.sys_ptrace {
         let remedy = "add CAP_SYS_PTRACE: without it only processes of this user can be read";
         check("capabilities", Status::Warning, detail, Some(remedy))
@@ -256,7 +297,26 @@ fn ring_buffer(host: &dyn Host, denied: &str) -> Check {
     }
 }
 
-fn uprobes(host: &dyn Host, denied: &str) -> Check {
+/// The programs that targets get, and the modes whose program the kernel refuses.
+fn programs(host: &dyn Host, denied: &str) -> (Check, Vec<Mode>) {
+    const NAME: &str = "programs";
+    match host.refused_modes() {
+        Ok(refused) if refused.is_empty() => (ok(NAME, "all load"), Vec::new()),
+        Ok(refused) => {
+            let reasons: Vec<&str> = refused.iter().map(|(_, reason)| reason.as_str()).collect();
+            let remedy = "none needed: auto uses the others; please report the kernel's version";
+            let check = check(NAME, Status::Warning, reasons.join("; "), Some(remedy));
+            (check, refused.into_iter().map(|(mode, _)| mode).collect())
+        }
+        Err(reason) => {
+            let remedy = if host.load_program().is_err() { denied } else { "please report the kernel's version" };
+            (check(NAME, Status::Missing, reason, Some(remedy)), vec![Mode::Trace, Mode::Filter])
+        }
+    }
+}
+
+fn uprobes(host: &dyn Host, refused: Option<&Refused>, denied: &str) -> Check {
+    const NAME: &str = "uprobes";
     let path = crate::probe::check::UPROBE_TYPE;
     let by = match host.uprobes() {
         Uprobes::Multi => "a link",
@@ -266,23 +326,31 @@ fn uprobes(host: &dyn Host, denied: &str) -> Check {
         && let Err(error) = host.read(path)
     {
         let remedy = "mount sysfs on /sys, and use a kernel built with CONFIG_UPROBE_EVENTS";
-        return check("uprobes", Status::Missing, format!("{path}: {error}"), Some(remedy));
+        return check(NAME, Status::Missing, format!("{path}: {error}"), Some(remedy));
     }
-    match host.open_uprobe() {
-        Ok(()) => ok("uprobes", format!("one opens on parkwarden's own executable, by {by}")),
-        Err(error) => {
-            let remedy = remedy_of(&error, denied, "use a kernel built with CONFIG_UPROBE_EVENTS");
-            check("uprobes", Status::Missing, format!("opening one on parkwarden itself: {error}"), Some(remedy))
+    match refused {
+        Some(Refused::Breakpoint { source, .. }) => {
+            let remedy = remedy_of(source, denied, "use a kernel built with CONFIG_UPROBE_EVENTS");
+            check(NAME, Status::Missing, format!("opening one on parkwarden itself: {source}"), Some(remedy))
         }
+        Some(Refused::Keeper(source)) => {
+            let remedy = "raise the limit of processes (pids.max, ulimit -u), or allow clone and close_range";
+            check(NAME, Status::Missing, format!("making the process that holds them: {source}"), Some(remedy))
+        }
+        None | Some(Refused::Program { .. }) => ok(NAME, format!("one opens on parkwarden's own executable, by {by}")),
     }
 }
 
-fn attach_cookies(host: &dyn Host, denied: &str) -> Check {
-    match host.attach_with_cookie() {
-        Ok(()) => ok("attach cookies", "a program attaches with one"),
-        Err(error) => {
-            let remedy = remedy_of(&error, denied, "use Linux 5.15 or newer, which introduced attach cookies");
-            check("attach cookies", Status::Missing, format!("attaching with one: {error}"), Some(remedy))
+fn attach_cookies(refused: Option<&Refused>, denied: &str) -> Check {
+    const NAME: &str = "attach cookies";
+    match refused {
+        None => ok(NAME, "a program attaches with one"),
+        Some(Refused::Program { source, .. }) => {
+            let remedy = remedy_of(source, denied, "use Linux 5.15 or newer, which introduced attach cookies");
+            check(NAME, Status::Missing, format!("attaching with one: {source}"), Some(remedy))
+        }
+        Some(Refused::Breakpoint { .. } | Refused::Keeper(_)) => {
+            check(NAME, Status::Warning, "not tried, for want of an uprobe", Some("see uprobes"))
         }
     }
 }

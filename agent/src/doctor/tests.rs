@@ -10,8 +10,9 @@ struct FakeHost {
     load_program: Option<i32>,
     create_ring_buffer: Option<i32>,
     uprobes: Uprobes,
-    open_uprobe: Option<i32>,
-    attach_with_cookie: Option<i32>,
+    breakpoint: Option<i32>,
+    cookie: Option<i32>,
+    refused_modes: Vec<Mode>,
     hit_costs: Option<Costs>,
 }
 
@@ -43,8 +44,9 @@ impl FakeHost {
             load_program: None,
             create_ring_buffer: None,
             uprobes: Uprobes::PerfEvent,
-            open_uprobe: None,
-            attach_with_cookie: None,
+            breakpoint: None,
+            cookie: None,
+            refused_modes: Vec::new(),
             hit_costs: Some(Costs {
                 sites: SiteCosts { nop5: Some(300), emulated: 500, single_step: 900 },
                 filter: ProgramCosts { parked: 70, ..ProgramCosts::default() },
@@ -86,14 +88,16 @@ impl Host for FakeHost {
     fn uprobes(&self) -> Uprobes {
         self.uprobes
     }
-    fn open_uprobe(&self) -> io::Result<()> {
-        answer(self.open_uprobe)
+    fn attach(&self) -> Result<(), Refused> {
+        answer(self.breakpoint).map_err(|source| Refused::Breakpoint { spot: 0, source })?;
+        answer(self.cookie).map_err(|source| Refused::Program { spot: 0, source })
     }
-    fn attach_with_cookie(&self) -> io::Result<()> {
-        answer(self.attach_with_cookie)
+    fn refused_modes(&self) -> Result<Vec<(Mode, String)>, String> {
+        self.load_program().map_err(|error| error.to_string())?;
+        Ok(self.refused_modes.iter().map(|mode| (*mode, format!("the verifier refuses {mode:?}"))).collect())
     }
     fn hit_costs(&self) -> Result<Costs, CalibrateError> {
-        self.hit_costs.ok_or_else(|| CalibrateError::Attach(io::Error::from_raw_os_error(libc::EPERM)))
+        self.hit_costs.ok_or_else(|| CalibrateError::Own(io::Error::from_raw_os_error(libc::EPERM)))
     }
 }
 
@@ -103,19 +107,53 @@ fn what_a_hit_costs_is_shown_where_probes_work() {
     let table = render(&report);
     let line = table.lines().find(|line| line.starts_with("filter, emulated")).expect("a line");
     assert_eq!(line.split_whitespace().skip(2).collect::<Vec<_>>(), ["500", "500", "570", "500", "500"]);
-    assert_eq!(run(&FakeHost { open_uprobe: Some(libc::EPERM), ..FakeHost::good() }).hit_costs, None);
+    assert_eq!(run(&FakeHost { breakpoint: Some(libc::EPERM), ..FakeHost::good() }).hit_costs, None);
     only(&FakeHost { hit_costs: None, ..FakeHost::good() }, "hit costs", Status::Warning, "not measured", "--mode");
 }
 
 /// Asserts that exactly one check is not ok, with that status and with words of its detail and remedy.
 fn only(host: &FakeHost, name: &str, status: Status, detail: &str, remedy: &str) {
+    bad(host, &[(name, status, detail, remedy)]);
+}
+
+/// Asserts that exactly those checks are not ok.
+fn bad(host: &FakeHost, expected: &[(&str, Status, &str, &str)]) {
     let report = run(host);
     let bad: Vec<&Check> = report.checks.iter().filter(|check| check.status != Status::Ok).collect();
-    let [check] = bad[..] else { panic!("expected {name} alone not to be ok: {bad:#?}") };
-    assert_eq!((check.name.as_str(), check.status), (name, status));
-    assert!(check.detail.contains(detail), "{}", check.detail);
-    assert!(check.remedy.as_deref().is_some_and(|text| text.contains(remedy)), "{:?}", check.remedy);
-    assert_eq!(report.watch_possible, status != Status::Missing);
+    let names: Vec<&str> = bad.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(names, expected.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), "{bad:#?}");
+    for (check, (_, status, detail, remedy)) in bad.iter().zip(expected) {
+        assert_eq!(check.status, *status, "{check:#?}");
+        assert!(check.detail.contains(detail), "{}", check.detail);
+        assert!(check.remedy.as_deref().is_some_and(|text| text.contains(remedy)), "{:?}", check.remedy);
+    }
+    assert_eq!(report.watch_possible, expected.iter().all(|(_, status, ..)| *status != Status::Missing));
+}
+
+#[test]
+fn a_mode_whose_program_the_kernel_refuses_is_named_and_the_others_work() {
+    let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
+    assert_eq!(run(&FakeHost::good()).modes, all);
+    let host = FakeHost { refused_modes: vec![Mode::Filter], ..FakeHost::good() };
+    only(&host, "programs", Status::Warning, "the verifier refuses Filter", "none needed");
+    let report = run(&host);
+    assert_eq!(report.modes, [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Census]);
+    assert!(render(&report).ends_with("can use probes on this host, with --mode auto, trace, census.\n"));
+    let nothing = run(&FakeHost { breakpoint: Some(libc::ENOSYS), ..FakeHost::good() });
+    assert_eq!(nothing.modes, [ModeChoice::Auto, ModeChoice::Census]);
+}
+
+#[test]
+fn rights_that_this_kernel_does_not_need_are_not_asked_for_nor_one_remedy_told_twice() {
+    let host = FakeHost { uprobes: Uprobes::Multi, ..FakeHost::good() };
+    assert_eq!(run(&host).checks[1].detail, "CAP_BPF CAP_PERFMON CAP_SYS_PTRACE");
+    let denied = Some(libc::EPERM);
+    let mut host = FakeHost { load_program: denied, create_ring_buffer: denied, ..host };
+    host.files.insert(STATUS, NO_CAPABILITIES);
+    let text = render(&run(&host));
+    assert!(!text.contains("CAP_SYS_ADMIN"), "{text}");
+    assert_eq!(text.matches(RIGHTS).count(), 1, "{text}");
+    assert_eq!(text.matches("-> as for capabilities").count(), 3, "{text}");
 }
 
 #[test]
@@ -163,21 +201,18 @@ fn system_calls_that_are_denied_ask_for_what_is_not_there() {
         let error = Some(errno);
         let reason = io::Error::from_raw_os_error(errno).to_string();
         let missing = |host: FakeHost, name| only(&host, name, Status::Missing, &reason, "seccomp");
-        missing(FakeHost { load_program: error, ..FakeHost::good() }, "bpf");
         missing(FakeHost { create_ring_buffer: error, ..FakeHost::good() }, "ring buffer");
-        missing(FakeHost { open_uprobe: error, ..FakeHost::good() }, "uprobes");
-        missing(FakeHost { attach_with_cookie: error, ..FakeHost::good() }, "attach cookies");
-        only(
-            &FakeHost { open_uprobe: error, ..FakeHost::good() },
-            "uprobes",
-            Status::Missing,
-            &reason,
-            "CAP_SYS_ADMIN",
-        );
+        missing(FakeHost { cookie: error, ..FakeHost::good() }, "attach cookies");
+        for remedy in ["seccomp", "CAP_SYS_ADMIN"] {
+            let host = FakeHost { breakpoint: error, ..FakeHost::good() };
+            bad(&host, &[("uprobes", Status::Missing, &reason, remedy), ("attach cookies", Status::Warning, "", "")]);
+        }
+        let host = FakeHost { load_program: error, ..FakeHost::good() };
+        bad(&host, &[("bpf", Status::Missing, &reason, "seccomp"), ("programs", Status::Missing, &reason, "seccomp")]);
         let host = FakeHost { load_program: error, ..FakeHost::with(STATUS, NO_CAPABILITIES) };
         let checks = run(&host).checks;
         let bpf = checks.iter().find(|check| check.name == "bpf").expect("the check");
-        assert_eq!(bpf.remedy.as_deref(), Some(RIGHTS));
+        assert_eq!(bpf.remedy.as_deref(), Some(RIGHTS_OF_OLD));
     }
 }
 
@@ -186,10 +221,14 @@ fn system_calls_that_the_kernel_does_not_know_ask_for_another_kernel() {
     let missing = |host: FakeHost, name, remedy| only(&host, name, Status::Missing, "os error", remedy);
     let no_call = Some(libc::ENOSYS);
     let invalid = Some(libc::EINVAL);
-    missing(FakeHost { load_program: no_call, ..FakeHost::good() }, "bpf", "CONFIG_BPF_SYSCALL");
+    let host = FakeHost { load_program: no_call, ..FakeHost::good() };
+    let reason = "os error";
+    bad(&host, &[("bpf", Status::Missing, reason, "CONFIG_BPF_SYSCALL"), ("programs", Status::Missing, reason, "")]);
     missing(FakeHost { create_ring_buffer: invalid, ..FakeHost::good() }, "ring buffer", "5.8");
-    missing(FakeHost { open_uprobe: no_call, ..FakeHost::good() }, "uprobes", "CONFIG_UPROBE_EVENTS");
-    missing(FakeHost { attach_with_cookie: invalid, ..FakeHost::good() }, "attach cookies", "5.15");
+    let host = FakeHost { breakpoint: no_call, ..FakeHost::good() };
+    let uprobes = ("uprobes", Status::Missing, reason, "CONFIG_UPROBE_EVENTS");
+    bad(&host, &[uprobes, ("attach cookies", Status::Warning, "not tried", "uprobes")]);
+    missing(FakeHost { cookie: invalid, ..FakeHost::good() }, "attach cookies", "5.15");
     let host = FakeHost::without("/sys/bus/event_source/devices/uprobe/type");
     only(&host, "uprobes", Status::Missing, "/sys/bus/event_source", "sysfs");
 }
@@ -229,6 +268,7 @@ fn the_table_is_aligned_and_says_what_to_do() {
     let report = Report {
         schema: SCHEMA,
         watch_possible: false,
+        modes: vec![ModeChoice::Census],
         checks: vec![ok("kernel", "Linux 6.18"), check("ring buffer", Status::Missing, "creating one: no", Some("do"))],
         hit_costs: None,
     };
@@ -249,7 +289,7 @@ fn json_names_every_status_in_lower_case() {
     assert_eq!(json["schema"], 1);
     assert_eq!(json["watch_possible"], true);
     assert_eq!(json["checks"][0]["status"], "ok");
-    assert_eq!(json["checks"][10]["status"], "warning");
+    assert_eq!(json["checks"][11]["status"], "warning");
     assert_eq!(json["checks"][0]["remedy"], serde_json::Value::Null);
     assert_eq!(serde_json::from_value::<Report>(json).expect("its own JSON"), report);
 }
@@ -260,7 +300,7 @@ fn the_live_host_answers() {
     let report = run(&LiveHost);
     let by_name = |name: &str| report.checks.iter().find(|check| check.name == name).expect("the check");
     let may_probe = Capabilities::of(&LiveHost).may_probe() && by_name("kernel").status == Status::Ok;
-    for name in ["bpf", "ring buffer", "uprobes", "attach cookies"] {
+    for name in ["bpf", "ring buffer", "programs", "uprobes", "attach cookies"] {
         let check = by_name(name);
         assert_eq!(check.status == Status::Ok, check.remedy.is_none(), "{check:?}");
         if may_probe {

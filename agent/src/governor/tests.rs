@@ -21,7 +21,7 @@ impl Simulation {
     fn new() -> Self {
         let budget = Budget { of_target: Percent::new(1_000) };
         Self {
-            governor: Governor::new(budget, Mode::Filter),
+            governor: Governor::new(budget, vec![Mode::Filter, Mode::Trace]),
             mode: Mode::Filter,
             reading: Reading::default(),
             moves: Vec::new(),
@@ -141,9 +141,22 @@ fn the_budget_is_a_share_of_what_the_target_uses_between_two_bounds() {
 
 #[test]
 fn time_that_stands_still_or_goes_back_is_no_harm() {
-    let mut governor = Governor::new(Budget { of_target: Percent::new(1_000) }, Mode::Filter);
+    let mut governor = Governor::new(Budget { of_target: Percent::new(1_000) }, vec![Mode::Filter, Mode::Trace]);
     let reading = Reading { time_ns: 10, cpu_ns: 10, spent_ns: 10, traced_ns: 10 };
     assert_eq!(governor.step(Mode::Filter, reading), None);
     assert_eq!(governor.step(Mode::Filter, reading), None);
     assert_eq!(governor.step(Mode::Filter, Reading::default()), None);
+}
+
+#[test]
+fn where_a_mode_is_not_to_be_had_it_makes_do_with_the_others() {
+    let budget = Budget { of_target: Percent::new(1_000) };
+    let mut target =
+        Simulation { governor: Governor::new(budget, vec![Mode::Trace]), mode: Mode::Trace, ..Simulation::new() };
+    target.run(60, 50.0, 20.0);
+    target.run(60, 50.0, 0.001);
+    target.run(60, 50.0, 0.45);
+    let modes: Vec<Mode> = target.moves.iter().map(|(_, mode)| *mode).collect();
+    assert!(modes.starts_with(&[Mode::Census, Mode::Trace]) && !modes.contains(&Mode::Filter), "{modes:?}");
+    assert_eq!(target.mode, Mode::Trace);
 }

@@ -110,7 +110,12 @@ fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeCo
 /// Where processes may be watched without probes, none have to be loaded.
 fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
     match watch::prober(&config.watch) {
-        Ok(prober) => Ok(Some(prober)),
+        Ok(prober) => {
+            for (_, reason) in prober.refused() {
+                log::warn!("{reason}");
+            }
+            Ok(Some(prober))
+        }
         Err(error) if matches!(config.watch.mode, ModeChoice::Auto | ModeChoice::Census) => {
             log::warn!("no process can be watched with probes, only in mode census: {}", crate::exit::chain(&error));
             Ok(None)

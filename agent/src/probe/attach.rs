@@ -1,19 +1,20 @@
 //! Attaching the programs to one target.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Instant;
 
 use aya::maps::MapError;
 use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::filter::{Park, SiteCounts, Slot};
+use parkwarden_common::record::Kind;
 
-use super::load::{LoadError, Prober, program_name};
+use super::keeper::{Keeper, Refused, Spot};
+use super::load::{LoadError, Prober};
 use super::programs::Uprobes;
 use super::stream::EventStream;
-use super::uprobe;
 use crate::config::Mode;
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
@@ -38,6 +39,12 @@ pub enum AttachError {
         #[source]
         source: io::Error,
     },
+    /// There is no process that would hold the probes.
+    #[error(
+        "no process can be made that holds the probes: is a limit of processes reached (pids.max, ulimit -u), or does a \
+             seccomp profile forbid clone or close_range?"
+    )]
+    Keeper(#[source] io::Error),
     /// The object is incomplete.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -57,74 +64,20 @@ pub enum AttachError {
     NoSlot(u32),
 }
 
-/// A breakpoint and the program that its hits run. Dropping it removes both.
-#[derive(Debug)]
-pub(super) struct Probe {
-    // Without its program a hit costs less: first.
-    link: Option<OwnedFd>,
-    place: Place,
-}
-
-/// Where a breakpoint is.
-#[derive(Debug)]
-enum Place {
-    /// It is there as long as this.
-    PerfEvent(OwnedFd),
-    /// It comes and goes with the link.
-    Multi { path: CString, offset: u64, pid: NonZeroU32 },
-}
-
-impl Probe {
-    /// A probe at that place. Its hits run nothing yet; with perf events the breakpoint is there already.
-    pub(super) fn open(uprobes: Uprobes, path: &CStr, offset: u64, pid: NonZeroU32) -> io::Result<Self> {
-        let place = match uprobes {
-            Uprobes::Multi => Place::Multi { path: path.to_owned(), offset, pid },
-            Uprobes::PerfEvent => Place::PerfEvent(uprobe::open(path, offset, pid.get())?),
-        };
-        Ok(Self { link: None, place })
-    }
-
-    /// Has hits run `program` from now on; whoever opened it still has to have the file of its path open.
-    pub(super) fn run(&mut self, program: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
-        self.link = Some(match &self.place {
-            Place::Multi { path, offset, pid } => uprobe::multi(program, path, *offset, pid.get(), cookie)?,
-            Place::PerfEvent(event) => uprobe::link(program, event, cookie)?,
-        });
-        Ok(())
-    }
-
-    /// Whether nothing is left of it once it has no link.
-    fn is_link_alone(&self) -> bool {
-        matches!(self.place, Place::Multi { .. })
-    }
-}
-
-/// Takes away the programs of probes: that of the first only after those of the others. The first site is that of creations:
-/// as long as anything is told of goroutines, their creation is too.
-pub(super) fn unlink<'p>(probes: impl IntoIterator<Item = &'p mut Probe>) {
-    let mut links = probes.into_iter().map(|probe| probe.link.take());
-    let first = links.next();
-    std::thread::scope(|scope| {
-        for link in links.flatten() {
-            // The kernel waits for every CPU, for all of them at once. Without a thread it is dropped here.
-            let _ = std::thread::Builder::new().name("unlink".to_owned()).spawn_scoped(scope, move || drop(link));
-        }
-    });
-    drop(first);
-}
-
 /// The probes of one target. Dropping it removes them, makes their indices available again, and forgets what the kernel
 /// held for them.
 #[derive(Debug, Default)]
 pub struct Attachment {
     slot: Option<(Slot, Prober)>,
     mode: Option<Mode>,
-    probes: Vec<(u16, Probe)>,
+    keeper: Option<Keeper>,
+    indices: Vec<u16>,
+    uprobes: Option<Uprobes>,
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        self.remove(&[]);
+        self.remove();
         if let Some((slot, prober)) = self.slot.take() {
             prober.release(slot, self.mode);
         }
@@ -134,28 +87,28 @@ impl Drop for Attachment {
 impl Attachment {
     /// The probe indices, in the order of the sites they were attached at.
     pub fn probes(&self) -> impl Iterator<Item = u16> {
-        self.probes.iter().map(|(index, _)| *index)
+        self.indices.iter().copied()
     }
 
-    /// Takes a target's programs away: from here on no hit is counted, but each still costs its place's price where the
-    /// breakpoint is a perf event.
+    /// Whether the process that held the probes was killed, and they have gone with it.
+    pub fn is_lost(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::has_ended)
+    }
+
+    /// Removes a target's probes, and tells when each was gone. From here on no hit is counted.
     ///
     /// What the kernel holds of the target stays until this is dropped.
-    pub fn unlink(&mut self) {
-        unlink(self.probes.iter_mut().map(|(_, probe)| probe));
-    }
-
-    /// Removes a target's probes, the first of `order` (their indices) first, and tells when each was gone.
-    pub fn remove(&mut self, order: &[u16]) -> Vec<Removed> {
+    pub fn remove(&mut self) -> Vec<Removed> {
         let begun = Instant::now();
-        self.unlink();
-        let position = |index: &u16| order.iter().position(|first| first == index).unwrap_or(usize::MAX);
-        self.probes.sort_by_key(|(index, _)| position(index));
-        let removed = self.probes.drain(..).map(|(index, probe)| {
-            // The breakpoint goes at the beginning of this, which then takes long, or went with its program.
-            let at = if probe.is_link_alone() { begun } else { Instant::now() };
-            drop(probe);
-            Removed { index, at }
+        drop(self.keeper.take());
+        let taken = begun.elapsed();
+        let indices = std::mem::take(&mut self.indices);
+        let places = u32::try_from(indices.len()).unwrap_or(u32::MAX).max(1);
+        let removed = indices.into_iter().zip(1..).map(|(index, nth)| match self.uprobes {
+            // One after the other, each in about the same time, and the first last.
+            Some(Uprobes::PerfEvent) => Removed { index, at: begun + taken * (places + 1 - nth) / places },
+            // All at the beginning of this, which then waits for every CPU.
+            _ => Removed { index, at: begun },
         });
         removed.collect()
     }
@@ -181,39 +134,31 @@ impl Prober {
         layout: &RuntimeLayout,
         stream: &EventStream,
     ) -> Result<Attachment, AttachError> {
-        let path = own_path(exe);
         let slot = self.kernel().free_slots.pop().ok_or(AttachError::NoSlot(MAX_SLOTS))?;
-        let uprobes = self.kernel().programs.uprobes;
+        let (program, uprobes) = {
+            let kernel = self.kernel();
+            let program = kernel.programs.of(mode)?.try_clone_to_owned().map_err(LoadError::refused);
+            (program, kernel.programs.uprobes)
+        };
         self.ring.route(slot, stream);
-        let mut attachment =
-            Attachment { slot: Some((slot, self.clone())), mode: Some(mode), probes: Vec::with_capacity(sites.len()) };
-        for (position, (site, offset)) in (0..PROBES_PER_SLOT).zip(sites) {
-            let index = u16::try_from(slot * PROBES_PER_SLOT + position).map_err(|_| AttachError::NoSlot(MAX_SLOTS))?;
+        let mut attachment = Attachment {
+            slot: Some((slot, self.clone())),
+            mode: Some(mode),
+            keeper: None,
+            indices: Vec::with_capacity(sites.len()),
+            uprobes: Some(uprobes),
+        };
+        let program = program?;
+        let mut spots = Vec::with_capacity(sites.len());
+        for (site, offset) in sites {
+            let index = index(slot, site.kind).ok_or(AttachError::NoSlot(MAX_SLOTS))?;
             self.kernel().counters.reset(index).map_err(LoadError::refused)?;
-            let probe = Probe::open(uprobes, &path, *offset, pid).map_err(|source| refused(site, *offset, source))?;
-            attachment.probes.push((index, probe));
+            attachment.indices.push(index);
+            spots.push(Spot { offset: *offset, program: program.as_fd(), cookie: cookie(index, layout)? });
         }
-        // All at once, because putting a breakpoint there takes long.
-        self.run(mode, &mut attachment, sites, layout)?;
+        let keeper = Keeper::attach(uprobes, &own_path(exe), pid, &spots);
+        attachment.keeper = Some(keeper.map_err(|refused| not_attached(sites, refused))?);
         Ok(attachment)
-    }
-
-    /// Has the hits of opened probes run the programs of a mode.
-    fn run(
-        &self,
-        mode: Mode,
-        attachment: &mut Attachment,
-        sites: &[(Site, u64)],
-        layout: &RuntimeLayout,
-    ) -> Result<(), AttachError> {
-        let kernel = self.kernel();
-        for ((index, probe), (site, offset)) in attachment.probes.iter_mut().zip(sites) {
-            let cookie = cookie(*index, layout)?;
-            let name = program_name(mode, site.kind).ok_or(LoadError::Incomplete("program for this mode"))?;
-            let program = kernel.programs.get(name)?;
-            probe.run(program, cookie).map_err(|source| refused(site, *offset, source))?;
-        }
-        Ok(())
     }
 
     /// Goroutines whose parks the kernel holds for an attachment in mode [`Mode::Filter`]; one with `since_ns` 0 is not
@@ -254,8 +199,18 @@ pub struct Removed {
     pub at: Instant,
 }
 
-fn refused(site: &Site, offset: u64, source: io::Error) -> AttachError {
-    let function = site.function.clone();
+/// The index of the probe that an attachment has for events of a kind.
+fn index(slot: Slot, kind: Kind) -> Option<u16> {
+    let position = Kind::PROBED.iter().position(|probed| *probed == kind)?;
+    u16::try_from(slot * PROBES_PER_SLOT + u32::try_from(position).ok()?).ok()
+}
+
+fn not_attached(sites: &[(Site, u64)], refused: Refused) -> AttachError {
+    let (spot, source) = match refused {
+        Refused::Keeper(source) => return AttachError::Keeper(source),
+        Refused::Breakpoint { spot, source } | Refused::Program { spot, source } => (spot, source),
+    };
+    let (function, offset) = sites.get(spot).map(|(site, offset)| (site.function.clone(), *offset)).unwrap_or_default();
     if source.kind() == io::ErrorKind::PermissionDenied {
         return AttachError::NotPermitted(function);
     }

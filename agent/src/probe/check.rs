@@ -1,15 +1,19 @@
-//! Trying out, one by one, the system calls that watching needs: what a host's settings say about BPF and uprobes is
-//! not what decides, the kernel's answer is.
+//! Trying out, one by one, what watching needs of the kernel: what a host's settings say about BPF and uprobes is not what
+//! decides, the kernel's answer is.
 //!
-//! Deliberately absent: aya, whose errors name libraries rather than calls. Nothing outside parkwarden is touched: the
-//! probe is on a function of its own, and everything is undone when the returned descriptors are dropped.
+//! Nothing outside parkwarden is touched: the probe is on a function of its own, and everything is undone again.
 
 use std::ffi::c_long;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use super::keeper::{Keeper, Refused, Spot};
+use super::load::{LoadError, MapSizes, load_object};
+use super::programs::{Programs, Uprobes};
 pub use super::uprobe::UPROBE_TYPE;
 use super::uprobe::{self, For, bpf};
+use crate::config::{BpfLog, Mode};
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_CREATE: c_long = 0;
@@ -42,21 +46,28 @@ pub fn program() -> io::Result<OwnedFd> {
     uprobe::load_nothing(For::PerfEvent)
 }
 
-/// Opens an uprobe on a function of this very program.
-pub fn uprobe() -> io::Result<OwnedFd> {
-    uprobe::open(c"/proc/self/exe", uprobe::file_offset(probed as *const () as u64)?, std::process::id())
-}
-
-/// Attaches a program to an uprobe together with a cookie.
-pub fn link(program: &OwnedFd, uprobe: &OwnedFd) -> io::Result<OwnedFd> {
+/// Has an uprobe on a function of this very program run a program that does nothing, with a cookie.
+pub fn attach(uprobes: Uprobes) -> Result<(), Refused> {
+    let for_ = match uprobes {
+        Uprobes::Multi => For::Multi,
+        Uprobes::PerfEvent => For::PerfEvent,
+    };
+    let program = uprobe::load_nothing(for_).map_err(|source| Refused::Program { spot: 0, source })?;
+    let offset = uprobe::file_offset(probed as *const () as u64).map_err(Refused::Keeper)?;
+    let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| Refused::Keeper(io::ErrorKind::NotFound.into()))?;
     // A kernel that knows no cookies refuses one that is not zero.
-    uprobe::link(program.as_fd(), uprobe, 1)
+    let spot = Spot { offset, program: program.as_fd(), cookie: 1 };
+    Keeper::attach(uprobes, c"/proc/self/exe", pid, &[spot]).map(drop)
 }
 
-/// Has an uprobe on a function of this very program run a program that does nothing, with a cookie, by one link.
-pub fn multi() -> io::Result<OwnedFd> {
-    let offset = uprobe::file_offset(probed as *const () as u64)?;
-    uprobe::multi(uprobe::load_nothing(For::Multi)?.as_fd(), c"/proc/self/exe", offset, std::process::id(), 1)
+/// Loads the programs of `modes`, and returns those of which this kernel refuses them, with the reasons.
+pub fn refused(modes: &[Mode]) -> Result<Vec<(Mode, String)>, LoadError> {
+    let sizes = MapSizes { ring_bytes: 4096, parks: 1, sites: 1, lifecycle_bytes: 4096, min_park_ns: 0 };
+    let ebpf = load_object(&sizes, BpfLog::Off)?;
+    match Programs::load(&ebpf, modes, &[], Uprobes::here()) {
+        Ok(programs) => Ok(programs.refused().to_vec()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the uprobe is put on.

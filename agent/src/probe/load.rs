@@ -7,7 +7,6 @@ use aya::{Ebpf, EbpfLoader};
 use parkwarden_common::cookie::MAX_SLOTS;
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::Slot;
-use parkwarden_common::record::Kind;
 
 use crate::config::{BpfLog, Mode};
 
@@ -28,6 +27,28 @@ pub enum LoadError {
          5.15 or later (`parkwarden doctor` tells what is missing)"
     )]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel's verifier refused a program.
+    #[error(
+        "this kernel's verifier refuses parkwarden's program `{program}`{}; with -v there is all it says",
+        last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default()
+    )]
+    Verifier {
+        /// Which.
+        program: &'static str,
+        /// With which words.
+        last: Option<String>,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The program of this mode was refused when the others were loaded.
+    #[error("mode {} is not to be had here: {reason}", crate::report::words::serde_word(mode))]
+    Mode {
+        /// Which.
+        mode: Mode,
+        /// Why.
+        reason: String,
+    },
     /// The object lacks a program or map: it was built from other sources.
     #[error("the embedded BPF object has no {0}: rebuild it with `cargo xtask ebpf`")]
     Incomplete(&'static str),
@@ -129,15 +150,15 @@ impl std::fmt::Debug for Prober {
 
 impl Prober {
     /// Loads maps and programs into the kernel, with the ring that all of them write to. Nothing is attached yet.
+    ///
+    /// A mode whose program the kernel refuses is left out, see [`Prober::refused`], if there is another.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
         let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
         // What is not used takes no memory.
         let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
         let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
         let mut ebpf = load_object(&sizes, options.log)?;
-        let programs =
-            options.modes.iter().flat_map(|mode| Kind::PROBED.map(|kind| program_name(*mode, kind))).flatten();
-        let programs = Programs::load(&mut ebpf, programs.chain(options.further.iter().copied()), options.uprobes)?;
+        let programs = Programs::load(&ebpf, &options.modes, &options.further, options.uprobes)?;
         let logger = if options.log != BpfLog::Off {
             Some(aya_log::EbpfLogger::init(&mut ebpf).map_err(LoadError::refused)?)
         } else {
@@ -169,6 +190,11 @@ impl Prober {
         Ok(ProbeCounters { ring_full: counters.ring_full.saturating_add(self.ring.dropped(probe)), ..counters })
     }
 
+    /// Modes that were to be loaded and whose programs this kernel refuses, and why.
+    pub fn refused(&self) -> Vec<(Mode, String)> {
+        self.kernel().programs.refused().to_vec()
+    }
+
     /// Hands what the programs logged to the logger.
     pub fn flush_log(&self) {
         if let Some(logger) = &mut self.kernel().logger {
@@ -179,20 +205,5 @@ impl Prober {
     pub(super) fn kernel(&self) -> MutexGuard<'_, Kernel> {
         // Each of its parts is whole after any statement.
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the program is called that a mode has for events of one kind.
-pub(super) const fn program_name(mode: Mode, kind: Kind) -> Option<&'static str> {
-    match (mode, kind) {
-        (Mode::Trace, Kind::Created) => Some("created"),
-        (Mode::Trace, Kind::Parked) => Some("parked"),
-        (Mode::Trace, Kind::Readied) => Some("readied"),
-        (Mode::Trace, Kind::Exited) => Some("exited"),
-        (Mode::Filter, Kind::Created) => Some("filter_created"),
-        (Mode::Filter, Kind::Parked) => Some("filter_parked"),
-        (Mode::Filter, Kind::Readied) => Some("filter_readied"),
-        (Mode::Filter, Kind::Exited) => Some("filter_exited"),
-        (Mode::Census, _) | (_, Kind::Waited) => None,
     }
 }

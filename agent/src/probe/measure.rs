@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use parkwarden_common::cookie::{Cookie, MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::record::GENERATED_PER_HIT;
 
-use super::attach::{AttachError, Probe, own_path, unlink};
+use super::attach::{AttachError, own_path};
 use super::calibrate::CalibrateError;
 use super::calibrate::sites::OwnSite;
+use super::keeper::{Keeper, Spot};
 use super::load::{LoadError, Prober};
 use super::stream::EventStream;
 use super::uprobe::file_offset;
@@ -25,19 +26,13 @@ pub const GENERATE: &str = "generate";
 /// Probes whose program does nothing. Dropping it removes them.
 #[derive(Debug)]
 pub struct EmptyProbes {
-    probes: Vec<Probe>,
-}
-
-impl Drop for EmptyProbes {
-    fn drop(&mut self) {
-        unlink(&mut self.probes);
-    }
+    _keeper: Keeper,
 }
 
 /// Writes events into the ring as fast as the kernel can. Dropping it removes its probe.
 #[derive(Debug)]
 pub struct Generator {
-    _probe: Probe,
+    _keeper: Keeper,
     site: OwnSite,
     /// Index of its counters.
     pub index: u16,
@@ -48,13 +43,8 @@ impl Prober {
     pub fn attach_empty(&self, pid: NonZeroU32, exe: &File, offsets: &[u64]) -> Result<EmptyProbes, CalibrateError> {
         let kernel = self.kernel();
         let program = kernel.programs.get(EMPTY)?;
-        let mut probes = Vec::new();
-        for offset in offsets {
-            let mut probe = Probe::open(kernel.programs.uprobes, &own_path(exe), *offset, pid)?;
-            probe.run(program, 0)?;
-            probes.push(probe);
-        }
-        Ok(EmptyProbes { probes })
+        let spots: Vec<Spot<'_>> = offsets.iter().map(|offset| Spot { offset: *offset, program, cookie: 0 }).collect();
+        Ok(EmptyProbes { _keeper: Keeper::attach(kernel.programs.uprobes, &own_path(exe), pid, &spots)? })
     }
 
     /// A generator of events for a stream: each goroutine parks and is woken.
@@ -68,9 +58,10 @@ impl Prober {
         let program = kernel.programs.get(GENERATE)?;
         let site = OwnSite::of(SiteClass::Emulated).next().ok_or_else(no_slot)?;
         let pid = NonZeroU32::new(std::process::id()).ok_or_else(no_slot)?;
-        let mut probe = Probe::open(kernel.programs.uprobes, c"/proc/self/exe", file_offset(site.address())?, pid)?;
-        probe.run(program, Cookie { probe: index, ..Cookie::default() }.encode().unwrap_or_default())?;
-        Ok(Generator { _probe: probe, site, index })
+        let cookie = Cookie { probe: index, ..Cookie::default() }.encode().unwrap_or_default();
+        let spot = Spot { offset: file_offset(site.address())?, program, cookie };
+        let keeper = Keeper::attach(kernel.programs.uprobes, c"/proc/self/exe", pid, &[spot])?;
+        Ok(Generator { _keeper: keeper, site, index })
     }
 }
 

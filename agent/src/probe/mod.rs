@@ -1,12 +1,13 @@
 //! The kernel side: loading the BPF object, attaching its programs to a target, and reading what they send.
 //!
 //! The only module that knows aya. An [`Attachment`] is RAII: dropping it removes the probes, and so does the death of
-//! this process, however it dies, because the kernel closes the links with it.
+//! this process, however it dies: a process that ends with it holds them, see [`keeper`].
 
 mod attach;
 pub mod calibrate;
 pub mod check;
 mod held;
+mod keeper;
 mod lifecycle;
 mod load;
 pub mod measure;
@@ -15,6 +16,7 @@ mod stream;
 mod uprobe;
 
 pub use attach::{AttachError, Attachment, Removed};
+pub use keeper::Refused;
 pub use lifecycle::Lifecycles;
 pub use load::{LoadError, Options, Prober};
 pub use programs::{Uprobes, kernel_version};

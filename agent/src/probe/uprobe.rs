@@ -1,15 +1,17 @@
-//! One uprobe by the kernel's own calls, in either of its two ways: a link that is breakpoint and program in one; or a perf
-//! event that puts the breakpoint there, and a link that has it run a program.
+//! Uprobes by the kernel's own calls, in either of their two ways: a link that is breakpoints and program in one; or a perf
+//! event that puts a breakpoint there, and a link that has it run a program.
 //!
 //! With perf events the two are kept apart, as aya's links are not, because their prices differ: a link comes and goes in
 //! microseconds, but each removal of a breakpoint waits for every CPU, tens of milliseconds, one after the other on the whole
-//! host. Those that are links alone wait, too, but all of them at once.
+//! host. A link that is breakpoints waits once for all of its own.
 
 use std::ffi::{CStr, c_long};
 use std::fs;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use super::keeper::Spot;
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_BATCH: c_long = 24;
@@ -26,28 +28,41 @@ const PERF_FLAG_FD_CLOEXEC: c_long = 1 << 3;
 pub const UPROBE_TYPE: &str = "/sys/bus/event_source/devices/uprobe/type";
 
 /// A system call on `bpf_attr`, whose beginning `T` is: the kernel takes what is not given as zero.
+///
+/// The pointers within refer to values that outlive the call, and those that the kernel writes to were made from mutable ones.
 pub(super) fn bpf<T>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes behind the pointer, which `attributes` is, and writes none with
-    // the commands used here. The pointers within refer to values that outlive the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    owned(fd)
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    bpf_raw(command, attributes).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn owned(fd: c_long) -> io::Result<OwnedFd> {
+/// The same; what becomes of the descriptor is the caller's business.
+fn bpf_raw<T>(command: c_long, attributes: &T) -> io::Result<RawFd> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes behind the pointer, which `attributes` is, and writes none there with
+    // the commands used here. The pointers within are as `bpf` has it.
+    raw(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) })
+}
+
+/// A descriptor that the kernel has just made, or why it has not.
+fn raw(fd: c_long) -> io::Result<RawFd> {
     match i32::try_from(fd) {
-        // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(fd) if fd >= 0 => Ok(fd),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// A descriptor as `bpf_attr` has it.
-fn number(fd: &impl AsRawFd) -> io::Result<u32> {
-    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
+/// A descriptor as `bpf_attr` has it; one that is none the kernel refuses.
+const fn number(fd: RawFd) -> u32 {
+    fd.cast_unsigned()
 }
 
-/// Puts a breakpoint at a file offset, for process `pid` alone: all of its threads.
-pub(super) fn open(path: &CStr, offset: u64, pid: u32) -> io::Result<OwnedFd> {
+/// What kind of perf event an uprobe is on this host.
+pub(super) fn perf_type() -> io::Result<u32> {
+    fs::read_to_string(UPROBE_TYPE)?.trim().parse().map_err(io::Error::other)
+}
+
+/// Puts a breakpoint at a file offset, for process `pid` alone: all of its threads. It is there as long as the descriptor,
+/// which is the caller's: only [`super::keeper`] may have it.
+pub(super) fn open(kind: u32, path: &CStr, offset: u64, pid: u32) -> io::Result<RawFd> {
     /// `struct perf_event_attr` as of `PERF_ATTR_SIZE_VER1`.
     #[repr(C)]
     struct PerfEventAttr {
@@ -64,7 +79,6 @@ pub(super) fn open(path: &CStr, offset: u64, pid: u32) -> io::Result<OwnedFd> {
         offset: u64,
     }
     const _: () = assert!(size_of::<PerfEventAttr>() == 72);
-    let kind = fs::read_to_string(UPROBE_TYPE)?.trim().parse().map_err(io::Error::other)?;
     let attributes = PerfEventAttr {
         kind,
         size: size_of::<PerfEventAttr>() as u32,
@@ -91,7 +105,7 @@ pub(super) fn open(path: &CStr, offset: u64, pid: u32) -> io::Result<OwnedFd> {
             PERF_FLAG_FD_CLOEXEC,
         )
     };
-    owned(fd)
+    raw(fd)
 }
 
 /// How a program that is loaded will be attached.
@@ -103,8 +117,9 @@ pub(super) enum For {
     Multi,
 }
 
-/// Loads a program of the kind that probes run. `I` is an instruction of BPF.
-pub(super) fn load<I>(instructions: &[I], license: &CStr, for_: For) -> io::Result<OwnedFd> {
+/// Loads a program of the kind that probes run. `I` is an instruction of BPF. What the verifier has to say comes into `log`, if
+/// there is room for any.
+pub(super) fn load<I>(instructions: &[I], license: &CStr, for_: For, log: &mut [u8]) -> io::Result<OwnedFd> {
     /// `union bpf_attr` for `BPF_PROG_LOAD`, up to `expected_attach_type`.
     #[repr(C)]
     struct ProgLoad {
@@ -130,9 +145,9 @@ pub(super) fn load<I>(instructions: &[I], license: &CStr, for_: For) -> io::Resu
             instruction_count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
             instructions: instructions.as_ptr() as u64,
             license: license.as_ptr() as u64,
-            log_level: 0,
-            log_size: 0,
-            log_buffer: 0,
+            log_level: u32::from(!log.is_empty()),
+            log_size: u32::try_from(log.len()).map_err(io::Error::other)?,
+            log_buffer: if log.is_empty() { 0 } else { log.as_mut_ptr().expose_provenance() as u64 },
             kernel_version: 0,
             flags: 0,
             name: [0; 16],
@@ -145,12 +160,36 @@ pub(super) fn load<I>(instructions: &[I], license: &CStr, for_: For) -> io::Resu
 /// Loads a program that does nothing.
 pub(super) fn load_nothing(for_: For) -> io::Result<OwnedFd> {
     // r0 = 0; exit
-    load::<u64>(&[0xb7, 0x95], c"GPL", for_)
+    load::<u64>(&[0xb7, 0x95], c"GPL", for_, &mut [])
 }
 
-/// Has hits at a file offset run a program with a cookie, in process `pid` alone: all of its threads. No longer when the
-/// link is dropped, which takes the breakpoint away at once and then waits for every CPU.
-pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32, cookie: u64) -> io::Result<OwnedFd> {
+/// Places whose hits run one program, each with a cookie.
+#[derive(Debug)]
+pub(super) struct Links<'p> {
+    program: BorrowedFd<'p>,
+    offsets: Vec<u64>,
+    cookies: Vec<u64>,
+}
+
+impl<'p> Links<'p> {
+    /// Of spots that all have the program of the first.
+    pub(super) fn of(spots: &[Spot<'p>]) -> Self {
+        Self {
+            program: spots[0].program,
+            offsets: spots.iter().map(|spot| spot.offset).collect(),
+            cookies: spots.iter().map(|spot| spot.cookie).collect(),
+        }
+    }
+
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+}
+
+/// Has hits at file offsets run a program, in process `pid` alone: all of its threads. As long as the descriptor is there, which
+/// is the caller's: only [`super::keeper`] may have it.
+pub(super) fn multi(links: &Links<'_>, path: &CStr, pid: u32) -> io::Result<RawFd> {
     /// `union bpf_attr` for `BPF_LINK_CREATE` with `uprobe_multi`.
     #[repr(C)]
     struct LinkCreate {
@@ -168,18 +207,18 @@ pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32,
         padding: u32,
     }
     const _: () = assert!(size_of::<LinkCreate>() == 64);
-    bpf(
+    bpf_raw(
         BPF_LINK_CREATE,
         &LinkCreate {
-            program: number(&program)?,
+            program: number(links.program.as_raw_fd()),
             target: 0,
             attach_type: BPF_TRACE_UPROBE_MULTI,
             flags: 0,
             path: path.as_ptr() as u64,
-            offsets: std::ptr::from_ref(&offset) as u64,
+            offsets: links.offsets.as_ptr() as u64,
             ref_ctr_offsets: 0,
-            cookies: std::ptr::from_ref(&cookie) as u64,
-            count: 1,
+            cookies: links.cookies.as_ptr() as u64,
+            count: links.offsets.len() as u32,
             multi_flags: 0,
             pid,
             padding: 0,
@@ -187,8 +226,9 @@ pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32,
     )
 }
 
-/// Has hits of an uprobe run a program, with a cookie; no longer when the link is dropped.
-pub(super) fn link(program: BorrowedFd<'_>, uprobe: &OwnedFd, cookie: u64) -> io::Result<OwnedFd> {
+/// Has hits of an uprobe run a program, with a cookie, as long as the descriptor is there, which is the caller's: only
+/// [`super::keeper`] may have it.
+pub(super) fn link(program: BorrowedFd<'_>, uprobe: RawFd, cookie: u64) -> io::Result<RawFd> {
     #[repr(C)]
     struct LinkCreate {
         program: u32,
@@ -197,11 +237,11 @@ pub(super) fn link(program: BorrowedFd<'_>, uprobe: &OwnedFd, cookie: u64) -> io
         flags: u32,
         cookie: u64,
     }
-    bpf(
+    bpf_raw(
         BPF_LINK_CREATE,
         &LinkCreate {
-            program: number(&program)?,
-            target: number(uprobe)?,
+            program: number(program.as_raw_fd()),
+            target: number(uprobe),
             attach_type: BPF_PERF_EVENT,
             flags: 0,
             cookie,
@@ -237,7 +277,7 @@ pub(super) fn lookup_batch<K: Copy, V: Copy>(
         keys: keys.as_mut_ptr().expose_provenance() as u64,
         values: values.as_mut_ptr().expose_provenance() as u64,
         count: u32::try_from(capacity).unwrap_or(u32::MAX),
-        map: number(map)?,
+        map: number(map.as_raw_fd()),
         element_flags: 0,
         flags: 0,
     };

@@ -1,7 +1,7 @@
 //! What watching has cost, and in which modes, for reports.
 
 use super::words::{printable, seconds, serde_word};
-use super::{Cost, Modes, Moved, Observed, Probe};
+use super::{Cost, Modes, Moved, Observed, Probe, RefusedMode};
 use crate::session::Session;
 
 /// Moves shown to a person; JSON has all of them.
@@ -45,6 +45,12 @@ impl Modes {
             choice: header.modes.choice,
             first: header.modes.first,
             no_probes: header.modes.no_probes.clone(),
+            refused: header
+                .modes
+                .refused
+                .iter()
+                .map(|(mode, reason)| RefusedMode { mode: *mode, reason: reason.clone() })
+                .collect(),
             moves: history.len() as u64 + more,
             history,
         }
@@ -84,6 +90,9 @@ pub(super) fn write(out: &mut String, observed: &Observed) -> std::fmt::Result {
     )?;
     if let Some(reason) = &modes.no_probes {
         writeln!(out, "  no probes: {}", printable(reason))?;
+    }
+    for RefusedMode { mode, reason } in &modes.refused {
+        writeln!(out, "  no mode {}: {}", serde_word(mode), printable(reason))?;
     }
     let hidden = modes.history.len().saturating_sub(MAX_MOVES_SHOWN);
     if modes.moves > MAX_MOVES_SHOWN as u64 {

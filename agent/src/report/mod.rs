@@ -104,10 +104,21 @@ pub struct Modes {
     pub first: Mode,
     /// Why there were no probes, where there could be none.
     pub no_probes: Option<String>,
+    /// Modes that this kernel does not allow.
+    pub refused: Vec<RefusedMode>,
     /// Moves from one mode to another.
     pub moves: u64,
     /// The moves, at most [`MAX_MOVES`](crate::session::MAX_MOVES).
     pub history: Vec<Moved>,
+}
+
+/// A mode that cannot be used on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RefusedMode {
+    /// Which.
+    pub mode: Mode,
+    /// Why.
+    pub reason: String,
 }
 
 /// One move to another mode.

@@ -104,6 +104,8 @@ pub struct Modes {
     pub first: Mode,
     /// Why there can be no probes, where there can be none and some were asked for.
     pub no_probes: Option<String>,
+    /// Modes with probes that this kernel does not allow, and why.
+    pub refused: Vec<(Mode, String)>,
     /// What hits may cost.
     pub budget: Budget,
 }

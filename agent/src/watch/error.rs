@@ -35,6 +35,14 @@ pub enum WatchError {
         /// Why.
         source: AttachError,
     },
+    /// Somebody has killed the process that held the probes.
+    #[error(
+        "the probes of pid {pid} are gone: somebody killed the process `probe-keeper` that held them; watch it again"
+    )]
+    ProbesLost {
+        /// Target.
+        pid: u32,
+    },
     /// The kernel's counters cannot be read.
     #[error("the probes' counters cannot be read")]
     Counters(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -52,7 +60,7 @@ impl WatchError {
         match self {
             Self::Target(error) => error.word(),
             Self::Plan { .. } => "no_probe_site",
-            Self::Load(_) | Self::Attach { .. } | Self::Counters(_) => "kernel",
+            Self::Load(_) | Self::Attach { .. } | Self::ProbesLost { .. } | Self::Counters(_) => "kernel",
             Self::Save(_) | Self::Runtime(_) => "internal",
         }
     }
@@ -60,8 +68,13 @@ impl WatchError {
     /// Whether it is the target that cannot be watched, rather than parkwarden that failed.
     pub fn is_about_the_target(&self) -> bool {
         match self {
-            Self::Target(_) | Self::Plan { .. } | Self::Attach { .. } | Self::Load(LoadError::Refused(_)) => true,
-            Self::Load(LoadError::Incomplete(_)) | Self::Counters(_) | Self::Save(_) | Self::Runtime(_) => false,
+            Self::Load(LoadError::Refused(_) | LoadError::Verifier { .. } | LoadError::Mode { .. }) => true,
+            Self::Target(_) | Self::Plan { .. } | Self::Attach { .. } => true,
+            Self::Load(LoadError::Incomplete(_))
+            | Self::ProbesLost { .. }
+            | Self::Counters(_)
+            | Self::Save(_)
+            | Self::Runtime(_) => false,
         }
     }
 }

@@ -43,6 +43,10 @@ pub struct Observer {
 struct Probed {
     probes: Probes,
     stream: Arc<EventStream>,
+    /// The mode it begins in.
+    first: Mode,
+    /// Modes that it could have come to, and why it cannot.
+    refused: Vec<(Mode, String)>,
 }
 
 impl Observer {
@@ -67,8 +71,8 @@ impl Observer {
         let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober, &bell)).transpose();
         let probed = match attached {
             Err(
-                error @ (WatchError::Attach { source: AttachError::NotPermitted(_), .. }
-                | WatchError::Load(LoadError::Refused(_))),
+                error @ (WatchError::Attach { source: AttachError::NotPermitted(_) | AttachError::Keeper(_), .. }
+                | WatchError::Load(LoadError::Refused(_) | LoadError::Verifier { .. })),
             ) if config.mode == ModeChoice::Auto => {
                 let reason = crate::exit::chain(&error);
                 log::warn!("pid {pid} is watched without probes, in mode census alone: {reason}");
@@ -77,11 +81,12 @@ impl Observer {
             }
             attached => attached?,
         };
-        let first = if probed.is_some() { config.mode.first() } else { Mode::Census };
+        let first = probed.as_ref().map_or(Mode::Census, |probed| probed.first);
+        let refused = probed.as_ref().map(|probed| probed.refused.clone()).unwrap_or_default();
         let header = Header {
             target: target.info(),
             probes: probed.as_ref().map(|probed| probed.probes.infos()).unwrap_or_default(),
-            modes: Modes { choice: config.mode, first, no_probes, budget },
+            modes: Modes { choice: config.mode, first, no_probes, refused, budget },
             wait_reasons: target.binary().wait_reasons.clone(),
             started_ns: now_ns(),
             started_unix_ns: unix_now_ns(),
@@ -299,10 +304,16 @@ fn attach(
         slide: target.slide(),
         costs,
     };
-    let first = config.mode.first();
-    let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, first));
+    let mut probed = config.mode.probed();
+    let mut left_out = prober.refused();
+    left_out.retain(|(mode, _)| probed.contains(mode));
+    if config.mode == ModeChoice::Auto {
+        probed.retain(|mode| !left_out.iter().any(|(refused, _)| refused == mode));
+    }
+    let first = probed.first().copied().unwrap_or(Mode::Census);
+    let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, probed));
     match Probes::attach(prober, Arc::clone(&stream), plan, first, governor, Arc::clone(bell)) {
-        Ok(probes) => Ok(Probed { probes, stream }),
+        Ok(probes) => Ok(Probed { probes, stream, first, refused: left_out }),
         Err(_) if target.process().has_exited() => Err(TargetError::Exited { pid }.into()),
         Err(source) => Err(refused(source)),
     }

@@ -234,7 +234,7 @@ impl Probes {
     pub fn finish(&mut self) -> Result<(), WatchError> {
         self.stop();
         let mut state = self.shared.lock();
-        state.attachment.unlink();
+        state.attachment.remove();
         state.read()?;
         state.tell_sites()?;
         state.attachment = Attachment::default();
@@ -370,6 +370,9 @@ impl State {
 
     /// Reads the counters.
     fn count(&self) -> Result<Counted, WatchError> {
+        if self.attachment.is_lost() {
+            return Err(WatchError::ProbesLost { pid: self.plan.pid.get() });
+        }
         let seconds = self.last_reading.elapsed().as_secs_f64();
         let read = |probe: &Attached| self.prober.counters(probe.info.index).map_err(counters);
         Ok(Counted { seconds, counters: self.attached.iter().map(read).collect::<Result<_, _>>()? })
@@ -411,12 +414,9 @@ impl State {
     fn leave(&mut self, next: Attachment, entered: Move) {
         log::info!("pid {}: to mode {:?}: {}", self.plan.pid, entered.mode, entered.reason);
         let mut before = std::mem::replace(&mut self.attachment, next);
-        // The most expensive first.
-        self.attached.sort_by(|a, b| b.rate.total_cmp(&a.rate));
-        let order: Vec<u16> = self.attached.iter().map(|probe| probe.info.index).collect();
-        let unlinked = Instant::now();
-        let removed = before.remove(&order);
-        let uncounted_ns = self.uncounted_ns(unlinked, &removed);
+        let begun = Instant::now();
+        let removed = before.remove();
+        let uncounted_ns = self.uncounted_ns(begun, &removed);
         let mut last = Vec::with_capacity(self.attached.len());
         for probe in &self.attached {
             // The map is there as long as the prober: only a bug could make this fail, and then the last one stands.
@@ -452,10 +452,10 @@ impl State {
     }
 
     /// What hits cost that no program counted: those while the breakpoints were being removed, at the last known rate.
-    fn uncounted_ns(&self, unlinked: Instant, removed: &[Removed]) -> u64 {
+    fn uncounted_ns(&self, begun: Instant, removed: &[Removed]) -> u64 {
         let cost = |removed: &Removed| {
             let probe = self.attached.iter().find(|probe| probe.info.index == removed.index)?;
-            let seconds = removed.at.saturating_duration_since(unlinked).as_secs_f64();
+            let seconds = removed.at.saturating_duration_since(begun).as_secs_f64();
             Some(probe.rate * seconds * f64::from(probe.site_ns))
         };
         removed.iter().filter_map(cost).sum::<f64>() as u64

@@ -17,8 +17,8 @@ use parkwarden_common::record::Kind;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::attach::Probe;
-use super::load::{LoadError, MapSizes, load_object, program_name};
+use super::keeper::{Keeper, Refused, Spot};
+use super::load::{LoadError, MapSizes, load_object};
 use super::measure::EMPTY;
 use super::programs::{Programs, Uprobes};
 use super::uprobe::file_offset;
@@ -110,7 +110,10 @@ pub enum CalibrateError {
     Load(#[from] LoadError),
     /// A probe cannot be attached to parkwarden itself.
     #[error("a probe on parkwarden's own code was refused")]
-    Attach(#[from] std::io::Error),
+    Attach(#[from] Refused),
+    /// It is not known where parkwarden itself is.
+    #[error("parkwarden does not find its own code")]
+    Own(#[from] std::io::Error),
 }
 
 /// Hits in one measurement, of which there are [`BATCHES`]: few, because a single-stepped one can take 10 µs.
@@ -141,74 +144,69 @@ struct OwnG {
 /// Measures. Takes some tens of milliseconds.
 pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
     let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, lifecycle_bytes: 4096, min_park_ns: u64::MAX };
-    let mut ebpf = load_object(&sizes, BpfLog::Off)?;
-    let modes = [Mode::Trace, Mode::Filter];
-    let names = modes.iter().flat_map(|mode| Kind::PROBED.iter().filter_map(|kind| program_name(*mode, *kind)));
-    let loaded = Programs::load(&mut ebpf, names.chain([EMPTY]), uprobes)?;
+    let ebpf = load_object(&sizes, BpfLog::Off)?;
+    let programs = Programs::load(&ebpf, &[Mode::Trace, Mode::Filter], &[EMPTY], uprobes)?;
     let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, ancestors: 0, startpc: 1, m: 0, curg: 0 });
     let address = std::ptr::from_ref(&*g).addr() as u64;
     (g.m, g.curg) = (address, address);
+
+    let empty = programs.get(EMPTY)?;
     let mut places = Vec::new();
-    // Each at a place of its own: what is taken away from a place takes the kernel a while.
-    let mut measure = |site: OwnSite, name| -> Result<u32, CalibrateError> {
-        let mut place = Place::open(uprobes, site, address)?;
-        let hit_ns = place.hit_ns(loaded.get(name)?);
-        places.push(place);
-        hit_ns
-    };
-    let single_step = OwnSite::of(SiteClass::SingleStep).next().map_or(Ok(0), |site| measure(site, EMPTY))?;
-    let mut nop5: Option<u32> = None;
-    for site in OwnSite::of(SiteClass::Nop5) {
-        let hit_ns = measure(site, EMPTY)?;
-        nop5 = Some(nop5.map_or(hit_ns, |least| least.min(hit_ns)));
-        // Now and then the kernel fails to turn a nop into a call, and does not try again.
-        if hit_ns < single_step / 2 {
-            break;
-        }
+    let mut add = |site: OwnSite, program, kind| places.push(Place::new(site, program, kind, address));
+    for class in [SiteClass::SingleStep, SiteClass::Nop5] {
+        OwnSite::of(class).for_each(|site| add(site, empty, Kind::Exited));
     }
     let mut emulated_sites = OwnSite::of(SiteClass::Emulated);
-    let mut at_next = |name| emulated_sites.next().map_or(Ok(0), |site| measure(site, name));
-    let emulated = at_next(EMPTY)?;
-    let sites = SiteCosts { nop5, emulated, single_step };
-    let mut programs = |mode| -> Result<ProgramCosts, CalibrateError> {
-        let mut cost = |kind| -> Result<u32, CalibrateError> {
-            let Some(name) = program_name(mode, kind) else { return Ok(0) };
-            Ok(at_next(name)?.saturating_sub(emulated))
-        };
-        Ok(ProgramCosts {
-            created: cost(Kind::Created)?,
-            parked: cost(Kind::Parked)?,
-            readied: cost(Kind::Readied)?,
-            exited: cost(Kind::Exited)?,
+    emulated_sites.by_ref().take(1).for_each(|site| add(site, empty, Kind::Exited));
+    // One that this kernel refuses is never run.
+    let modes = [Mode::Trace, Mode::Filter].map(|mode| programs.of(mode).ok());
+    for program in modes.iter().flatten() {
+        Kind::PROBED.into_iter().zip(emulated_sites.by_ref()).for_each(|(kind, site)| add(site, *program, kind));
+    }
+    let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
+    let spots = places.iter().map(Place::spot).collect::<Result<Vec<_>, _>>()?;
+    let keeper = Keeper::attach(uprobes, c"/proc/self/exe", pid, &spots)?;
+
+    let mut places = places.iter();
+    let mut next = |class: SiteClass| places.next().filter(|place| place.site.is(class)).map(Place::hit_ns);
+    let single_step = next(SiteClass::SingleStep).unwrap_or(0);
+    // Now and then the kernel fails to turn a nop into a call, and does not try again.
+    let nop5 = OwnSite::of(SiteClass::Nop5).filter_map(|_| next(SiteClass::Nop5)).min();
+    let emulated = next(SiteClass::Emulated).unwrap_or(0);
+    let mut programs = |program: Option<BorrowedFd<'_>>| {
+        let mut cost = || next(SiteClass::Emulated).unwrap_or(emulated).saturating_sub(emulated);
+        program.map_or(ProgramCosts::default(), |_| ProgramCosts {
+            created: cost(),
+            parked: cost(),
+            readied: cost(),
+            exited: cost(),
         })
     };
-    let costs = Costs { sites, trace: programs(Mode::Trace)?, filter: programs(Mode::Filter)? };
-    // Removing a breakpoint takes the kernel tens of milliseconds, for which nobody has to wait.
-    std::thread::spawn(move || drop(places));
-    Ok(costs)
+    let [trace, filter] = modes.map(&mut programs);
+    // Removing breakpoints takes the kernel tens of milliseconds, for which nobody has to wait.
+    keeper.end();
+    std::thread::spawn(move || drop(keeper));
+    Ok(Costs { sites: SiteCosts { nop5, emulated, single_step }, trace, filter })
 }
 
-/// A place in parkwarden's own code with a breakpoint.
-struct Place {
+/// A place in parkwarden's own code, and what its hits run.
+struct Place<'p> {
     site: OwnSite,
-    probe: Probe,
+    program: BorrowedFd<'p>,
+    kind: Kind,
     g: u64,
-    /// What passing it took before.
+    /// What passing it took before there was a breakpoint.
     bare_ns: u64,
 }
 
-impl Place {
-    fn open(uprobes: Uprobes, site: OwnSite, g: u64) -> Result<Self, CalibrateError> {
-        let bare_ns = Self::median_ns(site, g);
-        let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
-        let probe = Probe::open(uprobes, c"/proc/self/exe", file_offset(site.address())?, pid)?;
-        Ok(Self { site, probe, g, bare_ns })
+impl<'p> Place<'p> {
+    fn new(site: OwnSite, program: BorrowedFd<'p>, kind: Kind, g: u64) -> Self {
+        Self { site, program, kind, g, bare_ns: Self::median_ns(site, g) }
     }
 
-    /// What a hit takes with a program.
-    fn hit_ns(&mut self, program: BorrowedFd<'_>) -> Result<u32, CalibrateError> {
+    fn spot(&self) -> std::io::Result<Spot<'p>> {
         let cookie = Cookie {
-            probe: 0,
+            probe: Kind::PROBED.iter().position(|kind| *kind == self.kind).unwrap_or(0) as u16,
             goid: std::mem::offset_of!(OwnG, goid) as u16,
             parent_goid: std::mem::offset_of!(OwnG, parent_goid) as u16,
             gopc: std::mem::offset_of!(OwnG, gopc) as u16,
@@ -216,10 +214,15 @@ impl Place {
             m: std::mem::offset_of!(OwnG, m) as u16,
             curg: std::mem::offset_of!(OwnG, curg) as u16,
         };
-        self.probe.run(program, cookie.encode().unwrap_or_default())?;
+        let cookie = cookie.encode().unwrap_or_default();
+        Ok(Spot { offset: file_offset(self.site.address())?, program: self.program, cookie })
+    }
+
+    /// What a hit takes.
+    fn hit_ns(&self) -> u32 {
         self.site.pass(WARM_UP, self.g);
         let probed_ns = Self::median_ns(self.site, self.g);
-        Ok(u32::try_from(probed_ns.saturating_sub(self.bare_ns)).unwrap_or(u32::MAX))
+        u32::try_from(probed_ns.saturating_sub(self.bare_ns)).unwrap_or(u32::MAX)
     }
 
     /// Nanoseconds of CPU time per pass.

@@ -10,7 +10,7 @@ use crate::golang::sites::SiteClass;
 /// Places of the class [`SiteClass::Nop5`].
 const NOPS: usize = 4;
 
-/// Places of the class [`SiteClass::Emulated`]: one for each program that is measured.
+/// Places of the class [`SiteClass::Emulated`]: one for each program and kind of event that is measured.
 const EMULATED: usize = 9;
 
 /// Bytes from one place to the next.
@@ -132,6 +132,11 @@ impl OwnSite {
             SiteClass::SingleStep => NOPS + EMULATED..NOPS + EMULATED + 1,
         };
         places.map(Self)
+    }
+
+    /// Whether it is of a class.
+    pub(in crate::probe) fn is(self, class: SiteClass) -> bool {
+        Self::of(class).any(|site| site == self)
     }
 
     /// Its address in this process.
