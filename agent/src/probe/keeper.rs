@@ -72,9 +72,10 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Puts breakpoints at places of the file at `path` for process `pid` alone, all of its threads, and has their hits run
-    /// programs. Where they are perf events, the first of them goes last.
+    /// programs. The first of them goes last: that of creations, so that as long as anything is told of goroutines their creation
+    /// is too.
     ///
-    /// Of places that follow each other with the same program there is one link: they come and go at once.
+    /// Of places that follow each other with the same program there is one link: they come and go within microseconds.
     pub(super) fn attach(uprobes: Uprobes, path: &CStr, pid: NonZeroU32, spots: &[Spot<'_>]) -> Result<Self, Refused> {
         let (alive, theirs) = UnixStream::pair().map_err(Refused::Keeper)?;
         let links: Vec<Links<'_>> = match uprobes {

@@ -172,12 +172,13 @@ pub(super) struct Links<'p> {
 }
 
 impl<'p> Links<'p> {
-    /// Of spots that all have the program of the first.
+    /// Of spots that all have the program of the first. The kernel removes them one by one (`bpf_uprobe_unregister` in
+    /// kernel/trace/bpf_trace.c), so they are the other way round: the first of the spots goes last.
     pub(super) fn of(spots: &[Spot<'p>]) -> Self {
         Self {
             program: spots[0].program,
-            offsets: spots.iter().map(|spot| spot.offset).collect(),
-            cookies: spots.iter().map(|spot| spot.cookie).collect(),
+            offsets: spots.iter().rev().map(|spot| spot.offset).collect(),
+            cookies: spots.iter().rev().map(|spot| spot.cookie).collect(),
         }
     }
 
