@@ -243,6 +243,25 @@ fn what_moves_all_the_time_is_never_proven() {
 }
 
 #[test]
+fn a_goroutine_that_runs_keeps_what_its_variables_lead_to_and_no_more() {
+    for version in versions() {
+        let program = fixture("running", version, BuildFlags::Default);
+        let (target, _): (_, Ready) = Target::ready(&program, ["dead"]);
+        let found: Vec<usize> = (0..10).map(|_| proven(&prove(target.pid())).len()).collect();
+        // It may be stopped in the middle of anything, seldom where its variables are not known.
+        assert!(found.iter().all(|count| [0, 50].contains(count)), "Go {version}: {found:?}");
+        assert!(found.iter().filter(|count| **count == 50).count() >= 8, "Go {version}: {found:?}");
+
+        let (mut target, _): (_, Ready) = Target::ready(&program, ["live"]);
+        for attempt in 0..10 {
+            let report = prove(target.pid());
+            assert!(report.leaks.is_empty(), "Go {version}, attempt {attempt}: {:#?}", report.leaks);
+        }
+        assert!(target.ask::<u64>("woken") > 0);
+    }
+}
+
+#[test]
 fn whoever_has_a_lock_is_named() {
     let says = |report: &ProofReport, part: &str| {
         let said: Vec<&String> = report.leaks.iter().flat_map(|group| &group.evidence).collect();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::Fault;
+use crate::golang::Arch;
 
 /// Threads of one process stopped at most.
 const MAX_THREADS: usize = 1 << 16;
@@ -32,8 +33,20 @@ pub struct Thread {
     pub tid: u32,
     /// Its stack pointer.
     pub sp: u64,
-    /// Its general registers.
+    /// Its general registers, as `NT_PRSTATUS` has them.
     pub registers: Vec<u64>,
+}
+
+impl Thread {
+    /// Its program counter, if it is known, and its link register, 0 where there is none: `rip` of `user_regs_struct`, `pc` and
+    /// `regs[30]` of `user_pt_regs`.
+    pub fn program_counter(&self, arch: Arch) -> (Option<u64>, u64) {
+        let register = |index: usize| self.registers.get(index).copied();
+        match arch {
+            Arch::Amd64 => (register(16), 0),
+            Arch::Arm64 => (register(32), register(30).unwrap_or(0)),
+        }
+    }
 }
 
 /// Why a process could not be stopped. It runs on in every case.

@@ -35,6 +35,7 @@ use stack::{Stacks, Start};
 use state::Primitive;
 use types::Types;
 
+use crate::golang::Arch;
 use crate::golang::goroutine::{is_http_server, is_system_goroutine};
 use crate::golang::pclntab::PcLnTab;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
@@ -315,10 +316,16 @@ fn waiting_for(candidates: &[Candidate], goroutines: &[Goroutine]) -> HashMap<u6
 }
 
 /// Where a goroutine's stack is scanned from when it does not stand still.
-fn start_of(goroutine: &Goroutine, threads: &[Thread]) -> Option<Start> {
+fn start_of(arch: Arch, goroutine: &Goroutine, threads: &[Thread]) -> Option<Start> {
     if goroutine.status != Status::Running && goroutine.has_stack() {
         return None;
     }
-    let sp = threads.iter().map(|thread| thread.sp).find(|sp| (goroutine.stack_lo..goroutine.stack_hi).contains(sp));
-    Some(Start::Words(sp.unwrap_or(goroutine.stack_lo)))
+    let on_it = |thread: &&Thread| (goroutine.stack_lo..goroutine.stack_hi).contains(&thread.sp);
+    // On the system's stack meanwhile, it may have been left anywhere.
+    let Some(thread) = threads.iter().find(on_it) else { return Some(Start::Words(goroutine.stack_lo)) };
+    let (pc, lr) = thread.program_counter(arch);
+    Some(match pc {
+        Some(pc) => Start::Running { pc, sp: thread.sp, lr },
+        None => Start::Words(thread.sp),
+    })
 }

@@ -1,7 +1,7 @@
 //! Everything live that is neither heap nor a goroutine's stack: variables, what finalizers and cleanups will run on, and
 //! the threads' registers and system stacks.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::heap::{bytes_at, each_struct};
 use super::layout::{ReachLayout, SpecialKind, SpecialLayout};
@@ -209,6 +209,8 @@ pub struct System {
     pub stacks: Vec<(u64, u64)>,
     /// System stacks of idle threads.
     idle: Vec<(u64, u64)>,
+    /// Goroutines that run, but whose threads are on their system stacks meanwhile.
+    left: HashSet<u64>,
 }
 
 /// Reads what the runtime's threads do, from the list of its `m`s.
@@ -243,6 +245,7 @@ pub fn system(subject: &Subject<'_>) -> Result<System, Fault> {
             // A signal's handler: what it interrupted is saved here, and may have been on the system stack.
             system.stacks.extend([(sp & !7, gsignal.1), whole(g0)]);
         } else if let Some(sp) = pointer_in(g0) {
+            system.left.insert(word(at.curg));
             system.stacks.push((sp & !7, g0.1.min(sp.saturating_add(MAX_SYSTEM_STACK))));
         } else if pointer_in(bounds(word(at.curg))?).is_none() {
             system.stacks.extend([whole(gsignal), whole(g0)]);
@@ -261,12 +264,19 @@ pub fn threads(subject: &Subject<'_>, goroutines: &[Goroutine]) -> Result<Held, 
     let idle = |thread: &Thread| system.idle.iter().any(|(lo, hi)| (*lo..*hi).contains(&thread.sp));
     let busy = subject.threads.iter().filter(|thread| !idle(thread));
     held.words.extend(busy.flat_map(|thread| thread.registers.iter().copied()));
-    for (from, to) in system.stacks {
+    let System { stacks, left, .. } = system;
+    for (from, to) in stacks {
         if let Some(bytes) = bytes_at(subject.memory, from, (to - from) as usize) {
             held.words.extend(words(&bytes));
         }
     }
-    let starts = goroutines.iter().filter_map(|g| Some((g.address, start_of(g, subject.threads)?)));
+    let starts = goroutines.iter().filter_map(|g| {
+        let start = start_of(subject.layout.arch, g, subject.threads)?;
+        // `mcall`, `systemstack` and `morestack` have noted where they left its stack.
+        let noted = matches!(start, Start::Words(_)) && left.contains(&g.address);
+        let (pc, sp) = g.resume();
+        Some((g.address, if noted { Start::Running { pc, sp, lr: 0 } } else { start }))
+    });
     held.starts = starts.collect();
     Ok(held)
 }

@@ -35,9 +35,43 @@ const MAX_CACHED: usize = 1 << 18;
 pub enum Start {
     /// It stands still: frame by frame from where it was left.
     Walk,
-    /// It runs: every word from this address up.
+    /// It runs, and stopped there: its innermost frames word by word, the callers of those frame by frame.
+    Running {
+        /// Program counter, as loaded.
+        pc: u64,
+        /// Stack pointer.
+        sp: u64,
+        /// Link register, where there is one.
+        lr: u64,
+    },
+    /// Every word from this address up.
     Words(u64),
 }
+
+/// Functions of the runtime that are called as all functions are, at a place for which the compiler has made a pointer map. Of
+/// others that is not known: write barriers and what clears or copies memory are called in between.
+const CALLED_WITH_MAPS: [&str; 20] = [
+    "runtime.newproc",
+    "runtime.chansend1",
+    "runtime.chanrecv1",
+    "runtime.chanrecv2",
+    "runtime.closechan",
+    "runtime.selectgo",
+    "runtime.selectnbsend",
+    "runtime.selectnbrecv",
+    "runtime.newobject",
+    "runtime.mallocgc",
+    "runtime.makeslice",
+    "runtime.growslice",
+    "runtime.makechan",
+    "runtime.makemap",
+    "runtime.concatstrings",
+    "runtime.slicebytetostring",
+    "runtime.convTstring",
+    "runtime.convT64",
+    "runtime.Gosched",
+    "runtime.Callers",
+];
 
 /// A bitmap and its length in words.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +93,8 @@ struct StackObject {
 /// All that is known of a frame stopped at one program counter.
 #[derive(Clone, Debug)]
 struct Shape {
+    /// Of the runtime, and not called with a pointer map for its caller's frame.
+    hides_caller: bool,
     sp_delta: u64,
     bottom: bool,
     /// Saved registers: it and its caller have no exact map.
@@ -166,6 +202,7 @@ impl<'m> Stacks<'m> {
     pub fn scan(&self, g: &Goroutine, start: Start, roots: &[u64], visit: &mut dyn FnMut(u64)) -> bool {
         let from = match start {
             Start::Walk => g.resume().1,
+            Start::Running { sp, .. } => sp & !7,
             Start::Words(from) => from.max(g.stack_lo) & !7,
         };
         if from < g.stack_lo || from > g.stack_hi || g.stack_hi - from > MAX_STACK {
@@ -174,10 +211,15 @@ impl<'m> Stacks<'m> {
         let Some(bytes) = bytes_at(self.memory, from, (g.stack_hi - from) as usize) else { return false };
         let bytes = Bytes { base: from, bytes: &bytes };
         let frames = match start {
-            Start::Walk if g.status != Status::Running => self.walk(g, &bytes),
-            _ => None,
+            Start::Walk if g.status != Status::Running => {
+                self.walk(g.resume(), None, g, &bytes).map(|frames| (0, frames))
+            }
+            Start::Running { pc, sp, lr } => {
+                self.walk((pc, sp), Some(lr), g, &bytes).map(|frames| (inexact(&frames), frames))
+            }
+            Start::Walk | Start::Words(_) => None,
         };
-        let Some(frames) = frames else {
+        let Some((inexact, frames)) = frames else {
             self.conservative.set(self.conservative.get() + 1);
             bytes.range(from, g.stack_hi).for_each(|word| {
                 if !(g.stack_lo <= word && word < g.stack_hi) {
@@ -187,7 +229,7 @@ impl<'m> Stacks<'m> {
             return true;
         };
         let mut found = Found { lo: g.stack_lo, hi: g.stack_hi, own: roots.to_vec(), visit };
-        let objects = self.scan_frames(&frames, &bytes, &mut found);
+        let objects = self.scan_frames(&frames, inexact, &bytes, &mut found);
         trace_objects(objects, &bytes, &mut found);
         true
     }
@@ -203,7 +245,7 @@ impl<'m> Stacks<'m> {
         let bytes = Bytes { base: sp, bytes: &bytes };
         let (mut pc, mut sp) = (pc, sp);
         while pcs.len() <= limit {
-            let Some((next, frame)) = self.step(pc, sp, g, &bytes) else { return (pcs, false) };
+            let Some((next, frame)) = self.step(pc, sp, None, g, &bytes) else { return (pcs, false) };
             let Some(next) = next else {
                 pcs.pop();
                 return (pcs, true);
@@ -214,12 +256,18 @@ impl<'m> Stacks<'m> {
         (pcs, false)
     }
 
-    /// The frames from where `g` was left to the stack's bottom; `None` if they cannot all be told.
-    fn walk(&self, g: &Goroutine, bytes: &Bytes<'_>) -> Option<Vec<Frame>> {
-        let (mut pc, mut sp) = g.resume();
+    /// The frames of `g` from a program counter and stack pointer to the stack's bottom; `None` if they cannot all be told. `lr`
+    /// is the link register of one that runs.
+    fn walk(
+        &self,
+        (mut pc, mut sp): (u64, u64),
+        mut lr: Option<u64>,
+        g: &Goroutine,
+        bytes: &Bytes<'_>,
+    ) -> Option<Vec<Frame>> {
         let mut frames = Vec::new();
         loop {
-            let (next, frame) = self.step(pc, sp, g, bytes)?;
+            let (next, frame) = self.step(pc, sp, lr.take(), g, bytes)?;
             let Some(next) = next else { return Some(frames) };
             (pc, sp) = (next, self.callers_sp(&frame));
             frames.push(frame);
@@ -230,11 +278,23 @@ impl<'m> Stacks<'m> {
         frame.fp
     }
 
-    /// The frame at `pc` and `sp`, and its return address if it is not the outermost.
-    fn step(&self, pc: u64, sp: u64, g: &Goroutine, bytes: &Bytes<'_>) -> Option<(Option<u64>, Frame)> {
+    /// The frame at `pc` and `sp`, and its return address if it is not the outermost. `lr` is the link register where it was
+    /// interrupted, perhaps before it had a frame.
+    fn step(
+        &self,
+        pc: u64,
+        sp: u64,
+        lr: Option<u64>,
+        g: &Goroutine,
+        bytes: &Bytes<'_>,
+    ) -> Option<(Option<u64>, Frame)> {
         let shape = self.shape(pc)?;
         if shape.bottom {
             return Some((None, Frame { shape, sp, fp: sp, varp: sp, argp: sp }));
+        }
+        if let (Arch::Arm64, 0, Some(lr)) = (self.arch, shape.sp_delta, lr) {
+            let argp = sp.checked_add(8)?;
+            return Some((Some(lr), Frame { shape, sp, fp: sp, varp: sp, argp }));
         }
         // amd64: the call pushed the return address above the frame. arm64: the frame's lowest word holds it.
         let (slot, fp, above) = match self.arch {
@@ -257,19 +317,23 @@ impl<'m> Stacks<'m> {
         Some((Some(next), Frame { shape, sp, fp, varp, argp }))
     }
 
+    /// Visits what the frames hold, the first `inexact` of them word by word. Returns the objects in them.
     fn scan_frames<'f>(
         &self,
         frames: &'f [Frame],
+        inexact: usize,
         bytes: &Bytes<'_>,
         found: &mut Found<'_>,
     ) -> Vec<(u64, &'f StackObject)> {
         let mut objects = Vec::new();
         // Whether this frame's callee takes away its exact map.
         let mut conservative = false;
-        for frame in frames {
+        for (index, frame) in frames.iter().enumerate() {
             let shape = &*frame.shape;
             match &shape.maps {
-                Some((locals, args)) if !conservative && !shape.async_preempt && !shape.open_args => {
+                Some((locals, args))
+                    if index >= inexact && !conservative && !shape.async_preempt && !shape.open_args =>
+                {
                     self.exact.set(self.exact.get() + 1);
                     if frame.varp > frame.sp {
                         scan_bits(frame.varp.saturating_sub(locals.words * 8), locals, bytes, found);
@@ -324,6 +388,7 @@ impl<'m> Stacks<'m> {
         let locals = if sp_delta > 8 { self.map(&func, LOCALS_POINTER_MAPS, index) } else { Some(Bits::default()) };
         let arguments = if args_words > 0 { self.map(&func, ARGS_POINTER_MAPS, index) } else { Some(Bits::default()) };
         Some(Shape {
+            hides_caller: func.name.starts_with("runtime.") && !CALLED_WITH_MAPS.contains(&func.name),
             sp_delta,
             bottom,
             async_preempt: func.id == FuncId::AsyncPreempt || func.id == FuncId::DebugCall,
@@ -374,6 +439,12 @@ impl<'m> Stacks<'m> {
         }
         (objects.len() as u64 == count).then_some(objects)
     }
+}
+
+/// How many of the innermost frames of a goroutine that runs have no exact map: the one that was interrupted, and as long as
+/// they are the runtime's, whoever called.
+fn inexact(frames: &[Frame]) -> usize {
+    1 + frames.iter().take_while(|frame| frame.shape.hides_caller).count()
 }
 
 fn scan_bits(from: u64, bits: &Bits, bytes: &Bytes<'_>, found: &mut Found<'_>) {
