@@ -35,6 +35,7 @@ impl Registry {
             }
             seen.insert(read.goid);
             match self.goroutines.get(&read.goid).copied() {
+                None if self.has_exited(read.goid) => {}
                 None => {
                     change.found += 1;
                     let site = self.intern_site(read.creation_pc, read.start_pc);

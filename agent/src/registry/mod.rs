@@ -12,6 +12,8 @@ mod filter;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
+
 use durations::Durations;
 use hashbrown::HashMap;
 use parkwarden_common::record::{Event, What};
@@ -105,6 +107,8 @@ pub struct Registry {
     anomalies: Anomalies,
     /// Goids that exited since a census began: it may still show them.
     exited_during_census: Option<hashbrown::HashSet<u64>>,
+    /// Goids that exited last, at most [`RECENT_EXITS`]: see [`Registry::has_exited`].
+    recent_exits: VecDeque<u64>,
     /// Whether a census has shown everybody who was there before: until then strangers are no surprise.
     everybody_known: bool,
     /// Whether goroutines come and go without events.
@@ -121,6 +125,9 @@ pub const DEFAULT_MAX_GOROUTINES: usize = 4_000_000;
 
 /// Creation sites a registry tells apart at most; a program has as many as `go` statements, a hostile one more.
 const MAX_SITES: usize = 65_536;
+
+/// Exits remembered beyond the census they fell in.
+const RECENT_EXITS: usize = 1 << 14;
 
 /// The site of goroutines whose creation is not known.
 const UNKNOWN_SITE: SiteId = 0;
@@ -141,6 +148,7 @@ impl Registry {
             events: EventCounts::default(),
             anomalies: Anomalies::default(),
             exited_during_census: None,
+            recent_exits: VecDeque::new(),
             everybody_known: false,
             strangers_expected: false,
             counted: HashMap::new(),
@@ -170,6 +178,7 @@ impl Registry {
             + self.site_ids.allocation_size()
             + self.counted.allocation_size()
             + self.sites.capacity() * size_of::<Site>()
+            + self.recent_exits.capacity() * size_of::<u64>()
     }
 
     /// Whether none is known.
@@ -243,6 +252,10 @@ impl Registry {
                 if let Some(exited) = &mut self.exited_during_census {
                     exited.insert(event.goid);
                 }
+                if self.recent_exits.len() == RECENT_EXITS {
+                    self.recent_exits.pop_front();
+                }
+                self.recent_exits.push_back(event.goid);
                 match self.goroutines.remove(&event.goid) {
                     Some(goroutine) => self.sites[goroutine.site as usize].exited += 1,
                     None => self.anomalies.unknown_goroutine += self.surprise(),
@@ -258,6 +271,12 @@ impl Registry {
 
     fn lasted(&mut self, wait_reason: u8, since_ns: u64, until_ns: u64) {
         self.durations.entry(wait_reason).or_default().add(until_ns.saturating_sub(since_ns));
+    }
+
+    /// Whether a goroutine that a census shows has told of its exit not long ago. `runtime.goexit1` tells, and then its thread may
+    /// be kept from the CPU for a while before the runtime calls the goroutine dead. Goids are not used again.
+    fn has_exited(&self, goid: u64) -> bool {
+        self.recent_exits.contains(&goid)
     }
 
     /// What an event of a goroutine that is not known counts as an anomaly.

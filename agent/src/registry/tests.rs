@@ -55,6 +55,20 @@ fn who_was_there_before_is_found_and_its_age_is_a_lower_bound() {
 }
 
 #[test]
+fn one_that_has_told_of_its_exit_is_not_found_again_while_the_runtime_still_calls_it_running() {
+    let mut registry = Registry::default();
+    registry.reconcile(&census(5, vec![]), false);
+    registry.apply(&created(10, 5));
+    registry.apply(&event(90, 5, What::Exited));
+    registry.census_begins();
+    let change = registry.reconcile(&census(100, vec![read(5, Status::Running)]), false);
+    assert_eq!((change.found, registry.len()), (0, 0));
+    registry.census_begins();
+    registry.reconcile(&census(200, vec![]), false);
+    assert_eq!(registry.anomalies().vanished, 0);
+}
+
+#[test]
 fn the_collectors_note_dates_an_old_park() {
     let mut registry = Registry::default();
     let old = Goroutine { wait_since_ns: Some(40), ..read(5, Status::Waiting) };
@@ -221,8 +235,17 @@ proptest! {
         let mut truth: BTreeMap<u64, bool> = BTreeMap::new();
         let mut registry = Registry::default();
         let mut now = 1;
+        // The runtime uses no goid twice.
+        let mut lives = [0; 20];
+        let goid_of = |slot: u64, lives: &[u64; 20]| slot + 20 * lives[slot as usize];
         for (step, lost) in steps {
             now += 1;
+            let step = match step {
+                Step::Create(slot) => Step::Create(goid_of(slot, &lives)),
+                Step::Park(slot) => Step::Park(goid_of(slot, &lives)),
+                Step::Ready(slot) => Step::Ready(goid_of(slot, &lives)),
+                Step::Exit(slot) => Step::Exit(goid_of(slot, &lives)),
+            };
             let event = match step {
                 Step::Create(goid) if !truth.contains_key(&goid) => {
                     truth.insert(goid, false);
@@ -238,6 +261,7 @@ proptest! {
                 }
                 Step::Exit(goid) if truth.get(&goid) == Some(&false) => {
                     truth.remove(&goid);
+                    lives[(goid % 20) as usize] += 1;
                     event(now, goid, What::Exited)
                 }
                 _ => continue,
