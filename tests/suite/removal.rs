@@ -28,12 +28,14 @@ fn delays() -> impl Iterator<Item = Duration> {
     (0..tries()).map(|nth| WINDOW * nth / tries())
 }
 
-/// Lines of the kernel's log about uprobes: it tells of those that it could not remove.
+/// Lines of the kernel's log about uprobes: it tells of those that it could not remove. Those of the processes that hold probes are ours.
 fn kernel_says() -> Vec<String> {
     let output = Command::new("dmesg").output().expect("dmesg runs");
     assert!(output.status.success(), "the kernel's log cannot be read: {output:?}");
     let log = String::from_utf8_lossy(&output.stdout).into_owned();
-    log.lines().filter(|line| line.contains("uprobe")).map(str::to_owned).collect()
+    let ours = ["probe-keeper"];
+    let of_ours = |line: &&str| line.contains("uprobe") && ours.iter().any(|name| line.contains(name));
+    log.lines().filter(of_ours).map(str::to_owned).collect()
 }
 
 /// A target, where its probe sites are, and what is there when nobody watches.

@@ -11,19 +11,25 @@
 //! own, which shares parkwarden's memory and takes little more than a kernel stack. Whatever happens, it ends by SIGKILL: from
 //! parkwarden when the probes are to go, from itself when parkwarden is no more, or from whoever kills both.
 //!
-//! Deliberately absent: closing anything by hand.
+//! The keeper itself can be killed while it makes a link of several breakpoints, and then the kernel would fail to take back
+//! those that are there already. So there is an anchor for each of them first: a link of its own, whose program does nothing. A
+//! breakpoint for which somebody else has asked, too, need not be taken back, and an anchor alone either comes to be or leaves
+//! nothing in the target (though the kernel's log may have a word of it). For the same reason the anchors can be closed by hand
+//! once the link is there.
+//!
+//! Deliberately absent: closing the last descriptor of a breakpoint by hand.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io::{self, Read as _};
 use std::num::NonZeroU32;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::programs::Uprobes;
-use super::uprobe::{self, Links};
+use super::uprobe::{self, For, Links};
 
 /// A place for a breakpoint, and what its hits run.
 #[derive(Clone, Copy, Debug)]
@@ -82,16 +88,28 @@ impl Keeper {
             Uprobes::Multi => spots.chunk_by(same_program).map(Links::of).collect(),
             Uprobes::PerfEvent => Vec::new(),
         };
-        // What the keeper opens, and its end of the pair.
-        let most = if uprobes == Uprobes::Multi { links.len() } else { 2 * spots.len() } + 1;
+        let kept = if uprobes == Uprobes::Multi { links.len() } else { 2 * spots.len() } + 1;
+        if kept > MAX_KEPT {
+            return Err(Refused::Keeper(io::ErrorKind::InvalidInput.into()));
+        }
+        let nothing = match uprobes {
+            Uprobes::Multi => {
+                Some(uprobe::load_nothing(For::Multi).map_err(|source| Refused::Program { spot: 0, source })?)
+            }
+            Uprobes::PerfEvent => None,
+        };
+        let anchors = match &nothing {
+            Some(nothing) => links.iter().flat_map(|links| links.anchors(nothing.as_fd())).collect(),
+            None => Vec::new(),
+        };
         let order = Order {
             path,
             pid: pid.get(),
             spots,
+            anchors,
             links,
             perf_type: if uprobes == Uprobes::PerfEvent { uprobe::perf_type().map_err(Refused::Keeper)? } else { 0 },
             alive: theirs.as_raw_fd(),
-            kept: (0..most).map(|_| AtomicI32::new(-1)).collect(),
             failed_step: AtomicU32::new(0),
             failed_spot: AtomicU32::new(0),
             errno: AtomicI32::new(0),
@@ -154,11 +172,11 @@ struct Order<'o> {
     spots: &'o [Spot<'o>],
     /// With links that are breakpoints; else each spot is a perf event.
     links: Vec<Links<'o>>,
+    /// For each breakpoint of a link that has several.
+    anchors: Vec<Links<'o>>,
     perf_type: u32,
     /// The keeper's end of the pair.
     alive: RawFd,
-    /// Descriptors that are not closed.
-    kept: Vec<AtomicI32>,
     /// The answer: [`FAILED_KEEPER`] and so on; 0 when all went well.
     failed_step: AtomicU32,
     failed_spot: AtomicU32,
@@ -182,52 +200,71 @@ impl Order<'_> {
         }
     }
 
-    /// In the keeper: makes the probes, and closes all else that it has got from parkwarden.
-    fn carry_out(&self) -> Result<(), (u32, usize, io::Error)> {
-        let mut kept = self.kept.iter();
-        let mut keep = |fd: RawFd| {
-            if let Some(place) = kept.next() {
-                place.store(fd, Ordering::Relaxed);
-            }
-        };
-        keep(self.alive);
+    /// In the keeper: makes the probes, and notes what is not to be closed.
+    fn carry_out(&self, kept: &mut Kept) -> Result<(), (u32, usize, io::Error)> {
+        kept.add(self.alive);
+        // Whether this is permitted has to be known before it is too late to say so.
+        close_range(u32::MAX, u32::MAX).map_err(|error| (FAILED_KEEPER, 0, error))?;
+        for anchor in &self.anchors {
+            uprobe::multi(anchor, self.path, self.pid).map_err(|error| (FAILED_PROGRAM, 0, error))?;
+        }
         let mut spot = 0;
         for links in &self.links {
-            keep(uprobe::multi(links, self.path, self.pid).map_err(|error| (FAILED_PROGRAM, spot, error))?);
+            kept.add(uprobe::multi(links, self.path, self.pid).map_err(|error| (FAILED_PROGRAM, spot, error))?);
             spot += links.len();
         }
         if self.links.is_empty() {
             // What is opened last is closed first: the programs, without which hits cost less, and then the breakpoints.
+            let first = kept.count;
             for (spot, Spot { offset, .. }) in self.spots.iter().enumerate() {
                 let event = uprobe::open(self.perf_type, self.path, *offset, self.pid);
-                keep(event.map_err(|error| (FAILED_BREAKPOINT, spot, error))?);
+                kept.add(event.map_err(|error| (FAILED_BREAKPOINT, spot, error))?);
             }
             for (spot, Spot { program, cookie, .. }) in self.spots.iter().enumerate() {
-                let event = self.kept.get(spot + 1).map_or(-1, |event| event.load(Ordering::Relaxed));
-                keep(uprobe::link(*program, event, *cookie).map_err(|error| (FAILED_PROGRAM, spot, error))?);
+                let event = kept.fds.get(first + spot).copied().unwrap_or(-1);
+                kept.add(uprobe::link(*program, event, *cookie).map_err(|error| (FAILED_PROGRAM, spot, error))?);
             }
         }
-        self.close_others().map_err(|error| (FAILED_KEEPER, 0, error))
+        Ok(())
+    }
+}
+
+/// Descriptors that a keeper has at most.
+const MAX_KEPT: usize = 64;
+
+/// Descriptors that a keeper keeps: on its stack, because it allocates nothing.
+struct Kept {
+    fds: [RawFd; MAX_KEPT],
+    count: usize,
+}
+
+impl Kept {
+    const fn add(&mut self, fd: RawFd) {
+        if self.count < MAX_KEPT {
+            self.fds[self.count] = fd;
+            self.count += 1;
+        }
     }
 
-    /// Connections, files and pipes that parkwarden closes are to be closed.
+    /// Closes all else: the anchors, and connections, files and pipes that are closed when parkwarden closes them.
     fn close_others(&self) -> io::Result<()> {
         let mut first: u32 = 0;
         loop {
-            let next = self.kept.iter().filter_map(|fd| u32::try_from(fd.load(Ordering::Relaxed)).ok());
-            let next = next.filter(|fd| *fd >= first).min();
-            let last = next.map_or(u32::MAX, |next| next.wrapping_sub(1));
+            let kept = self.fds.iter().take(self.count).filter_map(|fd| u32::try_from(*fd).ok());
+            let next = kept.filter(|fd| *fd >= first).min();
             if next != Some(first) {
-                // SAFETY: no memory is passed, and these descriptors are this process's copies, which nothing uses.
-                let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-                if closed < 0 {
-                    return Err(io::Error::last_os_error());
-                }
+                close_range(first, next.map_or(u32::MAX, |next| next.wrapping_sub(1)))?;
             }
             let Some(next) = next else { return Ok(()) };
             first = next.saturating_add(1);
         }
     }
+}
+
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: no memory is passed, and only a keeper calls this: these are its own copies, which nothing else uses.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if closed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Starts a keeper: a process in parkwarden's memory, with descriptors of its own and all signals blocked.
@@ -253,7 +290,10 @@ extern "C" fn keep(order: *mut c_void) -> c_int {
     let alive = order.alive;
     // SAFETY: the name is a literal; for people who look at processes.
     let _ = unsafe { libc::prctl(libc::PR_SET_NAME, c"probe-keeper".as_ptr()) };
-    if let Err((step, spot, error)) = order.carry_out() {
+    let mut kept = Kept { fds: [-1; MAX_KEPT], count: 0 };
+    let done = order.carry_out(&mut kept);
+    let failed = done.is_err();
+    if let Err((step, spot, error)) = done {
         order.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
         order.failed_spot.store(u32::try_from(spot).unwrap_or(u32::MAX), Ordering::Release);
         order.failed_step.store(step, Ordering::Release);
@@ -261,10 +301,12 @@ extern "C" fn keep(order: *mut c_void) -> c_int {
     // From here on the order is not looked at any more.
     let mut byte = 0u8;
     // SAFETY: the byte is on this stack.
-    unsafe {
-        libc::write(alive, std::ptr::from_ref(&byte).cast(), 1);
+    unsafe { libc::write(alive, std::ptr::from_ref(&byte).cast(), 1) };
+    // What was made before it failed is not to be closed by hand.
+    if !failed && kept.close_others().is_ok() {
         // Until the other end is closed: then parkwarden is no more.
-        libc::read(alive, std::ptr::from_mut(&mut byte).cast(), 1);
+        // SAFETY: the byte is on this stack.
+        unsafe { libc::read(alive, std::ptr::from_mut(&mut byte).cast(), 1) };
     }
     loop {
         // SAFETY: no memory is passed.

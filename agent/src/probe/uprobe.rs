@@ -182,6 +182,12 @@ impl<'p> Links<'p> {
         }
     }
 
+    /// Each of several places alone, with another program.
+    pub(super) fn anchors(&self, program: BorrowedFd<'p>) -> impl Iterator<Item = Self> + use<'p, '_> {
+        let offsets = if self.offsets.len() > 1 { &self.offsets[..] } else { &[] };
+        offsets.iter().map(move |offset| Self { program, offsets: vec![*offset], cookies: vec![0] })
+    }
+
     /// How many.
     pub(super) fn len(&self) -> usize {
         self.offsets.len()
