@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -69,12 +70,15 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
     let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
-    let open = |path| -> Result<_, anyhow::Error> {
-        let recordings = Recordings::open(path, &config, args.record_config(), None)?;
-        Ok((recordings.of(Workload::of(pid)), Fate::of(pid).map_err(TargetError::from)?))
-    };
-    let mut recording = args.record.as_deref().map(open).transpose()?;
+    let open = |path| Recordings::open(path, &config, args.record_config(), None);
+    let recordings = args.record.as_deref().map(open).transpose()?;
+    let mut recording = None;
     let outcome = watch::run(pid, &config, |progress| match progress {
+        Progress::Opened(process) => {
+            let of =
+                |recordings: &Recordings| (recordings.of(Workload::of(process)), Fate::of(Arc::clone(process), None));
+            recording = recordings.as_ref().map(of);
+        }
         Progress::Attached if !live => {
             let how_long =
                 if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
@@ -94,7 +98,7 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     })?;
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
     if let Some((recording, fate)) = recording {
-        recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session).as_ref());
+        recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session, || false).as_ref());
     }
     if live {
         clear()?;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod incident;
 pub mod leaks;
 pub mod manifests;
+pub mod memory_group;
 pub mod node;
 pub mod promql;
 pub mod target;

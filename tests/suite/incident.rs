@@ -1,46 +1,18 @@
 //! An incident from beginning to end: what is recorded of it explains it afterwards.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 use parkwarden::record::{ExitKind, GapCause, Reader};
 use parkwarden::timeline::Timeline;
 use parkwarden_tests::agent::Watch;
+use parkwarden_tests::memory_group::MemoryGroup;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 
 use crate::recording::wait_for_samples;
 use crate::timeline::{text, timeline};
 use crate::watch::{NEWEST, Ready};
-
-/// A memory control group of this test's own, removed when dropped. Version 1 or 2, whichever the host has.
-struct MemoryGroup(PathBuf);
-
-impl MemoryGroup {
-    fn new(limit: u64) -> Self {
-        let name = format!("parkwarden-test-{}", std::process::id());
-        let legacy = Path::new("/sys/fs/cgroup/memory");
-        let (dir, file) = if legacy.is_dir() {
-            (legacy.join(name), "memory.limit_in_bytes")
-        } else {
-            let root = Path::new("/sys/fs/cgroup");
-            // Where it is not on already.
-            let _ = std::fs::write(root.join("cgroup.subtree_control"), "+memory");
-            (root.join(name), "memory.max")
-        };
-        std::fs::create_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}: this takes root", dir.display()));
-        std::fs::write(dir.join(file), limit.to_string()).expect("a limit");
-        Self(dir)
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
 
 #[derive(Debug, Deserialize)]
 struct Began {
@@ -65,10 +37,8 @@ fn an_oom_killed_service_is_explained_from_a_copy_of_the_recording() {
     let binary = dir.path().join("service");
     std::fs::copy(fixture("incident", NEWEST, BuildFlags::Stripped), &binary).expect("copied");
     let group = MemoryGroup::new(400 << 20);
-    // The shell joins the group before it becomes the service.
-    let mut command = Command::new("sh");
-    let join = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.0.display());
-    command.args(["-c", &join]).arg(&binary).args(["-rate", "200", "-hold", "65536"]);
+    let mut command = group.command(&binary);
+    command.args(["-rate", "200", "-hold", "65536"]);
     let mut service = Target::spawn_command(command);
     let Ready { .. } = service.answer();
 
@@ -92,7 +62,7 @@ fn an_oom_killed_service_is_explained_from_a_copy_of_the_recording() {
         last = Some(said);
     }
     let last = last.expect("it leaked for a while");
-    assert_eq!(watch.ended().code, Some(4), "the service is gone");
+    assert_eq!(watch.ended().code, Some(0), "the service is gone");
     drop(service);
     drop(group);
 

@@ -16,6 +16,7 @@ mod matrix;
 mod modes;
 mod node_attack;
 mod node_churn;
+mod oom;
 mod page;
 mod processes;
 mod ps;

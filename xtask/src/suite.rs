@@ -20,6 +20,7 @@ const LIVE: [&str; 17] = [
     "modes",
     "node_attack",
     "node_churn",
+    "oom",
     "processes",
     "reach",
     "recording",

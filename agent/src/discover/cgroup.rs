@@ -2,24 +2,34 @@
 //!
 //! Deliberately absent: what a group of another control group namespace is called outside it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::process::Process;
+
 /// A memory control group, of version 1 or 2.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct MemoryGroup {
     dir: PathBuf,
     /// Where its hierarchy is mounted.
     mount: PathBuf,
     unified: bool,
+    /// Its count of kills, open: another group may come to have its path.
+    kills: Option<File>,
 }
 
+/// Bytes read of a group's counts; there are some hundred.
+const MAX_COUNTS: usize = 4096;
+
 impl MemoryGroup {
-    /// That of process `pid`; none where there is none, or where it cannot be seen.
-    pub fn of(pid: u32) -> Option<Self> {
-        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    /// That of a process; none where there is none, or where it cannot be seen.
+    pub fn of(process: &Process) -> Option<Self> {
+        let cgroup = process.by_pid(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        Self::find(&cgroup, &mounts).filter(|group| group.dir.is_dir())
+        let group = Self::find(&cgroup, &mounts).filter(|group| group.dir.is_dir())?;
+        let file = if group.unified { "memory.events" } else { "memory.oom_control" };
+        Some(Self { kills: File::open(group.dir.join(file)).ok(), ..group })
     }
 
     fn find(cgroup: &str, mounts: &str) -> Option<Self> {
@@ -50,13 +60,15 @@ impl MemoryGroup {
             return None;
         }
         let mount = PathBuf::from(mount);
-        Some(Self { dir: mount.join(inside.trim_start_matches('/')), mount, unified })
+        Some(Self { dir: mount.join(inside.trim_start_matches('/')), mount, unified, kills: None })
     }
 
-    /// Processes that the kernel has killed in this group because memory ran out; none where it does not tell.
+    /// Processes that the kernel has killed in this group because memory ran out; none where it does not tell, and when the
+    /// group is gone.
     pub fn oom_kills(&self) -> Option<u64> {
-        let file = if self.unified { "memory.events" } else { "memory.oom_control" };
-        value(&fs::read_to_string(self.dir.join(file)).ok()?, "oom_kill")
+        let mut text = [0; MAX_COUNTS];
+        let read = self.kills.as_ref()?.read_at(&mut text, 0).ok()?;
+        value(std::str::from_utf8(&text[..read]).ok()?, "oom_kill")
     }
 
     /// The smallest limit of this group and those around it.

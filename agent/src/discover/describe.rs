@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use super::container::{self, Identity};
+use super::process::Process;
 
 /// Bytes of a command line that are kept.
 const MAX_COMMAND: u64 = 4096;
@@ -23,8 +24,13 @@ pub struct Description {
 }
 
 impl Description {
-    /// Of process `pid`.
-    pub fn of(pid: u32) -> Self {
+    /// Of a process; none when it is gone.
+    pub fn of(process: &Process) -> Option<Self> {
+        process.by_pid(|pid| Some(Self::at(pid)))
+    }
+
+    /// Of whichever process has that pid, for want of anything better.
+    pub fn at(pid: u32) -> Self {
         let uid = fs::metadata(format!("/proc/{pid}")).map(|metadata| metadata.uid()).ok();
         let name = |uid: u32| {
             let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();

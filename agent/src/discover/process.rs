@@ -1,17 +1,19 @@
 //! One process, opened: its identity, its executable, and where that is loaded.
 //!
 //! A pid alone can come to mean another process at any time. [`Process`] holds a pidfd, which cannot, and the
-//! executable as an open file, which stays readable when its path is deleted, replaced or in another mount namespace.
+//! executable as an open file, which stays readable when its path is deleted, replaced or in another mount namespace. What can
+//! be asked by pid alone is asked through [`Process::by_pid`].
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::usage::Stat;
 use crate::golang::Source;
 use crate::golang::elf::Elf;
 
@@ -58,6 +60,7 @@ pub struct Process {
     exe: File,
     exe_path: PathBuf,
     image: ImageId,
+    start_ticks: u64,
 }
 
 /// Which program image a process runs: another one after every exec, also of the same file.
@@ -105,7 +108,8 @@ impl Process {
         let exe = File::open(&link).map_err(|error| no_executable(pid, error))?;
         let exe_path = fs::read_link(&link).map_err(|error| no_executable(pid, error))?;
         let image = ImageId::of(pid).map_err(|error| no_executable(pid, error))?;
-        let mut process = Self { pid, pidfd, exe, exe_path, image };
+        let stat = Stat::of(pid).ok_or(OpenError::NoSuchProcess(pid))?;
+        let mut process = Self { pid, pidfd, exe, exe_path, image, start_ticks: stat.start_ticks };
         // In the middle of an exec the new image has no stack yet. Who may not see it sees none for ever.
         for _ in 0..EXEC_LOOKS {
             if process.image.start_stack != 0 || process.exits_within(EXEC_LOOK) {
@@ -133,6 +137,28 @@ impl Process {
         &self.exe_path
     }
 
+    /// When it started, in clock ticks since the boot.
+    pub fn start_ticks(&self) -> u64 {
+        self.start_ticks
+    }
+
+    /// What `read` finds at the process's pid, if that still meant this process afterwards.
+    pub fn by_pid<T>(&self, read: impl FnOnce(u32) -> Option<T>) -> Option<T> {
+        let found = read(self.pid)?;
+        self.has_its_pid().then_some(found)
+    }
+
+    /// Whether its pid cannot mean another process yet: that takes its end and its parent's notice of it.
+    fn has_its_pid(&self) -> bool {
+        if !self.has_exited() {
+            return true;
+        }
+        // The pid of a pidfd's process is -1 there once it has none (`pidfd_show_fdinfo`).
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd())).unwrap_or_default();
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<u32>().ok());
+        pid == Some(self.pid)
+    }
+
     /// Its pidfd, readable when it has exited.
     pub fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
@@ -156,13 +182,13 @@ impl Process {
         // Until its parent has noticed, the process has a status in /proc; from then on, on Linux 6.15 and later, the
         // pidfd has it. In between, one of them had it when it was asked.
         crate::memory::pidfd::exit_status(&self.pidfd)
-            .or_else(|| super::usage::Stat::of(self.pid).filter(|stat| stat.is_zombie).map(|stat| stat.exit_status))
+            .or_else(|| self.by_pid(Stat::of).filter(|stat| stat.is_zombie).map(|stat| stat.exit_status))
             .or_else(|| crate::memory::pidfd::exit_status(&self.pidfd))
     }
 
     /// Whether the process has executed another program since it was opened.
     pub fn has_executed(&self) -> bool {
-        ImageId::of(self.pid).is_ok_and(|image| image != self.image)
+        self.by_pid(|pid| ImageId::of(pid).ok()).is_some_and(|image| image != self.image)
     }
 
     /// How far above its link-time addresses the executable is loaded.
@@ -285,6 +311,51 @@ mod tests {
             let after = process.wait_status();
             assert!(after == Some(status) || after.is_none(), "{after:?}");
         }
+    }
+
+    /// A process that waits for its input's end.
+    fn waiting() -> std::process::Child {
+        std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat runs")
+    }
+
+    #[test]
+    fn what_is_read_of_another_process_with_its_pid_is_not_its_own() {
+        let mut own = waiting();
+        let pid = own.id();
+        let process = Process::open(pid).expect("it lives");
+        assert_eq!(process.by_pid(Stat::of).map(|stat| stat.start_ticks), Some(process.start_ticks()));
+        own.kill().expect("it lives");
+        poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], None).expect("poll");
+        assert!(
+            process.by_pid(Stat::of).is_some_and(|stat| stat.is_zombie),
+            "the pid is its own until its parent knows"
+        );
+        own.wait().expect("it has ended");
+        let status = process.wait_status();
+
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        let mut other = loop {
+            // The next process of this namespace gets the number after this one, unless another is faster.
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("this takes root");
+            let mut other = waiting();
+            if other.id() == pid {
+                break other;
+            }
+            other.kill().and_then(|()| other.wait()).expect("it ends");
+            assert!(std::time::Instant::now() < deadline, "pid {pid} is not to be had");
+        };
+        assert!(Stat::of(pid).is_some(), "the other one lives");
+        assert_eq!(process.by_pid(Stat::of), None);
+        assert_eq!(process.by_pid(crate::discover::usage::Usage::of), None);
+        assert!(!process.has_executed(), "the other one's program is none of its");
+        assert!(crate::discover::cgroup::MemoryGroup::of(&process).is_none());
+        let others =
+            pidfd_open(Pid::from_raw(pid.cast_signed()).expect("a pid"), PidfdFlags::empty()).expect("it lives");
+        drop(other.stdin.take());
+        poll(&mut [PollFd::new(&others, PollFlags::IN)], None).expect("poll");
+        assert!(Stat::of(pid).is_some_and(|stat| stat.is_zombie), "the other one has ended");
+        assert_eq!(process.wait_status(), status, "how the other one ended is none of its");
+        other.wait().expect("it has ended");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::container::{self, Identity};
+use super::process::Process;
 
 /// See the module. What is not known is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,9 +42,9 @@ pub struct Owner {
 }
 
 impl Workload {
-    /// What process `pid`'s control groups alone tell.
-    pub fn of(pid: u32) -> Self {
-        Self::local(&container::of(pid))
+    /// What a process's control groups alone tell; nothing when it is gone.
+    pub fn of(process: &Process) -> Self {
+        Self::local(&process.by_pid(|pid| Some(container::of(pid))).unwrap_or_default())
     }
 
     /// Namespace, pod and container, as metrics and alerts name them: a container that nobody has a name for has its id.

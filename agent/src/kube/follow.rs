@@ -63,8 +63,7 @@ fn delays(first: Duration) -> ExponentialBackoff {
 
 /// Follows the pods of `node` for ever; after a failure it tries again after `first_delay`, then ever later.
 pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<Known>, first_delay: Duration) {
-    // What has ended uses memory here and there, and no process is in it any more.
-    let fields = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
+    let fields = format!("spec.nodeName={node}");
     let mut waits = delays(first_delay);
     let mut fresh = false;
     let mut outage: Option<Instant> = None;
@@ -96,7 +95,9 @@ async fn list_and_watch(
     known: &Known,
     outage: &mut Option<Instant>,
 ) -> Result<Infallible, FollowError> {
-    let list = ListParams::default().fields(fields);
+    // What has ended may be many, and no process is in it any more. Of what ends from now on, the watch tells how.
+    let running = format!("{fields},status.phase!=Succeeded,status.phase!=Failed");
+    let list = ListParams::default().fields(&running);
     let list = if fresh { list } else { list.match_any() };
     let list = timeout(ANSWER, api.list(&list)).await?.map_err(FollowError::List)?;
     let mut version =

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::store::Store;
 use crate::discover::container::Identity;
@@ -54,6 +56,21 @@ impl Pods {
         }
     }
 
+    /// Why a container ended, in the kubelet's word, as soon as that is known; none if it is not within that time.
+    pub async fn ended(&self, container: &str, within: Duration) -> Option<String> {
+        let known = self.known.as_ref()?;
+        let told = async {
+            loop {
+                let seen = self.generation();
+                match known.ended(container) {
+                    Some(reason) => return reason,
+                    None => drop(self.changed(seen).await),
+                }
+            }
+        };
+        timeout(within, told).await.ok()
+    }
+
     /// Whether there is nothing to wait for: no cluster, or its pods have been listed once.
     pub fn synced(&self) -> bool {
         self.known.as_ref().is_none_or(|known| known.synced.load(Ordering::Acquire))
@@ -90,6 +107,10 @@ impl Pods {
 }
 
 impl Known {
+    fn ended(&self, container: &str) -> Option<String> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).ended(container).map(str::to_owned)
+    }
+
     /// Changes what is known; `change` says whether it did.
     pub(super) fn change(&self, change: impl FnOnce(&mut Store) -> bool) {
         if change(&mut self.store.write().unwrap_or_else(PoisonError::into_inner)) {

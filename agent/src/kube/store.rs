@@ -1,9 +1,9 @@
 //! The pods of this node by container id and by uid: a pure value, fed with what the API says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::discover::container::Identity;
@@ -11,6 +11,9 @@ use crate::discover::workload::{Owner, Workload};
 
 /// Pods kept; a kubelet runs 110 unless told otherwise.
 const MAX_PODS: usize = 1000;
+
+/// Ended containers remembered.
+const MAX_ENDED: usize = 1000;
 
 /// Labels, and containers, kept of one pod.
 const MAX_OF_POD: usize = 256;
@@ -41,7 +44,31 @@ pub(super) struct Store {
     pods: HashMap<String, Arc<Record>>,
     by_container: HashMap<String, Arc<Record>>,
     by_uid_on_node: HashMap<String, Arc<Record>>,
+    ended: Ended,
     left_out: u64,
+}
+
+/// Why containers ended, by their ids, in one word of the kubelet's: the last that did.
+#[derive(Debug, Default)]
+struct Ended {
+    reasons: HashMap<String, String>,
+    order: VecDeque<String>,
+}
+
+impl Ended {
+    /// Takes note; whether it is news.
+    fn tell(&mut self, id: &str, reason: &str) -> bool {
+        if self.reasons.insert(id.to_owned(), reason.to_owned()).is_some() {
+            return false;
+        }
+        self.order.push_back(id.to_owned());
+        if self.order.len() > MAX_ENDED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.reasons.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl Store {
@@ -71,8 +98,35 @@ impl Store {
         }
     }
 
-    /// A pod is new or has changed; whether that changes who anything belongs to.
+    /// Why a container ended, if it is known to have: `OOMKilled`, `Error`, `Completed`...
+    pub(super) fn ended(&self, container: &str) -> Option<&str> {
+        self.ended.reasons.get(container).map(String::as_str)
+    }
+
+    /// A pod is new or has changed; whether that changes who anything belongs to, or tells of a container's end.
     pub(super) fn apply(&mut self, pod: &Pod) -> bool {
+        let ended = self.note_ended(pod);
+        // What has ended uses memory here and there, and no process is in it any more.
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return pod.metadata.uid.as_ref().is_some_and(|uid| self.remove_uid(uid)) | ended;
+        }
+        self.keep(pod) | ended
+    }
+
+    fn note_ended(&mut self, pod: &Pod) -> bool {
+        let mut news = false;
+        for container in statuses(pod) {
+            for state in terminated(container) {
+                if let Some(id) = state.container_id.as_deref().and_then(bare) {
+                    news |= self.ended.tell(id, state.reason.as_deref().unwrap_or_default());
+                }
+            }
+        }
+        news
+    }
+
+    fn keep(&mut self, pod: &Pod) -> bool {
         let Some((uid, record)) = Record::of(pod) else { return false };
         if self.pods.get(&uid).is_some_and(|known| **known == record) {
             return false;
@@ -95,7 +149,7 @@ impl Store {
 
     /// A pod is gone; whether it was known.
     pub(super) fn remove(&mut self, pod: &Pod) -> bool {
-        pod.metadata.uid.as_ref().is_some_and(|uid| self.remove_uid(uid))
+        self.note_ended(pod) | pod.metadata.uid.as_ref().is_some_and(|uid| self.remove_uid(uid))
     }
 
     /// These are all pods there are; whether that changes who anything belongs to.
@@ -161,22 +215,30 @@ fn owned((key, value): (&String, &String)) -> (String, String) {
 
 /// Names by id of containers of all kinds, and of those that ran before them: a process may outlive the news.
 fn containers(pod: &Pod) -> BTreeMap<String, String> {
-    let Some(status) = &pod.status else { return BTreeMap::new() };
-    let all = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
-    let all = all.into_iter().flatten().flatten().take(MAX_OF_POD);
-    all.flat_map(|container| ids(container).map(|id| (id.to_owned(), container.name.clone()))).collect()
+    statuses(pod).flat_map(|container| ids(container).map(|id| (id.to_owned(), container.name.clone()))).collect()
 }
 
-/// Without the runtime before each: `containerd://…`.
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let all = pod.status.iter().flat_map(|status| {
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+    });
+    all.flatten().flatten().take(MAX_OF_POD)
+}
+
 fn ids(container: &ContainerStatus) -> impl Iterator<Item = &str> {
-    let before = [&container.state, &container.last_state].map(|state| state.as_ref()?.terminated.as_ref());
-    let before = before.into_iter().flatten().filter_map(|state| state.container_id.as_ref());
-    container
-        .container_id
-        .iter()
-        .chain(before)
-        .filter_map(|id| Some(id.split_once("://")?.1))
-        .filter(|id| !id.is_empty())
+    let before = terminated(container).filter_map(|state| state.container_id.as_ref());
+    container.container_id.iter().chain(before).filter_map(|id| bare(id))
+}
+
+/// The container's own end, and that of the one that ran before it.
+fn terminated(container: &ContainerStatus) -> impl Iterator<Item = &ContainerStateTerminated> {
+    let states = [&container.state, &container.last_state].map(|state| state.as_ref()?.terminated.as_ref());
+    states.into_iter().flatten()
+}
+
+/// A container's id without the runtime before it: `containerd://…`.
+fn bare(id: &str) -> Option<&str> {
+    Some(id.split_once("://")?.1).filter(|id| !id.is_empty())
 }
 
 /// What made the pod: its controller; of a deployment's replica set the deployment. A job stays one: its name alone does

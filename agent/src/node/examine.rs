@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crate::discover::describe::Description;
 use crate::discover::process::{OpenError, Process};
-use crate::discover::usage::Stat;
 use crate::golang::binary::GoBinary;
 use crate::target::{Binaries, Executable};
 
@@ -38,6 +37,9 @@ pub enum Examined {
     Hung,
 }
 
+/// A process and its binary, open.
+pub type Opened = (Arc<Process>, Arc<GoBinary>);
+
 /// A Go program.
 #[derive(Debug)]
 pub struct Found {
@@ -52,7 +54,7 @@ pub struct Found {
     /// Without a symbol table.
     pub stripped: Option<bool>,
     /// The process and its binary, or why the binary is not understood: in one word, and in full.
-    pub opened: Result<(Process, Arc<GoBinary>), (&'static str, String)>,
+    pub opened: Result<Opened, (&'static str, String)>,
 }
 
 /// See the module.
@@ -193,11 +195,11 @@ fn examine(pid: u32, binaries: &Binaries) -> Examined {
         // Kernel threads, zombies, and those that have gone meanwhile.
         Err(_) => return Examined::Other,
     };
-    let Some(Stat { start_ticks, .. }) = Stat::of(pid) else { return Examined::Other };
+    let Some(described) = Description::of(&process) else { return Examined::Other };
     let mut found = Found {
-        key: ProcessKey { pid, start_ticks },
+        key: ProcessKey { pid, start_ticks: process.start_ticks() },
         exe: process.exe_path().display().to_string(),
-        described: Description::default(),
+        described,
         go_version: None,
         stripped: None,
         opened: Err(("unreadable", String::new())),
@@ -211,9 +213,8 @@ fn examine(pid: u32, binaries: &Binaries) -> Examined {
         Some(Executable::Go(binary)) => {
             found.go_version = Some(binary.version.to_string());
             found.stripped = Some(binary.stripped);
-            found.opened = Ok((process, binary));
+            found.opened = Ok((Arc::new(process), binary));
         }
     }
-    found.described = Description::of(pid);
     Examined::Go(Box::new(found))
 }

@@ -17,7 +17,7 @@ use crate::discover::workload::Workload;
 use crate::export::http::{self, HttpConfig, HttpError};
 use crate::export::metrics::{AgentNumbers, Exporter};
 use crate::kube::{self, Pods};
-use crate::probe::{Lifecycles, LoadError, Prober};
+use crate::probe::{Lifecycles, LoadError, OomVictims, Prober};
 use crate::record::RecordError;
 use crate::watch;
 use crate::watch::recording::Recordings;
@@ -81,8 +81,10 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     let serving = runtime.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;
     // Not a matter of the log's level: whoever starts it wants to know.
     eprintln!("parkwarden: serving on {}", serving.url());
-    let told = lifecycles(sender.clone());
-    let pods = cluster.pods;
+    let sees_host = sees_host();
+    let told = sees_host && lifecycles(sender.clone());
+    let oom_victims = if sees_host { oom_victims() } else { None };
+    let pods = cluster.pods.clone();
     let supervisor = Supervisor {
         node: Arc::clone(&node),
         config,
@@ -90,6 +92,8 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
         prober,
         recordings,
         events: cluster.events,
+        pods: cluster.pods,
+        oom_victims,
         workloads: Box::new(move |process| workload(&pods, process)),
         told,
     };
@@ -209,16 +213,32 @@ fn signals(
     Ok(())
 }
 
-/// Has the kernel tell which processes begin and end. Returns whether it does.
-fn lifecycles(tell: Sender<Message>) -> bool {
+/// Whether this is the host's PID namespace, whose pids are the kernel's.
+fn sees_host() -> bool {
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
+    let is_host = namespace.as_os_str() == INITIAL_PID_NAMESPACE;
+    if !is_host {
         log::warn!(
             "this is not the host's PID namespace: only processes of this one are seen, and new ones are looked for \
              every few seconds (a pod needs hostPID: true)"
         );
-        return false;
     }
+    is_host
+}
+
+/// Has the kernel tell whom its OOM killer chooses, if it does.
+fn oom_victims() -> Option<OomVictims> {
+    let why = |error: &LoadError| {
+        log::warn!(
+            "which processes are killed for lack of memory is known from their control groups and the cluster alone: {}",
+            crate::exit::chain(error)
+        );
+    };
+    OomVictims::attach().inspect_err(why).ok()
+}
+
+/// Has the kernel tell which processes begin and end. Returns whether it does.
+fn lifecycles(tell: Sender<Message>) -> bool {
     let attached = Lifecycles::attach().map_err(|error| crate::exit::chain(&error));
     let started = attached.and_then(|mut lifecycles| {
         let thread = std::thread::Builder::new().name("lifecycles".to_owned()).spawn(move || {

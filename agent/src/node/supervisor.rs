@@ -10,7 +10,7 @@ use parkwarden_common::lifecycle::{EXECUTED, Lifecycle};
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
-use super::examine::{Examined, Examiners, Found};
+use super::examine::{Examined, Examiners, Found, Opened};
 use super::select::{self, Candidate};
 use super::state::{Node, Process, ProcessKey, State};
 use super::task::{Ended, Task};
@@ -18,8 +18,8 @@ use crate::config::WatchConfig;
 use crate::discover::describe::pids;
 use crate::discover::usage::Stat;
 use crate::discover::workload::Workload;
-use crate::kube::Events;
-use crate::probe::Prober;
+use crate::kube::{Events, Pods};
+use crate::probe::{OomVictims, Prober};
 use crate::watch::recording::Recordings;
 
 /// How often processes are looked for in `/proc`: with the kernel telling of them, only for what it lost; and without.
@@ -82,6 +82,10 @@ pub struct Supervisor {
     pub recordings: Option<Recordings>,
     /// Where leaks are told of.
     pub events: Events,
+    /// What is known of pods.
+    pub pods: Pods,
+    /// Whom the OOM killer chooses.
+    pub oom_victims: Option<OomVictims>,
     /// Who a process belongs to.
     pub workloads: Box<Workloads>,
     /// Whether the kernel tells of processes that begin.
@@ -369,11 +373,7 @@ impl Loop {
         self.known.insert(key.pid, Known::Go(Box::new(entry)));
     }
 
-    fn judge_new(
-        &mut self,
-        entry: &mut Entry,
-        opened: (crate::discover::process::Process, Arc<crate::golang::binary::GoBinary>),
-    ) {
+    fn judge_new(&mut self, entry: &mut Entry, opened: Opened) {
         let Some(workload) = self.workload(entry) else {
             // Asked again when the pods change, or when it has waited long enough.
             entry.process.set_state(State::Starting);
@@ -407,12 +407,7 @@ impl Loop {
         Ok(config)
     }
 
-    fn start(
-        &mut self,
-        entry: &mut Entry,
-        opened: (crate::discover::process::Process, Arc<crate::golang::binary::GoBinary>),
-        config: WatchConfig,
-    ) {
+    fn start(&mut self, entry: &mut Entry, opened: Opened, config: WatchConfig) {
         let running = self.known.values().filter(|known| matches!(known, Known::Go(entry) if entry.task.is_some()));
         let limit = self.own.config.limits.processes;
         if running.count() >= limit as usize {
@@ -430,6 +425,8 @@ impl Loop {
             prober: self.own.prober.clone(),
             recordings: self.own.recordings.clone(),
             events: self.own.events.clone(),
+            pods: self.own.pods.clone(),
+            oom_victims: self.own.oom_victims.clone(),
             stop: stopped,
         };
         entry.process.set_state(State::Starting);
@@ -464,6 +461,8 @@ impl Loop {
             Ended::Exited(exit) => {
                 self.own.node.exited(&entry.process, exit.as_ref());
                 self.own.node.remove(key);
+                // Who has got its pid since was taken for it.
+                self.examine_at(Instant::now(), key.pid);
             }
             Ended::Replaced => {
                 self.own.node.remove(key);

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::state::{Node, Process, ProcessKey, State};
+use super::examine::Opened;
+use super::state::{Node, Process, State};
 use crate::config::WatchConfig;
 use crate::discover;
-use crate::discover::usage::Stat;
-use crate::golang::binary::GoBinary;
-use crate::kube::{Events, LeakStories};
-use crate::probe::Prober;
+use crate::kube::{Events, LeakStories, Pods};
+use crate::probe::{OomVictims, Prober};
 use crate::record::Exit;
 use crate::report::Report;
 use crate::session::{EndReason, Session};
@@ -28,6 +27,11 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// How many goroutines there are is looked at this often, while a process has too few to be watched.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
 
+/// How long the cluster is waited for to say why a container ended, and its word for lack of memory: a kubelet looks every
+/// second, and tells at once.
+const END_TOLD_WITHIN: Duration = Duration::from_secs(10);
+const OOM_KILLED: &str = "OOMKilled";
+
 /// What a task needs.
 pub struct Task {
     /// What it tells everybody.
@@ -35,7 +39,7 @@ pub struct Task {
     /// The process, as everybody knows it.
     pub process: Arc<Process>,
     /// The process and its binary, open.
-    pub opened: (discover::process::Process, Arc<GoBinary>),
+    pub opened: Opened,
     /// How to watch it.
     pub config: WatchConfig,
     /// It is watched only once it has so many goroutines.
@@ -46,6 +50,10 @@ pub struct Task {
     pub recordings: Option<Recordings>,
     /// Where leaks are told of.
     pub events: Events,
+    /// What is known of pods.
+    pub pods: Pods,
+    /// Whom the OOM killer chooses.
+    pub oom_victims: Option<OomVictims>,
     /// Turns true when the task is to end.
     pub stop: watch::Receiver<bool>,
 }
@@ -74,16 +82,13 @@ impl Task {
     }
 
     fn watch(self) -> Ended {
-        let Self { node, process, opened, config, min_goroutines, prober, recordings, events, mut stop } = self;
-        let target = match open(opened, min_goroutines, &process, &mut stop) {
+        let Self { node, process, config, prober, recordings, events, pods, mut stop, .. } = self;
+        let target = match open(self.opened, self.min_goroutines, &process, &mut stop) {
             Ok(Some(target)) => target,
             Ok(None) => return Ended::Stopped,
             Err(error) => return failed(&error.into()),
         };
-        let mut fate = match Fate::of(process.key.pid) {
-            Ok(fate) => fate,
-            Err(error) => return failed(&TargetError::from(error).into()),
-        };
+        let mut fate = Fate::of(Arc::clone(target.process()), self.oom_victims);
         let mut recording = recordings.map(|recordings| recordings.of(process.workload()));
         let mut stories = LeakStories::default();
         let progress = |progress: Progress<'_>| {
@@ -97,10 +102,16 @@ impl Task {
             node.looked(&process, report);
         };
         // An error would mean that the supervisor is gone.
-        let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+        let mut until = stop.clone();
+        let stopped = async { drop(until.wait_for(|stop| *stop).await) };
         match one::among(target, &config, prober.as_ref(), stopped, progress) {
             Ok(outcome) => {
-                let exit = fate.exit(&outcome.session);
+                let container_oom = || {
+                    // What is gone is shown no longer while the cluster's word is waited for.
+                    node.remove(process.key);
+                    oom_killed(&pods, &process, &mut stop)
+                };
+                let exit = fate.exit(&outcome.session, container_oom);
                 let report = Report::of(&outcome.session, crate::config::nanoseconds(config.threshold), &config.rules);
                 if let Some(recording) = recording {
                     recording.ended(&outcome.session, &report, &fate, exit.as_ref());
@@ -116,6 +127,18 @@ impl Task {
     }
 }
 
+/// Whether the cluster says, soon enough, that the container of a process was OOM-killed.
+fn oom_killed(pods: &Pods, process: &Process, stop: &mut watch::Receiver<bool>) -> bool {
+    let Some(container) = process.workload().container_id else { return false };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return false };
+    runtime.block_on(async {
+        tokio::select! {
+            reason = pods.ended(&container, END_TOLD_WITHIN) => reason.is_some_and(|reason| reason == OOM_KILLED),
+            _ = stop.wait_for(|stop| *stop) => false,
+        }
+    })
+}
+
 fn looked(recording: Option<&mut Recording>, session: &Session, report: &Report, fate: &Fate) {
     if let Some(recording) = recording {
         recording.looked(session, report, fate);
@@ -124,7 +147,7 @@ fn looked(recording: Option<&mut Recording>, session: &Session, report: &Report,
 
 /// Opens the target, as soon as it looks as its binary says and has enough goroutines; `None` when told to stop.
 fn open(
-    (process, binary): (discover::process::Process, Arc<GoBinary>),
+    (process, binary): Opened,
     min_goroutines: u64,
     known: &Process,
     stop: &mut watch::Receiver<bool>,
@@ -139,10 +162,10 @@ fn open(
             return Ok(None);
         }
         let process = discover::process::Process::open(known.key.pid)?;
-        if !is_still(known.key) {
+        if process.start_ticks() != known.key.start_ticks {
             return Err(TargetError::Exited { pid: known.key.pid });
         }
-        opened = Target::of(process, Arc::clone(&binary));
+        opened = Target::of(Arc::new(process), Arc::clone(&binary));
     }
     let target = opened?;
     // Without a minimum nothing has to be counted.
@@ -161,11 +184,6 @@ fn open(
             return Ok(None);
         }
     }
-}
-
-/// Whether the pid still means the same process.
-fn is_still(key: ProcessKey) -> bool {
-    Stat::of(key.pid).is_some_and(|stat| stat.start_ticks == key.start_ticks)
 }
 
 /// Waits, and tells whether the task is to end.

@@ -1,12 +1,14 @@
-//! Which processes of the host execute a program or exit, as they do it, by two raw tracepoints: they need no tracefs.
+//! Which processes of the host execute a program or exit, as they do it, and whom the OOM killer chooses, by raw tracepoints:
+//! they need no tracefs.
 //!
 //! Deliberately absent: what the processes are. Pids are those of the initial PID namespace.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::{MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::RawTracePoint;
 use parkwarden_common::lifecycle::Lifecycle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,8 +20,22 @@ use crate::config::BpfLog;
 const RING_BYTES: u32 = 256 << 10;
 
 /// The programs and the tracepoints they are attached to.
-const PROGRAMS: [(&str, &str); 2] =
+const OF_LIFECYCLES: [(&str, &str); 2] =
     [("process_executed", "sched_process_exec"), ("process_exited", "sched_process_exit")];
+const OF_VICTIMS: [(&str, &str); 2] = [("victim_marked", "mark_victim"), ("victim_exited", "sched_process_exit")];
+
+/// Loads the object with what `programs` need, and attaches them.
+fn attach(ring_bytes: u32, programs: [(&'static str, &str); 2]) -> Result<Ebpf, LoadError> {
+    let sizes = MapSizes { ring_bytes: 4096, parks: 1, sites: 1, lifecycle_bytes: ring_bytes, min_park_ns: 0 };
+    let mut ebpf = load_object(&sizes, BpfLog::Off)?;
+    for (name, tracepoint) in programs {
+        let program = ebpf.program_mut(name).ok_or(LoadError::Incomplete(name))?;
+        let program: &mut RawTracePoint = program.try_into().map_err(|_| LoadError::Incomplete(name))?;
+        program.load().map_err(LoadError::refused)?;
+        program.attach(tracepoint).map_err(LoadError::refused)?;
+    }
+    Ok(ebpf)
+}
 
 /// See the module. Dropping it detaches.
 pub struct Lifecycles {
@@ -38,16 +54,9 @@ impl std::fmt::Debug for Lifecycles {
 impl Lifecycles {
     /// Attaches to both tracepoints.
     pub fn attach() -> Result<Self, LoadError> {
-        let sizes = MapSizes { ring_bytes: 4096, parks: 1, sites: 1, lifecycle_bytes: RING_BYTES, min_park_ns: 0 };
-        let mut ebpf = load_object(&sizes, BpfLog::Off)?;
+        let mut ebpf = attach(RING_BYTES, OF_LIFECYCLES)?;
         let ring = ebpf.take_map("LIFECYCLES").ok_or(LoadError::Incomplete("map LIFECYCLES"))?;
         let lost = ebpf.take_map("LIFECYCLES_LOST").ok_or(LoadError::Incomplete("map LIFECYCLES_LOST"))?;
-        for (name, tracepoint) in PROGRAMS {
-            let program = ebpf.program_mut(name).ok_or(LoadError::Incomplete(name))?;
-            let program: &mut RawTracePoint = program.try_into().map_err(|_| LoadError::Incomplete(name))?;
-            program.load().map_err(LoadError::refused)?;
-            program.attach(tracepoint).map_err(LoadError::refused)?;
-        }
         Ok(Self {
             ring: RingBuf::try_from(ring).map_err(LoadError::refused)?,
             lost: PerCpuArray::try_from(lost).map_err(LoadError::refused)?,
@@ -76,5 +85,36 @@ impl Lifecycles {
 
     fn lost(&self) -> Result<u64, MapError> {
         Ok(self.lost.get(&0, 0)?.iter().sum())
+    }
+}
+
+/// Which processes the kernel's OOM killer has chosen. Its clones are the same; dropping the last one detaches.
+#[derive(Clone)]
+pub struct OomVictims(Arc<Victims>);
+
+struct Victims {
+    chosen: HashMap<MapData, u32, u64>,
+    _ebpf: Ebpf,
+}
+
+impl std::fmt::Debug for OomVictims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OomVictims").finish_non_exhaustive()
+    }
+}
+
+impl OomVictims {
+    /// Attaches to the OOM killer's tracepoint and that of exits.
+    pub fn attach() -> Result<Self, LoadError> {
+        let mut ebpf = attach(4096, OF_VICTIMS)?;
+        let chosen = ebpf.take_map("OOM_VICTIMS").ok_or(LoadError::Incomplete("map OOM_VICTIMS"))?;
+        let chosen = HashMap::try_from(chosen).map_err(LoadError::refused)?;
+        Ok(Self(Arc::new(Victims { chosen, _ebpf: ebpf })))
+    }
+
+    /// When, on `CLOCK_MONOTONIC`, a process was chosen that had this pid and has exited, if any was lately. It is known once a
+    /// pidfd tells of the exit.
+    pub fn chosen_ns(&self, pid: u32) -> Option<u64> {
+        self.0.chosen.get(&pid, 0).ok()
     }
 }

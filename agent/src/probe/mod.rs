@@ -17,7 +17,7 @@ mod uprobe;
 
 pub use attach::{AttachError, Attachment, Removed};
 pub use keeper::Refused;
-pub use lifecycle::Lifecycles;
+pub use lifecycle::{Lifecycles, OomVictims};
 pub use load::{LoadError, Options, Prober};
 pub use programs::{Uprobes, kernel_version};
 pub use stream::{Bell, EventStream};

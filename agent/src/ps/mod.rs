@@ -105,7 +105,7 @@ fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
                     reason: Some(format!(
                         "did not answer within {TIME_LIMIT:?}: whether it is a Go program is not known"
                     )),
-                    ..described(*pid)
+                    ..described(*pid, Description::at(*pid))
                 }));
                 break;
             }
@@ -134,7 +134,8 @@ fn look(pid: u32, binaries: &Binaries) -> Seen {
         Err(_) => return Seen::NotGo,
     };
     let Some(executable) = binaries.of(&process) else { return Seen::NotGo };
-    let mut entry = described(pid);
+    let Some(description) = Description::of(&process) else { return Seen::NotGo };
+    let mut entry = described(pid, description);
     match executable {
         Executable::Other => return Seen::NotGo,
         Executable::Refused(refused) => {
@@ -146,7 +147,7 @@ fn look(pid: u32, binaries: &Binaries) -> Seen {
             entry.go_version = Some(binary.version.to_string());
             entry.main_module = module(&binary.build);
             entry.stripped = Some(binary.stripped);
-            match Target::of(process, binary).and_then(|target| target.own_goroutines()) {
+            match Target::of(Arc::new(process), binary).and_then(|target| target.own_goroutines()) {
                 Ok(count) => {
                     entry.goroutines = Some(count);
                     entry.supported = true;
@@ -165,8 +166,8 @@ fn module(build: &BuildInfo) -> Option<String> {
 }
 
 /// What can be said of a process without its binary.
-fn described(pid: u32) -> Entry {
-    let Description { user, command, identity, .. } = Description::of(pid);
+fn described(pid: u32, description: Description) -> Entry {
+    let Description { user, command, identity, .. } = description;
     Entry {
         pid,
         user,

@@ -179,6 +179,8 @@ pub enum ExitKind {
     Signaled(i32),
     /// The kernel killed it because memory ran out.
     OomKilled,
+    /// SIGKILL ended it, and somebody's memory ran out at the time: whose is not known.
+    PerhapsOomKilled,
     /// It executed another program.
     Replaced,
     /// It is gone, and how cannot be said.
@@ -187,7 +189,7 @@ pub enum ExitKind {
 
 impl ExitKind {
     /// All that [`ExitKind::word`] can say.
-    pub const WORDS: [&'static str; 5] = ["exit", "signal", "oom", "exec", "unknown"];
+    pub const WORDS: [&'static str; 6] = ["exit", "signal", "oom", "perhaps_oom", "exec", "unknown"];
 
     /// One word of a fixed set, for counting.
     pub const fn word(self) -> &'static str {
@@ -195,6 +197,7 @@ impl ExitKind {
             Self::Exited(_) => "exit",
             Self::Signaled(_) => "signal",
             Self::OomKilled => "oom",
+            Self::PerhapsOomKilled => "perhaps_oom",
             Self::Replaced => "exec",
             Self::Unknown => "unknown",
         }

@@ -387,6 +387,7 @@ fn exit(row: &Row<'_>) -> rusqlite::Result<Option<Exit>> {
         (Some("exited"), Some(code), _) => ExitKind::Exited(code),
         (Some("signaled"), _, Some(signal)) => ExitKind::Signaled(signal),
         (Some("oom_killed"), ..) => ExitKind::OomKilled,
+        (Some("perhaps_oom_killed"), ..) => ExitKind::PerhapsOomKilled,
         (Some("replaced"), ..) => ExitKind::Replaced,
         _ => ExitKind::Unknown,
     };

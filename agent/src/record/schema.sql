@@ -40,7 +40,7 @@ CREATE TABLE process (
   memory_limit_bytes INTEGER,
   exited_mono_ns INTEGER,
   exited_unix_ns INTEGER,
-  exit_kind TEXT,      -- exited, signaled, oom_killed, replaced, unknown; NULL while it runs
+  exit_kind TEXT,      -- exited, signaled, oom_killed, perhaps_oom_killed, replaced, unknown; NULL while it runs
   exit_code INTEGER,   -- with exited
   exit_signal INTEGER, -- with signaled
   exit_evidence TEXT,

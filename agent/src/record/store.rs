@@ -289,6 +289,7 @@ pub fn exit(db: &Connection, known: &WatchIds, exit: &Exit) -> rusqlite::Result<
         ExitKind::Exited(code) => ("exited", Some(code), None),
         ExitKind::Signaled(signal) => ("signaled", None, Some(signal)),
         ExitKind::OomKilled => ("oom_killed", None, None),
+        ExitKind::PerhapsOomKilled => ("perhaps_oom_killed", None, None),
         ExitKind::Replaced => ("replaced", None, None),
         ExitKind::Unknown => ("unknown", None, None),
     };

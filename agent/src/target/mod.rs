@@ -40,7 +40,7 @@ const LOOKS: usize = 5;
 /// See the module.
 #[derive(Debug)]
 pub struct Target {
-    process: Process,
+    process: Arc<Process>,
     binary: Arc<GoBinary>,
     slide: u64,
     allgs: u64,
@@ -59,7 +59,7 @@ impl Target {
     /// Opens process `pid`, understands its binary, and takes a first look: a target that does not look as its binary
     /// says is refused.
     pub fn open(pid: u32) -> Result<Self, TargetError> {
-        let process = Process::open(pid)?;
+        let process = Arc::new(Process::open(pid)?);
         let binary = GoBinary::parse(process.exe()).map_err(|source| TargetError::Binary {
             pid,
             exe: process.exe_path().display().to_string(),
@@ -69,7 +69,7 @@ impl Target {
     }
 
     /// The same of a process whose binary is understood already.
-    pub fn of(process: Process, binary: Arc<GoBinary>) -> Result<Self, TargetError> {
+    pub fn of(process: Arc<Process>, binary: Arc<GoBinary>) -> Result<Self, TargetError> {
         let pid = process.pid();
         let slide = process.slide(&binary.elf)?;
         if let Some(difference) = binary.layout_differs.first() {
@@ -114,7 +114,7 @@ impl Target {
     }
 
     /// The process.
-    pub fn process(&self) -> &Process {
+    pub fn process(&self) -> &Arc<Process> {
         &self.process
     }
 

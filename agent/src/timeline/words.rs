@@ -92,6 +92,7 @@ pub fn end(kind: ExitKind) -> String {
             Err(_) => format!("its end by signal {signal}"),
         },
         ExitKind::OomKilled => "the OOM kill".to_owned(),
+        ExitKind::PerhapsOomKilled => "its end by SIGKILL, perhaps for lack of memory,".to_owned(),
         ExitKind::Replaced => "its exec of another program".to_owned(),
         ExitKind::Unknown => "its end".to_owned(),
     }

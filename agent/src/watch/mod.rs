@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub use error::WatchError;
 
 use crate::config::{Mode, WatchConfig};
+use crate::discover::process::Process;
 use crate::probe::{LoadError, Prober};
 use crate::report::Report;
 use crate::session::{EndReason, Session};
@@ -32,6 +33,8 @@ use observer::Observer;
 /// What a watch is doing, for whoever shows it.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// The process is open and understood; nothing is attached to it yet.
+    Opened(&'a Arc<Process>),
     /// The probes are attached and all goroutines known: from here on nothing is missed.
     Attached,
     /// All goroutines have been read.
@@ -68,7 +71,7 @@ impl Company {
 }
 
 /// Watches process `pid` until SIGINT or SIGTERM at the latest, and tells `progress` of it.
-pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
+pub fn run(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress<'_>)) -> Result<Outcome, WatchError> {
     runtime()?.block_on(async {
         // Before anything touches the target, so that a signal never finds it half attached.
         let mut interrupt = signal(SignalKind::interrupt()).map_err(WatchError::Runtime)?;
@@ -80,7 +83,9 @@ pub fn run(pid: u32, config: &WatchConfig, progress: impl FnMut(Progress<'_>)) -
                 _ = terminate.recv() => {}
             }
         };
-        let observer = Observer::start(Target::open(pid)?, config, None)?;
+        let target = Target::open(pid)?;
+        progress(Progress::Opened(target.process()));
+        let observer = Observer::start(target, config, None)?;
         watch(observer, config, Company::None, stop, progress).await
     })
 }

@@ -297,8 +297,8 @@ fn attach(
     };
     let stream = Arc::new(prober.stream(Arc::clone(bell)));
     let plan = Plan {
+        process: Arc::clone(target.process()),
         pid: NonZeroU32::new(pid).ok_or(TargetError::Open(OpenError::NoSuchProcess(pid)))?,
-        exe: target.process().exe().try_clone().map_err(WatchError::Runtime)?,
         sites: locate(target.binary(), sites).map_err(refused)?,
         layout: target.binary().layout,
         slide: target.slide(),

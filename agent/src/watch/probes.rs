@@ -5,7 +5,6 @@
 //! such targets are read in [`rounds`]. What it does it puts down as inputs of the session, which
 //! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
 
-use std::fs::File;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::SiteCounts;
 use parkwarden_common::record::Kind;
@@ -20,6 +20,7 @@ use parkwarden_common::record::Kind;
 use super::error::WatchError;
 use super::rounds;
 use crate::config::{Mode, nanoseconds};
+use crate::discover::process::Process;
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
@@ -45,9 +46,9 @@ const FIRST_READINGS: u32 = 10;
 #[derive(Debug)]
 pub struct Plan {
     /// The target.
+    pub process: Arc<Process>,
+    /// Its pid.
     pub pid: NonZeroU32,
-    /// Its executable, open.
-    pub exe: File,
     /// The places, with their offsets in the executable.
     pub sites: Vec<(Site, u64)>,
     /// Where its runtime's fields are.
@@ -143,7 +144,7 @@ impl Probes {
         governor: Option<Governor>,
         bell: Bell,
     ) -> Result<Self, AttachError> {
-        let pid = nix::unistd::Pid::from_raw(plan.pid.get().cast_signed());
+        let cpu = clock_getcpuclockid(Pid::from_raw(plan.pid.get().cast_signed())).ok();
         let mut state = State {
             attachment: Attachment::default(),
             mode,
@@ -152,7 +153,7 @@ impl Probes {
             stream,
             plan,
             governor,
-            cpu: clock_getcpuclockid(pid).ok(),
+            cpu,
             spent_ns: 0,
             traced_ns: 0,
             last_reading: Instant::now(),
@@ -329,8 +330,8 @@ impl State {
     }
 
     fn attach(&self, mode: Mode) -> Result<Attachment, AttachError> {
-        let Plan { pid, exe, sites, layout, .. } = &self.plan;
-        self.prober.attach(mode, *pid, exe, sites, layout, &self.stream)
+        let Plan { process, pid, sites, layout, .. } = &self.plan;
+        self.prober.attach(mode, *pid, process.exe(), sites, layout, &self.stream)
     }
 
     fn describe(&self, mode: Mode, attachment: &Attachment) -> Vec<Attached> {
@@ -397,7 +398,9 @@ impl State {
         }
         self.inputs.push(Input::Probes(readings));
         // A target that has just ended has no time any more; its end is noticed elsewhere.
-        let Some(cpu) = self.cpu.and_then(|clock| clock_gettime(clock).ok()) else { return Ok(()) };
+        // The clock is that of a pid.
+        let cpu = self.cpu.and_then(|clock| self.plan.process.by_pid(|_| clock_gettime(clock).ok()));
+        let Some(cpu) = cpu else { return Ok(()) };
         let cpu_ns = nanoseconds(Duration::from(cpu));
         let time_ns = now_ns();
         self.inputs.push(Input::Cpu { time_ns, cpu_ns });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::fate::Fate;
 use crate::config::{RecordConfig, WatchConfig, nanoseconds};
 use crate::discover::host;
-use crate::discover::usage::{Stat, Usage, start_mono_ns};
+use crate::discover::usage::{Usage, start_mono_ns};
 use crate::discover::workload::Workload;
 use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, Status, WatchId};
 use crate::report::Report;
@@ -64,7 +64,6 @@ pub struct Recording {
 #[derive(Clone, Copy, Debug)]
 struct Watched {
     id: WatchId,
-    pid: u32,
     looked_ns: u64,
 }
 
@@ -75,12 +74,13 @@ impl Recording {
             Some(watched) => watched,
             None => self.begin(session, fate),
         };
-        let Watched { id, pid, looked_ns } = *self.watched.insert(watched);
-        let Some(interval) = Interval::of(session, report, Usage::of(pid), now()) else { return };
+        let Watched { id, looked_ns } = *self.watched.insert(watched);
+        let usage = fate.process().by_pid(Usage::of);
+        let Some(interval) = Interval::of(session, report, usage, now()) else { return };
         if interval.at.mono_ns == looked_ns {
             return;
         }
-        self.watched = Some(Watched { id, pid, looked_ns: interval.at.mono_ns });
+        self.watched = Some(Watched { id, looked_ns: interval.at.mono_ns });
         let mut recorder = self.recordings.recorder();
         recorder.interval(id, &interval);
         for gap in reduced(session, now()).into_iter().filter(|gap| gap.to.mono_ns >= looked_ns) {
@@ -99,10 +99,9 @@ impl Recording {
 
     fn begin(&self, session: &Session, fate: &Fate) -> Watched {
         let target = &session.header().target;
-        let pid = target.pid;
-        let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
+        let start_ticks = fate.process().start_ticks();
         let id = self.recordings.recorder().begin(record::Process {
-            pid,
+            pid: target.pid,
             start_ticks,
             started: Some(now().at_mono(start_mono_ns(start_ticks))),
             exe: target.exe.clone(),
@@ -115,7 +114,7 @@ impl Recording {
             unit: self.workload.unit.clone(),
             memory_limit_bytes: fate.memory_limit_bytes(),
         });
-        Watched { id, pid, looked_ns: 0 }
+        Watched { id, looked_ns: 0 }
     }
 }
 

@@ -70,7 +70,7 @@ definitions! {
     OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows.";
     LOOKED: Gauge process "process_last_look_seconds" [] "Time since the process's goroutines were last read.";
     ENDS: Counter agent "process_exits_total" ["namespace", "pod", "container", "exe", "how"]
-        "Watched processes that ended, by how: exit, signal, oom, exec, unknown; 0 while they run.";
+        "Watched processes that ended, by how: exit, signal, oom, perhaps_oom (SIGKILL, and memory ran out somewhere), exec, unknown; 0 while they run.";
     EVENTS: Counter agent "events_total" ["kind"] "Events that reached the agent.";
     LOSSES: Counter agent "losses_total" ["cause"] "What was missed, by cause; censuses repair the picture.";
     HITS: Counter agent "probe_hits_total" ["function", "site_class"]

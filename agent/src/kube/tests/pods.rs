@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Config;
 use tokio::io::AsyncWriteExt as _;
@@ -103,6 +104,45 @@ async fn pods_are_named_as_they_come_change_and_go() {
     assert!(first.contains("resourceVersion=0") && !first.contains("watch="), "{first}");
     assert!(second.contains("watch=true") && second.contains("resourceVersion=10"), "{second}");
     assert!(second.contains("allowWatchBookmarks=true") && second.contains("timeoutSeconds=290"), "{second}");
+}
+
+#[tokio::test]
+async fn why_containers_ended_is_told_whatever_becomes_of_their_pods() {
+    let state = |id: &str, reason: &str| {
+        serde_json::json!({"terminated": {"containerID": format!("containerd://{id}"), "exitCode": 137, "reason": reason,
+            "startedAt": "2026-11-23T12:00:02Z", "finishedAt": "2026-11-23T12:10:02Z"}})
+    };
+    // Restarted: the status is that of the next container, and has the end of the one before.
+    let mut restarted = pod(NEXT, "12");
+    restarted["status"]["containerStatuses"][0]["lastState"] = state(APP, "OOMKilled");
+    // Not restarted: the pod has ended with it.
+    let mut failed = pod(NEXT, "13");
+    failed["status"]["phase"] = "Failed".into();
+    failed["status"]["containerStatuses"][0]["state"] = state(NEXT, "Error");
+    let ended = Arc::new(Notify::new());
+    let server = Server::start([
+        Answer::Json(200, list("10", &[pod(APP, "7")])),
+        Answer::Stream(vec![
+            Chunk::Wait(Arc::clone(&ended)),
+            Chunk::Bytes(line("MODIFIED", &restarted)),
+            Chunk::Bytes(line("MODIFIED", &failed)),
+        ]),
+    ])
+    .await;
+    let pods = cluster(&server).pods;
+    until("the watch stands", || connected(&pods)).await;
+    assert_eq!(pods.ended(APP, Duration::ZERO).await, None);
+    let (asking, minute) = (pods.clone(), Duration::from_secs(60));
+    let asked = tokio::spawn(async move { asking.ended(APP, minute).await });
+    ended.notify_one();
+    assert_eq!(asked.await.expect("no panic").as_deref(), Some("OOMKilled"));
+    assert_eq!(pods.ended(NEXT, minute).await.as_deref(), Some("Error"));
+    assert_eq!(pods.status().map(|status| status.pods), Some(0), "what has ended is none of the node's");
+
+    // Of those that had ended before nobody asks; of those that end the watch is to tell.
+    let asked: Vec<String> = server.asked().into_iter().map(|request| request.line).collect();
+    assert!(asked[0].contains("status.phase%21%3DFailed") && !asked[1].contains("status.phase"), "{asked:#?}");
+    assert_eq!(Pods::default().ended(APP, minute).await, None, "without a cluster nobody is waited for");
 }
 
 #[tokio::test]
