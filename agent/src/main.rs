@@ -104,9 +104,15 @@ fn watch(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         clear()?;
     }
     print_report(&report, args.format)?;
-    match outcome.cut_short {
+    let verdict = verdict(&report, args.fail_on_leak);
+    match outcome.failure(&config) {
+        // What was found until then is a finding all the same.
+        Some(why) if verdict == Exit::Leak => {
+            eprintln!("parkwarden: {}", chain(&why));
+            Ok(verdict)
+        }
         Some(why) => Err(why.into()),
-        None => Ok(verdict(&report, args.fail_on_leak)),
+        None => Ok(verdict),
     }
 }
 

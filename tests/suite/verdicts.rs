@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
+use crate::recording::wait_for_samples;
+
 /// Five windows of a second, which is what it takes to judge.
 const WATCH: [&str; 8] = ["--for", "5s", "--interval", "1s", "--threshold", "200ms", "--format", "json"];
 
@@ -123,6 +125,40 @@ fn a_leak_sets_the_exit_status_when_asked_and_too_short_a_watch_says_so() {
     // Unless that is enough for the user.
     let output = run(watch.iter().chain(&["--for", "2s", "--interval", "1s", "--windows", "2"]));
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Exit status and words of a watch whose target is killed once there were some looks at it.
+fn watch_of_a_killed_target(arguments: &[&str]) -> (Option<i32>, String) {
+    let program = fixture("piling", toolchain::NEWEST, BuildFlags::Default);
+    let (target, _): (_, Piling) = Target::ready(&program, [] as [&str; 0]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let record = directory.path().join("recording.db");
+    let pid = target.pid().to_string();
+    let watch = ["watch", "--pid", &pid, "--format", "json", "--threshold", "100ms", "--interval", "500ms"];
+    let further = ["--windows", "2", "--record", record.to_str().expect("UTF-8")];
+    let watch: Vec<String> = watch.iter().chain(&further).chain(arguments).map(ToString::to_string).collect();
+    let watching = std::thread::spawn(move || run(watch));
+    wait_for_samples(&record, 5);
+    target.kill();
+    let output = watching.join().expect("parkwarden runs");
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+    assert!(report.groups.iter().any(|group| group.verdict > Verdict::Idle), "{:#?}", report.groups);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_target_that_ends_is_a_failure_only_of_a_watch_that_was_to_last_longer_and_a_leak_comes_first() {
+    const EXITED: &str = "exited while it was being watched";
+    for (arguments, status, failed) in [
+        (&["--for", "0s"][..], 0, false),
+        (&["--for", "0s", "--fail-on-leak"], 3, false),
+        (&["--for", "1h"], 4, true),
+        (&["--for", "1h", "--fail-on-leak"], 3, true),
+    ] {
+        let (found, said) = watch_of_a_killed_target(arguments);
+        assert_eq!(found, Some(status), "{arguments:?}: {said}");
+        assert_eq!(said.contains(EXITED), failed, "{arguments:?}: {said}");
+    }
 }
 
 #[test]

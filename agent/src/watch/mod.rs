@@ -50,6 +50,16 @@ pub struct Outcome {
     pub cut_short: Option<WatchError>,
 }
 
+impl Outcome {
+    /// Why the watch did not come to the end it was meant to have. Without a duration that is the target's own, once there was a
+    /// look at it.
+    pub fn failure(self, config: &WatchConfig) -> Option<WatchError> {
+        let until_its_end = config.duration.is_zero() && self.session.latest().is_some();
+        let exited = |error: &WatchError| matches!(error, WatchError::Target(TargetError::Exited { .. }));
+        self.cut_short.filter(|error| !(until_its_end && exited(error)))
+    }
+}
+
 /// Whether a watch is one of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Company {
