@@ -16,6 +16,9 @@ pub struct Workload {
     pub pod: Option<String>,
     /// Uid of the pod.
     pub pod_uid: Option<String>,
+    /// What Events call it, if that is another uid: so it is for pods that a kubelet runs from files.
+    #[serde(skip)]
+    pub event_uid: Option<String>,
     /// Name of the container within the pod.
     pub container: Option<String>,
     /// Id of the container, as its runtime names it.

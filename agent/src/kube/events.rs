@@ -97,7 +97,8 @@ struct Counters {
 struct Job {
     namespace: String,
     pod: String,
-    pod_uid: Option<String>,
+    /// The pod's, as Events name it: `kubectl describe pod` shows those alone.
+    uid: Option<String>,
     /// Of all that makes the Event the one it is.
     hash: u64,
     sentence: String,
@@ -119,7 +120,7 @@ impl Events {
         let job = Job {
             namespace: namespace.clone(),
             pod: pod.clone(),
-            pod_uid: workload.pod_uid.clone(),
+            uid: workload.event_uid.as_ref().or(workload.pod_uid.as_ref()).cloned(),
             hash: hash(workload, leak),
             sentence: leak.sentence.clone(),
             at: Timestamp::now(),
@@ -234,7 +235,7 @@ fn event(job: &Job, node: &str) -> Event {
             kind: Some("Pod".to_owned()),
             name: Some(job.pod.clone()),
             namespace: Some(job.namespace.clone()),
-            uid: job.pod_uid.clone(),
+            uid: job.uid.clone(),
             ..ObjectReference::default()
         },
         type_: Some("Warning".to_owned()),

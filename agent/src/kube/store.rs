@@ -24,6 +24,9 @@ const ANNOTATIONS: &str = "parkwarden.io/";
 /// Pods that the kubelet runs from files have two uids: their control groups have this one.
 const UID_ON_NODE: &str = "kubernetes.io/config.hash";
 
+/// And Events on them have this one.
+const UID_OF_EVENTS: &str = "kubernetes.io/config.mirror";
+
 /// The label that a deployment's replica sets give their pods; their names end with it.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 
@@ -200,6 +203,7 @@ impl Record {
             namespace: Some(namespace.clone()),
             pod: Some(name.clone()),
             pod_uid: Some(uid.clone()),
+            event_uid: annotations.and_then(|all| all.get(UID_OF_EVENTS)).cloned(),
             owner: owner(&pod.metadata),
             labels,
             annotations: own.take(MAX_OF_POD).map(owned).collect(),

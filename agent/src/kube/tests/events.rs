@@ -85,6 +85,16 @@ async fn an_event_tells_of_its_pod_once() {
 }
 
 #[tokio::test]
+async fn an_event_on_a_static_pod_names_it_as_its_kubelet_does() {
+    let server = server([created()]).await;
+    let events = started(&server).await;
+    let mirrored = Workload { event_uid: Some("0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f6".into()), ..cart() };
+    events.leak(&mirrored, &leak(1, Verdict::Proven));
+    until("it is written", || counts(&events).written == 1).await;
+    assert_eq!(posts(&server)[0].body["involvedObject"]["uid"], "0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f6");
+}
+
+#[tokio::test]
 async fn what_an_earlier_agent_wrote_is_there_already() {
     let (first, second) = (server([created()]).await, server([Answer::Json(409, failure(409, "AlreadyExists"))]).await);
     for server in [&first, &second] {

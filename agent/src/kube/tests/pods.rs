@@ -88,6 +88,7 @@ async fn pods_are_named_as_they_come_change_and_go() {
     assert_eq!(pods.generation(), before + 2);
     let etcd = of_pod(&pods, "0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f6");
     assert_eq!(etcd.pod_uid.as_deref(), Some("99999999-8888-7777-6666-555555555555"));
+    assert_eq!(etcd.event_uid.as_deref(), Some("0d1e2f3a4b5c6d7e8f90a1b2c3d4e5f6"));
     assert_eq!(etcd.owner.map(|owner| owner.kind).as_deref(), Some("Node"));
 
     gone.notify_one();
