@@ -48,11 +48,18 @@ impl Scene {
 
     /// The agent, as root with these capabilities and no way to get others.
     fn command(&self, capabilities: &[String], arguments: &[&str]) -> Command {
+        let mut command = self.confined(capabilities);
+        command.args(["agent", "--listen", "127.0.0.1:0", "--kubernetes", "off"]);
+        command.args(["--exe", &self.leaking.pattern()]).args(SOON).args(arguments);
+        command
+    }
+
+    /// parkwarden, as root with these capabilities and no way to get others.
+    fn confined(&self, capabilities: &[String]) -> Command {
         let only = number(capabilities).iter().map(|number| format!(",+cap_{number}")).collect::<String>();
         let mut command = Command::new("setpriv");
         command.args(["--no-new-privs", &format!("--inh-caps=-all{only}"), &format!("--bounding-set=-all{only}")]);
-        command.arg(&self.agent.program).args(["agent", "--listen", "127.0.0.1:0", "--kubernetes", "off"]);
-        command.args(["--exe", &self.leaking.pattern()]).args(SOON).args(arguments);
+        command.arg(&self.agent.program);
         command
     }
 
@@ -187,6 +194,21 @@ fn without_probes_one_capability_is_enough() {
     let report = proven(&node, scene.pid());
     assert!(report.observed.probes.is_empty());
     assert_eq!(report.observed.modes.no_probes, None, "it was not asked for any");
+    // Nor does it ask for rights that the overlay does without.
+    let said = node.said();
+    let asks = |line: &String| ["BPF", "PERFMON", "probes", "kernel"].iter().any(|word| line.contains(word));
+    assert!(!said.iter().any(asks), "{said:#?}");
+}
+
+#[test]
+fn the_rights_of_the_manifest_are_enough_for_a_profile_in_the_agents_container() {
+    // As `kubectl exec` runs it: beside the agent, with what that may do.
+    let scene = Scene::new();
+    let mut command = scene.confined(&Rendered::of(BASE).capabilities());
+    let output = command.args(["snapshot", "--pid", &scene.pid().to_string(), "--format", "pprof"]).output();
+    let output = output.expect("setpriv runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout.get(..2), Some(&b"\x1f\x8b"[..]), "a profile is compressed");
 }
 
 #[test]

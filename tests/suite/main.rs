@@ -9,6 +9,7 @@ mod deploy;
 mod fixtures;
 mod golang;
 mod golden;
+mod health;
 mod hostile;
 mod incident;
 mod layouts;

@@ -62,7 +62,7 @@ impl Drop for Impostors {
 }
 
 /// The address in an agent's URL.
-fn address(node: &Node) -> &str {
+pub(crate) fn address(node: &Node) -> &str {
     node.url.strip_prefix("http://").expect("plain HTTP")
 }
 
@@ -77,7 +77,7 @@ fn say(node: &Node, bytes: &[u8]) -> Option<u16> {
     ask(address(node), bytes)
 }
 
-fn ask(address: &str, bytes: &[u8]) -> Option<u16> {
+pub(crate) fn ask(address: &str, bytes: &[u8]) -> Option<u16> {
     let mut stream = connect(address);
     // It may close before it has read all of it.
     let _ = stream.write_all(bytes);
@@ -86,7 +86,7 @@ fn ask(address: &str, bytes: &[u8]) -> Option<u16> {
     String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
 }
 
-fn get(path: &str, header: &str) -> Vec<u8> {
+pub(crate) fn get(path: &str, header: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n{header}\r\n").into_bytes()
 }
 

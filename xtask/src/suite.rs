@@ -9,11 +9,12 @@ use xtask::command::{self, run, say};
 use xtask::{bpf, cluster, packages, toolchain};
 
 /// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
-const LIVE: [&str; 17] = [
+const LIVE: [&str; 18] = [
     "agent",
     "alerts",
     "confined",
     "containers",
+    "health",
     "hostile",
     "incident",
     "matrix",

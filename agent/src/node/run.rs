@@ -1,8 +1,8 @@
 //! Wiring: configuration, signals, the kernel's news of processes, HTTP, the cluster, and the supervisor.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -20,7 +20,7 @@ use crate::kube::{self, Pods};
 use crate::probe::{Lifecycles, LoadError, OomVictims, Prober};
 use crate::record::RecordError;
 use crate::watch;
-use crate::watch::recording::Recordings;
+use crate::watch::recording::{RecordingProgress, Recordings};
 
 /// `/proc/self/ns/pid` of the PID namespace that the kernel's pids are of (`PROC_PID_INIT_INO`,
 /// include/linux/proc_ns.h).
@@ -55,35 +55,38 @@ pub enum NodeError {
 /// Runs the agent until SIGTERM or SIGINT. Returns how many processes could not be let go of in time.
 pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usize, NodeError> {
     let config = load(flags, file, bpf_log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("http")
-        .enable_all()
-        .build()
-        .map_err(NodeError::Runtime)?;
     let (sender, receiver) = channel();
+    let runtime = runtime("agent")?;
     signals(&runtime, sender.clone(), flags.clone(), file.map(Path::to_owned), bpf_log)?;
+    // Before everything that may take its time: whoever asks how the agent is gets an answer, whatever that waits for.
+    let serving_on = self::runtime("http")?;
+    let node = Arc::new(Node::default());
+    let started = Arc::new(Started::default());
+    let http = HttpConfig {
+        token_file: config.http.token_file.clone(),
+        tls: config.http.tls_cert.clone().zip(config.http.tls_key.clone()),
+        api: config.http.api.unwrap_or_default(),
+    };
+    let metrics = metrics(&node, &config, &started);
+    let serving = serving_on.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;
+    // Not a matter of the log's level: whoever starts it wants to know.
+    eprintln!("parkwarden: serving on {}", serving.url());
     let prober = prober(&config)?;
     let (path, kept) = &config.record;
     // In a pod the host's name is the pod's, and another one each time.
     let host = config.kubernetes.node.clone().filter(|node| !node.is_empty());
     let open = |path: &PathBuf| Recordings::open(path, &config.watch, kept.clone(), host);
     let recordings = path.as_ref().map(open).transpose()?;
-    let node = Arc::new(Node::default());
+    if let Some(recordings) = &recordings {
+        started.recording.get_or_init(|| recordings.progress());
+    }
     let cluster = runtime.block_on(kube::start(&config.kubernetes))?;
     follow_pods(&runtime, &cluster.pods, sender.clone());
-    let http = HttpConfig {
-        token_file: config.http.token_file.clone(),
-        tls: config.http.tls_cert.clone().zip(config.http.tls_key.clone()),
-        api: config.http.api.unwrap_or_default(),
-    };
-    let metrics = metrics(&node, &config, recordings.clone(), cluster.clone());
-    let serving = runtime.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;
-    // Not a matter of the log's level: whoever starts it wants to know.
-    eprintln!("parkwarden: serving on {}", serving.url());
+    started.cluster.get_or_init(|| cluster.clone());
     let sees_host = sees_host();
-    let told = sees_host && lifecycles(sender.clone());
-    let oom_victims = if sees_host { oom_victims() } else { None };
+    let missing = missing(&config);
+    let told = sees_host && lifecycles(sender.clone(), missing);
+    let oom_victims = if sees_host { oom_victims(missing) } else { None };
     let pods = cluster.pods.clone();
     let supervisor = Supervisor {
         node: Arc::clone(&node),
@@ -99,16 +102,33 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     };
     let left = supervisor.run();
     drop(serving);
-    // What still runs there serves nobody any more. It is waited for a moment, because a scrape refers to the recording, which
-    // is whole in one file once nobody does.
-    runtime.shutdown_timeout(Duration::from_millis(300));
+    // What still runs there serves nobody any more.
+    serving_on.shutdown_background();
+    runtime.shutdown_background();
     Ok(left)
+}
+
+/// What metrics tell of besides processes, as soon as it has been started.
+#[derive(Debug, Default)]
+struct Started {
+    recording: OnceLock<RecordingProgress>,
+    cluster: OnceLock<kube::Cluster>,
+}
+
+fn runtime(name: &str) -> Result<Runtime, NodeError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name(name).enable_all().build().map_err(NodeError::Runtime)
 }
 
 fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeConfig, ConfigError> {
     let mut config = NodeConfig::load(flags, file)?;
     config.watch.bpf_log = bpf_log;
     Ok(config)
+}
+
+/// How loudly to say that BPF cannot be used: who asks for mode census alone does without.
+fn missing(config: &NodeConfig) -> log::Level {
+    if config.watch.mode == ModeChoice::Census { log::Level::Info } else { log::Level::Warn }
 }
 
 /// Where processes may be watched without probes, none have to be loaded.
@@ -121,28 +141,24 @@ fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
             Ok(Some(prober))
         }
         Err(error) if matches!(config.watch.mode, ModeChoice::Auto | ModeChoice::Census) => {
-            log::warn!("no process can be watched with probes, only in mode census: {}", crate::exit::chain(&error));
+            let why = crate::exit::chain(&error);
+            log::log!(missing(config), "no process can be watched with probes, only in mode census: {why}");
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-/// What a scrape is answered.
-fn metrics(
-    node: &Arc<Node>,
-    config: &NodeConfig,
-    recordings: Option<Recordings>,
-    cluster: kube::Cluster,
-) -> Arc<http::Metrics> {
-    let (node, limits, file) = (Arc::clone(node), config.limits, config.record.0.clone());
+/// What a scrape is answered: nothing in it waits for a disk, a process or the cluster.
+fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc<http::Metrics> {
+    let (node, limits, started) = (Arc::clone(node), config.limits, Arc::clone(started));
     let exporter = Exporter::default();
     Arc::new(move |http| {
-        let size = || file.as_deref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
+        let cluster = started.cluster.get();
         let numbers = AgentNumbers {
-            recording: recordings.as_ref().map(|recordings| (recordings.status(), size())),
-            pods: cluster.pods.status(),
-            events: cluster.events.counts(),
+            recording: started.recording.get().map(RecordingProgress::get),
+            pods: cluster.and_then(|cluster| cluster.pods.status()),
+            events: cluster.and_then(|cluster| cluster.events.counts()),
         };
         exporter.render(&node, limits, &numbers, Some(http))
     })
@@ -227,9 +243,10 @@ fn sees_host() -> bool {
 }
 
 /// Has the kernel tell whom its OOM killer chooses, if it does.
-fn oom_victims() -> Option<OomVictims> {
+fn oom_victims(missing: log::Level) -> Option<OomVictims> {
     let why = |error: &LoadError| {
-        log::warn!(
+        log::log!(
+            missing,
             "which processes are killed for lack of memory is known from their control groups and the cluster alone: {}",
             crate::exit::chain(error)
         );
@@ -238,7 +255,7 @@ fn oom_victims() -> Option<OomVictims> {
 }
 
 /// Has the kernel tell which processes begin and end. Returns whether it does.
-fn lifecycles(tell: Sender<Message>) -> bool {
+fn lifecycles(tell: Sender<Message>, missing: log::Level) -> bool {
     let attached = Lifecycles::attach().map_err(|error| crate::exit::chain(&error));
     let started = attached.and_then(|mut lifecycles| {
         let thread = std::thread::Builder::new().name("lifecycles".to_owned()).spawn(move || {
@@ -256,7 +273,10 @@ fn lifecycles(tell: Sender<Message>) -> bool {
         thread.map_err(|error| error.to_string())
     });
     if let Err(error) = &started {
-        log::warn!("new processes are looked for every few seconds, because the kernel does not tell of them: {error}");
+        log::log!(
+            missing,
+            "new processes are looked for every few seconds, because the kernel does not tell of them: {error}"
+        );
     }
     started.is_ok()
 }

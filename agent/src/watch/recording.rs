@@ -1,7 +1,8 @@
 //! Recording one watch: what a recording needs besides the session, gathered from `/proc` and the control groups.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::fate::Fate;
 use crate::config::{RecordConfig, WatchConfig, nanoseconds};
@@ -14,9 +15,45 @@ use crate::report::words::serde_word;
 use crate::session::Session;
 use crate::target::{now_ns, unix_now_ns};
 
-/// A recording that any number of watches write to. Its clones are the same.
+/// A recording that any number of watches write to, one after the other. Its clones are the same.
 #[derive(Clone, Debug)]
-pub struct Recordings(Arc<Mutex<Recorder>>);
+pub struct Recordings {
+    recorder: Arc<Mutex<Recorder>>,
+    path: PathBuf,
+    progress: RecordingProgress,
+}
+
+/// How a recording goes, for who must not wait for the disk: as of the last write. Its clones are the same.
+#[derive(Clone, Debug)]
+pub struct RecordingProgress(Arc<Mutex<Written>>);
+
+#[derive(Debug)]
+struct Written {
+    status: Status,
+    bytes: u64,
+    /// Since when something is being written.
+    writing: Option<Instant>,
+}
+
+/// A write that takes longer is one that the disk does not answer.
+const WRITES_WITHIN: Duration = Duration::from_secs(30);
+
+impl RecordingProgress {
+    /// Its state, and the size of its file.
+    pub fn get(&self) -> (Status, u64) {
+        let written = self.written();
+        let mut status = written.status.clone();
+        if written.writing.is_some_and(|since| since.elapsed() > WRITES_WITHIN) {
+            status.state = record::State::Stopped("the disk does not answer".to_owned());
+        }
+        (status, written.bytes)
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        // Each assignment leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Recordings {
     /// Opens the file, for processes of this host; `host` is its name if there is a better one than it has for us.
@@ -34,12 +71,15 @@ impl Recordings {
             interval_ns: nanoseconds(config.interval),
             threshold_ns: nanoseconds(config.threshold),
         };
-        Ok(Self(Arc::new(Mutex::new(Recorder::open(path, record, run)?))))
+        let recorder = Recorder::open(path, record, run)?;
+        let written = Written { status: recorder.status().clone(), bytes: size(path), writing: None };
+        let progress = RecordingProgress(Arc::new(Mutex::new(written)));
+        Ok(Self { recorder: Arc::new(Mutex::new(recorder)), path: path.to_owned(), progress })
     }
 
-    /// How it goes.
-    pub fn status(&self) -> Status {
-        self.recorder().status().clone()
+    /// How it goes, from now on.
+    pub fn progress(&self) -> RecordingProgress {
+        self.progress.clone()
     }
 
     /// The recording of one process.
@@ -47,10 +87,20 @@ impl Recordings {
         Recording { recordings: self.clone(), workload, watched: None }
     }
 
-    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+    /// Has the recorder do something, which may take as long as the disk does.
+    fn write<T>(&self, write: impl FnOnce(&mut Recorder) -> T) -> T {
         // It is made for being interrupted anywhere: what matters is in the file.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        self.progress.written().writing = Some(Instant::now());
+        let done = write(&mut recorder);
+        let written = Written { status: recorder.status().clone(), bytes: size(&self.path), writing: None };
+        *self.progress.written() = written;
+        done
     }
+}
+
+fn size(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 /// See the module.
@@ -81,11 +131,12 @@ impl Recording {
             return;
         }
         self.watched = Some(Watched { id, looked_ns: interval.at.mono_ns });
-        let mut recorder = self.recordings.recorder();
-        recorder.interval(id, &interval);
-        for gap in reduced(session, now()).into_iter().filter(|gap| gap.to.mono_ns >= looked_ns) {
-            recorder.gap(id, gap);
-        }
+        self.recordings.write(|recorder| {
+            recorder.interval(id, &interval);
+            for gap in reduced(session, now()).into_iter().filter(|gap| gap.to.mono_ns >= looked_ns) {
+                recorder.gap(id, gap);
+            }
+        });
     }
 
     /// Ends the recording of a session that has ended, because the process did in that way or for another reason.
@@ -93,14 +144,14 @@ impl Recording {
         // The last look may be newer than the last interval.
         self.looked(session, report, fate);
         if let Some(watched) = &self.watched {
-            self.recordings.recorder().end(watched.id, exit);
+            self.recordings.write(|recorder| recorder.end(watched.id, exit));
         }
     }
 
     fn begin(&self, session: &Session, fate: &Fate) -> Watched {
         let target = &session.header().target;
         let start_ticks = fate.process().start_ticks();
-        let id = self.recordings.recorder().begin(record::Process {
+        let process = record::Process {
             pid: target.pid,
             start_ticks,
             started: Some(now().at_mono(start_mono_ns(start_ticks))),
@@ -113,7 +164,8 @@ impl Recording {
             pod_namespace: self.workload.namespace.clone(),
             unit: self.workload.unit.clone(),
             memory_limit_bytes: fate.memory_limit_bytes(),
-        });
+        };
+        let id = self.recordings.write(|recorder| recorder.begin(process));
         Watched { id, looked_ns: 0 }
     }
 }

@@ -41,12 +41,12 @@ impl Token {
     fn digest(&self) -> Digested {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0.elapsed() >= READ_EVERY {
-            known.0 = Instant::now();
             match read(&self.path) {
                 Ok(digest) => known.1 = digest,
                 // In the middle of being replaced, for one.
                 Err(error) => log::warn!("the token stays as it was: {}", crate::exit::chain(&error)),
             }
+            known.0 = Instant::now();
         }
         known.1
     }

@@ -1,6 +1,8 @@
 //! Which request gets which answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -10,6 +12,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::Metrics;
 use super::auth::Token;
@@ -32,6 +36,13 @@ const PROFILE: &str = "application/octet-stream";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Scrapes at once, and other answers; what takes too long keeps its place.
+const SCRAPES: usize = 4;
+const ANSWERS: usize = 16;
+
+/// How long they may take.
+const APART_WITHIN: Duration = Duration::from_secs(10);
+
 /// See the module.
 pub struct Router {
     api: bool,
@@ -40,6 +51,8 @@ pub struct Router {
     metrics: Arc<Metrics>,
     numbers: Arc<HttpNumbers>,
     looks: Looks,
+    scrapes: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
 }
 
 /// An answer in the making.
@@ -64,6 +77,10 @@ impl Answer {
         let body = serde_json::json!({ "error": message.into() });
         Self { status, kind: JSON, body: body.to_string().into_bytes() }
     }
+}
+
+fn panicked() -> Answer {
+    Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
 }
 
 /// The answer of `/api/v1/processes`.
@@ -141,11 +158,12 @@ impl Router {
         metrics: Arc<Metrics>,
         numbers: Arc<HttpNumbers>,
     ) -> Self {
-        Self { api, token, node, metrics, numbers, looks: Looks::default() }
+        let [scrapes, answers] = [SCRAPES, ANSWERS].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { api, token, node, metrics, numbers, looks: Looks::default(), scrapes, answers }
     }
 
     /// The answer to a request.
-    pub async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let (route, answer) = self.route(request).await;
         self.numbers.answered(route, answer.status.as_u16());
         let mut response = Response::new(Full::new(Bytes::from(answer.body)));
@@ -167,7 +185,7 @@ impl Router {
         response
     }
 
-    async fn route(&self, request: &Request<Incoming>) -> (&'static str, Answer) {
+    async fn route(self: &Arc<Self>, request: &Request<Incoming>) -> (&'static str, Answer) {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return ("other", Answer::error(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered"));
         }
@@ -176,7 +194,10 @@ impl Router {
         }
         let path = request.uri().path();
         match path {
-            "/metrics" => return ("metrics", Answer::ok(METRICS, (self.metrics)(&self.numbers))),
+            "/metrics" => {
+                let scrape = self.apart(&self.scrapes, |router| Answer::ok(METRICS, (router.metrics)(&router.numbers)));
+                return ("metrics", scrape.await.unwrap_or_else(|busy| busy));
+            }
             "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {
@@ -200,18 +221,46 @@ impl Router {
             let why = "processes and profiles are not served here: configure http.token_file, or set http.api = \"on\"";
             return (route, Answer::error(StatusCode::FORBIDDEN, why));
         }
-        let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let given = request.headers().get(AUTHORIZATION).cloned();
+        let wanted = path.to_owned();
+        match self.apart(&self.answers, move |router| router.known(given.as_ref(), &wanted)).await {
+            Ok(None) => (route, self.profile(request.uri().query().unwrap_or_default()).await),
+            Ok(Some(answer)) | Err(answer) => (route, answer),
+        }
+    }
+
+    /// Has something done by a thread of its own: what waits for a disk or a lock holds up nobody else, health least of all.
+    async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        turns: &Arc<Semaphore>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Answer> {
+        let busy = || Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other requests are being answered: try again");
+        let turn = Arc::clone(turns).try_acquire_owned().map_err(|_| busy())?;
+        let router = Arc::clone(self);
+        let working = tokio::task::spawn_blocking(move || {
+            // Also when nobody waits any more.
+            let _turn = turn;
+            work(&router)
+        });
+        match timeout(APART_WITHIN, working).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(_)) => Err(panicked()),
+            Err(_) => Err(busy()),
+        }
+    }
+
+    /// The answer to who has no token, and to everything that takes no look at a process.
+    fn known(&self, authorization: Option<&HeaderValue>, path: &str) -> Option<Answer> {
+        let given = authorization.map(HeaderValue::as_bytes);
         if self.token.as_ref().is_some_and(|token| !token.admits(given)) {
             let why = "needs the header `Authorization: Bearer TOKEN` with the token of http.token_file";
-            return (route, Answer::error(StatusCode::UNAUTHORIZED, why));
+            return Some(Answer::error(StatusCode::UNAUTHORIZED, why));
         }
-        let query = request.uri().query().unwrap_or_default();
-        let answer = match path.strip_prefix(PROCESSES) {
-            Some("") => self.processes(),
-            Some(rest) => self.report(rest.trim_start_matches('/')),
-            None => self.profile(query).await,
-        };
-        (route, answer)
+        match path.strip_prefix(PROCESSES)? {
+            "" => Some(self.processes()),
+            rest => Some(self.report(rest.trim_start_matches('/'))),
+        }
     }
 
     fn processes(&self) -> Answer {
@@ -258,9 +307,7 @@ impl Router {
                 StatusCode::GATEWAY_TIMEOUT,
                 format!("pid {pid} does not answer: reading it takes too long"),
             ),
-            Err(NoLook::Panicked) => {
-                Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
-            }
+            Err(NoLook::Panicked) => panicked(),
         }
     }
 
@@ -288,13 +335,27 @@ impl Router {
                     None => format!("no Go process of this node is that: {PROCESSES} lists them"),
                 },
             )),
-            Err(many) => {
-                let pids: Vec<String> = many.iter().map(|process| process.key.pid.to_string()).collect();
-                let why = format!("several processes are that; name one by its pid: {}", pids.join(", "));
-                Err(Answer::error(StatusCode::BAD_REQUEST, why))
-            }
+            Err(many) => Err(Answer::error(StatusCode::BAD_REQUEST, which_of(&many, wanted))),
         }
     }
+}
+
+/// What would tell several processes apart: the first of these that does.
+fn which_of(many: &[Arc<Process>], wanted: &Wanted) -> String {
+    let workloads: Vec<Workload> = many.iter().map(|process| process.workload()).collect();
+    let different = |of: fn(&Workload) -> Option<&String>| workloads.iter().filter_map(of).collect::<BTreeSet<_>>();
+    let namespaces = different(|workload| workload.namespace.as_ref());
+    let containers = different(|workload| workload.container.as_ref());
+    for (parameter, given, values) in
+        [("namespace", &wanted.namespace, namespaces), ("container", &wanted.container, containers)]
+    {
+        if given.is_none() && values.len() > 1 {
+            let values: Vec<&str> = values.into_iter().map(String::as_str).collect();
+            return format!("several {parameter}s are that; name one with &{parameter}=: {}", values.join(", "));
+        }
+    }
+    let pids: Vec<String> = many.iter().map(|process| process.key.pid.to_string()).collect();
+    format!("several processes are that; name one with ?pid=: {}", pids.join(", "))
 }
 
 const PROCESSES: &str = "/api/v1/processes";

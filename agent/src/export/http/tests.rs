@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Running, serve};
+use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Metrics, Running, serve};
 use crate::discover::describe::Description;
+use crate::discover::workload::Workload;
 use crate::node::settings::Switch;
 use crate::node::{Node, Process, ProcessKey, State};
 
@@ -19,7 +20,16 @@ const TOKEN: &str = "0123456789abcdef0123";
 struct Server {
     running: Running,
     node: Arc<Node>,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What a test has made wait for ever is not waited for.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Server {
@@ -33,12 +43,15 @@ impl Server {
 
     /// With these as its metrics.
     fn answering(listen: SocketAddr, config: &HttpConfig, metrics: &'static [u8]) -> Self {
+        Self::with(listen, config, Arc::new(move |_: &_| metrics.to_vec()))
+    }
+
+    fn with(listen: SocketAddr, config: &HttpConfig, metrics: Arc<Metrics>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let node = Arc::new(Node::default());
-        let metrics = Arc::new(move |_: &_| metrics.to_vec());
         let running = runtime.block_on(serve(listen, config, Arc::clone(&node), metrics)).expect("serves");
-        Self { running, node, _runtime: runtime }
+        Self { running, node, runtime: Some(runtime) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -122,6 +135,34 @@ fn processes_are_listed_with_their_state_and_reason() {
     assert_eq!(listing["processes"][1]["state"], "starting");
     assert_eq!(server.status("/api/v1/processes/7"), 409);
     assert_eq!(server.status("/api/v1/processes/8"), 503, "not looked at yet");
+}
+
+#[test]
+fn a_pod_that_is_several_processes_is_told_apart_by_what_a_user_knows() {
+    let server = Server::start(&HttpConfig::default());
+    let of = |pid: u32, namespace: &str, container: &str| {
+        let process = process(pid);
+        process.set_workload(Workload {
+            namespace: Some(namespace.to_owned()),
+            pod: Some("cart-0".to_owned()),
+            container: Some(container.to_owned()),
+            ..Workload::default()
+        });
+        server.node.insert(process);
+    };
+    let refused = |query: &str| {
+        let (status, answer) = server.get(&format!("/debug/pprof/goroutine?pod=cart-0{query}"), "");
+        assert_eq!(status, 400, "{answer}");
+        answer
+    };
+    of(7, "shop", "app");
+    of(8, "shop", "proxy");
+    assert!(refused("").contains("name one with &container=: app, proxy"), "{}", refused(""));
+    of(9, "shop", "app");
+    assert!(refused("&container=app").contains("name one with ?pid=: 7, 9"), "{}", refused("&container=app"));
+    of(10, "trial", "app");
+    assert!(refused("").contains("name one with &namespace=: shop, trial"), "{}", refused(""));
+    assert!(refused("&namespace=shop").contains("&container=: app, proxy"), "{}", refused("&namespace=shop"));
 }
 
 #[test]
@@ -230,6 +271,52 @@ fn clients_that_take_nothing_of_their_answers_are_let_go_of() {
     while server.status("/healthz") != 200 {}
     assert!(begun.elapsed() < LAST_AT_MOST / 2, "{:?}", begun.elapsed());
     drop(asked);
+}
+
+#[test]
+fn health_waits_for_nothing_that_others_wait_for() {
+    const SOON: Duration = Duration::from_secs(1);
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = token_file(dir.path());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    // Metrics that are there when the sender is gone, one scrape after the other.
+    let metrics = move |_: &_| {
+        let _ = held.lock().map(|held| held.recv());
+        Vec::new()
+    };
+    let server = Server::with(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &config, Arc::new(metrics));
+    server.node.set_ready();
+    // Reading the token takes for ever, too: nobody writes to this pipe.
+    let pipe = config.token_file.expect("a file");
+    std::fs::remove_file(&pipe).expect("removed");
+    succeeds(std::process::Command::new("mkfifo").arg(&pipe));
+    let ask = |path: &str| {
+        let mut stream = server.connect();
+        stream.set_read_timeout(Some(SOON)).expect("a limit");
+        let header = format!("Authorization: Bearer {TOKEN}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let answered = stream.read(&mut [0]).is_ok();
+        (answered, stream)
+    };
+    // What was read of it serves for a moment.
+    while ask("/api/v1/processes").0 {}
+    let waiting: Vec<_> = ["/metrics", "/metrics", "/api/v1/processes"].into_iter().map(ask).collect();
+    assert!(waiting.iter().all(|(answered, _)| !answered), "they are held up");
+    for path in ["/healthz", "/readyz"] {
+        let begun = Instant::now();
+        assert_eq!(server.status(path), 200, "{path}");
+        assert!(begun.elapsed() < SOON, "{path}: {:?}", begun.elapsed());
+    }
+    drop(release);
+    // An end to the reading, and to what waits for that.
+    drop(std::fs::OpenOptions::new().write(true).open(&pipe).expect("somebody reads it"));
+    while !ask("/metrics").0 {}
+}
+
+fn succeeds(command: &mut std::process::Command) {
+    assert!(command.status().expect("it runs").success(), "{command:?}");
 }
 
 #[test]

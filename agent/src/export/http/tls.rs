@@ -1,7 +1,7 @@
 //! The server's certificate: read from files, and again when they change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
@@ -23,6 +23,7 @@ pub struct Certificate {
 
 struct Known {
     looked: Instant,
+    looking: bool,
     changed: Option<SystemTime>,
     acceptor: TlsAcceptor,
 }
@@ -30,25 +31,40 @@ struct Known {
 impl Certificate {
     /// Reads the files.
     pub fn open(cert: &Path, key: &Path) -> Result<Self, HttpError> {
-        let known = Known { looked: Instant::now(), changed: changed(cert, key), acceptor: read(cert, key)? };
+        let known =
+            Known { looked: Instant::now(), looking: false, changed: changed(cert, key), acceptor: read(cert, key)? };
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), known: Mutex::new(known) })
     }
 
-    /// What accepts a connection now.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.looked.elapsed() >= LOOK_EVERY {
-            known.looked = Instant::now();
-            let changed = changed(&self.cert, &self.key);
-            if changed != known.changed {
-                match read(&self.cert, &self.key) {
-                    Ok(acceptor) => (known.acceptor, known.changed) = (acceptor, changed),
-                    // One of the two may not be replaced yet.
-                    Err(error) => log::warn!("the certificate stays as it was: {}", crate::exit::chain(&error)),
-                }
-            }
+    /// What accepts a connection now. Whether the files have changed is looked at behind its back: a disk that does not answer
+    /// must not hold up connections.
+    pub fn acceptor(self: &Arc<Self>) -> TlsAcceptor {
+        let mut known = self.known();
+        if known.looked.elapsed() >= LOOK_EVERY && !known.looking {
+            known.looking = true;
+            let own = Arc::clone(self);
+            tokio::task::spawn_blocking(move || own.look());
         }
         known.acceptor.clone()
+    }
+
+    fn look(&self) {
+        let before = self.known().changed;
+        let now = changed(&self.cert, &self.key);
+        let read = (now != before).then(|| read(&self.cert, &self.key));
+        let mut known = self.known();
+        (known.looked, known.looking) = (Instant::now(), false);
+        match read {
+            None => {}
+            Some(Ok(acceptor)) => (known.acceptor, known.changed) = (acceptor, now),
+            // One of the two may not be replaced yet.
+            Some(Err(error)) => log::warn!("the certificate stays as it was: {}", crate::exit::chain(&error)),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each assignment leaves it whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
