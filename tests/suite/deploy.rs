@@ -206,6 +206,28 @@ fn the_unit_has_the_capabilities_of_the_manifest() {
     assert!(unit.lines().any(|line| line == "NoNewPrivileges=yes"));
 }
 
+#[test]
+fn what_is_to_be_executed_in_the_agents_container_is_there_and_is_understood() {
+    let image = read("Containerfile");
+    let entry = image.lines().find_map(|line| line.strip_prefix("ENTRYPOINT [\"")?.strip_suffix("\"]"));
+    let readme = read("README.md");
+    let commands: Vec<&str> = readme
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("kubectl --namespace parkwarden exec ")?.split_once(" -- ").map(|(_, command)| command)
+        })
+        .collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        let mut words = command.split(" > ").next().unwrap_or_default().split(' ');
+        assert_eq!(words.next(), entry, "{command}");
+        // The process may be missing, but the words mean something.
+        let words = words.map(|word| if word == "4242" { "4194305" } else { word });
+        let ended = run(words);
+        assert!(matches!(ended.status.code(), Some(0 | 4)), "{command}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
 fn dashboard() -> Value {
     serde_json::from_str(&read("grafana/parkwarden.json")).expect("JSON")
 }
