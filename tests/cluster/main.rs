@@ -8,6 +8,7 @@ mod client;
 mod keys;
 mod machine;
 mod monitoring;
+mod pods;
 mod servers;
 mod steps;
 
@@ -140,16 +141,21 @@ fn main() {
     let _ = fs::remove_dir_all(servers::logs());
 
     let mut cluster = Cluster::start();
-    let story: [(&str, steps::Step); 9] = [
+    let story: [(&str, steps::Step); 14] = [
         ("the agent is ready, with the capabilities that its manifest lists and no other", steps::deploys_the_agent),
         ("an overlay gives it what this container runtime asks for", steps::gives_what_the_runtime_asks_for),
         ("a pod that leaks is named in the metrics, with container and go statement", steps::names_a_leaking_pod),
         ("`kubectl describe pod` shows that it leaks", steps::shows_an_event),
         ("`go tool pprof` opens the goroutines of a pod by its name", steps::serves_a_profile_by_pod),
+        ("a pod of several programs is told apart by their containers", pods::are_told_apart_by_container),
+        ("a profile is to be had without HTTP, in the agent's container", pods::give_profiles_in_the_agents_container),
         ("Alertmanager gets the alert, with pod, container and go statement", steps::raises_an_alert),
         ("an agent that is replaced loses nothing of the recording", steps::keeps_the_recording),
         ("the agent goes on while the API server is away", steps::goes_on_without_the_api),
+        ("`kubectl describe pod` shows that a static pod leaks", pods::are_told_of_when_they_are_static),
+        ("an OOM kill is told from another kill at the time", pods::end_as_the_oom_killer_says),
         ("other overlays work too", steps::obeys_its_overlays),
+        ("without BPF an OOM kill is told by the pod's status, and a doubt as one", pods::end_as_their_status_says),
     ];
     let mut told = steps::Story::default();
     for (what, step) in story {

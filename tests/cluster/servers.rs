@@ -14,6 +14,9 @@ use crate::machine::{API_ADDRESS, BRIDGE, Machine, NODE_ADDRESS, POD_NETWORK, SE
 /// The node's name.
 pub const NODE: &str = "node-1";
 
+/// The directory from which the kubelet runs pods by itself.
+pub const STATIC_PODS: &str = "static-pods";
+
 /// Where the API server is for those on the node.
 pub const API_URL: &str = "https://10.98.0.1";
 
@@ -220,6 +223,7 @@ pub fn kubelet(machine: &Machine, parts: &Parts, containerd: &Path, group: &str)
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs", "cgroupRoot": group, "enforceNodeAllocatable": [],
+        "staticPodPath": machine.directory(STATIC_PODS),
         "failSwapOn": false, "makeIPTablesUtilChains": false, "resolvConf": "",
         // However full the machine's disk is.
         "evictionHard": {"memory.available": "1Mi", "nodefs.available": "0%", "imagefs.available": "0%"},

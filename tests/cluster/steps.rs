@@ -21,9 +21,9 @@ use crate::{Cluster, manifest, monitoring, servers};
 const RECORDING: &str = "/var/lib/parkwarden/recording.db";
 
 /// Namespaces, and the container that leaks.
-const AGENT: &str = "parkwarden";
-const SHOP: &str = "shop";
-const LEAKING: &str = "quotes";
+pub const AGENT: &str = "parkwarden";
+pub const SHOP: &str = "shop";
+pub const LEAKING: &str = "quotes";
 
 /// One of them.
 pub type Step = fn(&mut Cluster, &mut Story);
@@ -33,13 +33,14 @@ pub type Step = fn(&mut Cluster, &mut Story);
 pub struct Story {
     agent: Option<Agent>,
     /// Name of the pod that leaks.
-    pod: String,
+    pub pod: String,
     /// The `go` statement that leaks, as the program itself says it.
     created_by: Place,
 }
 
 impl Story {
-    fn agent(&self) -> &Agent {
+    /// The agent there is now.
+    pub fn agent(&self) -> &Agent {
         self.agent.as_ref().expect("deployed")
     }
 }
@@ -341,7 +342,7 @@ fn is(story: &Story, up: f64) -> anyhow::Result<()> {
 }
 
 /// A process of a pod's container, by the name of its program: in which, its control group tells.
-fn process_of(pod: &Value, program: &str) -> u32 {
+pub fn process_of(pod: &Value, program: &str) -> u32 {
     let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().expect("an id");
     let id = id.rsplit('/').next().expect("an id");
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
