@@ -10,6 +10,7 @@ mod fixtures;
 mod golang;
 mod golden;
 mod health;
+mod holders;
 mod hostile;
 mod incident;
 mod layouts;

@@ -270,9 +270,9 @@ fn whoever_has_a_lock_is_named() {
     for version in versions() {
         let program = fixture("stuck", version, BuildFlags::Default);
         for (way, sentence) in [
-            ("lock order=1", "a cycle of locks: goroutine"),
-            ("lock pile=3", "which is stuck itself, can have it"),
-            ("mutex=1", "by one that ended without unlocking it, or twice by the same"),
+            ("lock order=1", "perhaps a cycle of locks: goroutine"),
+            ("lock pile=3", "which is stuck itself, may hold it"),
+            ("mutex=1", "by one that has returned or ended without unlocking it, or twice by the same"),
         ] {
             let (target, _): (_, Ready) = Target::ready(&program, [way]);
             says(&prove(target.pid()), sentence).unwrap_or_else(|said| panic!("Go {version}, {way}: {said}"));

@@ -15,6 +15,7 @@ const LIVE: &[&str] = &[
     "confined",
     "containers",
     "health",
+    "holders",
     "hostile",
     "incident",
     "matrix",

@@ -222,7 +222,7 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
     ("runtime.heapArena", &[("bitmap", 0), ("noMorePtrs", 0)]),
     ("runtime.semaRoot", &[("treap", 8)]),
     ("runtime.special", &[("next", 8), ("offset", 0), ("kind", 1)]),
-    ("runtime._defer", &[("link", 8)]),
+    ("runtime._defer", &[("link", 8), ("pc", 8), ("fn", 8)]),
 ];
 
 impl RuntimeLayout {

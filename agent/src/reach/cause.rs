@@ -247,7 +247,7 @@ mod tests {
 
     fn channel(cap: u64, element_size: u16) -> Primitive {
         let state = State::Channel { len: 0, cap, closed: false, element_size };
-        Primitive { address: 1, state, waiters: 1, waiting: vec![2], may_hold: Vec::new() }
+        Primitive { address: 1, state, waiters: 1, waiting: vec![2], holds: None, may_hold: Vec::new() }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Who may hold the locks that leaked goroutines wait for.
+//! Who holds the locks that leaked goroutines wait for.
 //!
 //! A mutex does not say who has it. But if a waiter is proven leaked, nothing that lives leads to the mutex, so that its
-//! holder is leaked too, or ended without unlocking it. A leaked goroutine that has it and means to unlock it still has it
-//! on its stack: the compiler's pointer maps tell.
+//! holder is leaked too, or ended without unlocking it. "Holds" is said only where a deferred unlock of exactly this lock is
+//! pending ([`super::unlocks`]), the lock is locked, and nobody else shows the same. "May hold" is said of those whose stacks,
+//! by the compiler's pointer maps, refer to the lock or its object, and which lock somewhere else than where they wait.
 
 use hashbrown::{HashMap, HashSet};
 
@@ -10,6 +11,8 @@ use super::Leaked;
 use super::candidates::Wait;
 use super::heap::Spans;
 use super::stack::{Stacks, Start};
+use super::state::State;
+use super::unlocks::{Pending, Unlocks};
 
 /// Stacks looked through at most.
 const MAX_STACKS: usize = 20_000;
@@ -17,87 +20,144 @@ const MAX_STACKS: usize = 20_000;
 const MAX_NAMED: usize = 16;
 /// Locks of a cycle that are told.
 const MAX_CYCLE: usize = 8;
+/// In objects of this size and less lie several small ones, whatever the pointers to them mean (`maxTinySize` in
+/// src/runtime/malloc.go).
+const TINY: u64 = 16;
 
-/// Fills in [`may_hold`](super::state::Primitive::may_hold).
-pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, spans: &Spans) {
+/// Who is known to have a lock, and who may have it.
+#[derive(Default)]
+struct Known {
+    shown: Vec<u64>,
+    perhaps: Vec<u64>,
+}
+
+/// Fills in who [`holds`](super::state::Primitive::holds) and [`may_hold`](super::state::Primitive::may_hold) a lock.
+pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
     let object_of = |address: u64| spans.find(address).map(|object| (object.span, object.index));
-    // The locks in each heap object, and who waits for each.
-    let mut locks: HashMap<_, Vec<u64>> = HashMap::new();
+    let mut known: HashMap<u64, Known> = HashMap::new();
+    // The locks in each heap object but tiny ones.
+    let mut in_objects: HashMap<_, Vec<u64>> = HashMap::new();
     let mut waits: HashSet<(u64, u64)> = HashSet::new();
-    for (goid, address) in leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))) {
-        waits.insert((goid, address));
-        let in_object = object_of(address).map(|object| locks.entry(object).or_default());
-        if let Some(in_object) = in_object.filter(|known| !known.contains(&address)) {
-            in_object.push(address);
+    for (goid, lock) in leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))) {
+        waits.insert((goid, lock));
+        if known.insert(lock, Known::default()).is_none()
+            && let Some(object) = spans
+                .find(lock)
+                .filter(|object| spans.spans.get(object.span as usize).is_some_and(|span| span.elem > TINY))
+        {
+            in_objects.entry((object.span, object.index)).or_default().push(lock);
         }
     }
-    if locks.is_empty() {
+    if known.is_empty() {
         return;
     }
-    let mut holders: HashMap<u64, Vec<u64>> = HashMap::new();
-    for Leaked { goroutine, .. } in leaked.iter().take(MAX_STACKS) {
-        stacks.scan(goroutine, Start::Walk, &[], &mut |pointer| {
-            for lock in object_of(pointer).and_then(|object| locks.get(&object)).into_iter().flatten() {
-                let named = holders.entry(*lock).or_default();
-                if named.last() != Some(&goroutine.goid) && !waits.contains(&(goroutine.goid, *lock)) {
-                    named.push(goroutine.goid);
-                }
+    for stuck in leaked.iter().take(MAX_STACKS) {
+        let goroutine = &stuck.goroutine;
+        let goid = goroutine.goid;
+        let mut add = |lock: u64, shown: bool| {
+            let Some(known) = known.get_mut(&lock).filter(|_| !waits.contains(&(goid, lock))) else { return };
+            let list = if shown { &mut known.shown } else { &mut known.perhaps };
+            if !list.contains(&goid) && list.len() < MAX_NAMED {
+                list.push(goid);
             }
+        };
+        for Pending { captured, certain } in unlocks.pending(goroutine) {
+            captured.iter().for_each(|lock| add(*lock, certain));
+        }
+        let mut pointers = Vec::new();
+        stacks.scan(goroutine, Start::Walk, &[], &mut |pointer| {
+            let in_object = object_of(pointer).and_then(|object| in_objects.get(&object)).into_iter().flatten();
+            pointers.extend(in_object.copied().chain([pointer]));
         });
+        pointers.retain(|lock| !waits.contains(&(goid, *lock)));
+        if !pointers.is_empty() && unlocks.locks_elsewhere(goroutine, lock_of(stuck).is_some()) {
+            pointers.into_iter().for_each(|lock| add(lock, false));
+        }
     }
     for leaked in leaked {
-        let Some(lock) = lock_of(leaked) else { continue };
-        if let (Some(primitive), Some(named)) = (leaked.primitives.first_mut(), holders.get(&lock)) {
-            primitive.may_hold = named.iter().copied().take(MAX_NAMED).collect();
+        let Some(Known { shown, perhaps }) = lock_of(leaked).and_then(|lock| known.get(&lock)) else { continue };
+        let Some(primitive) = leaked.primitives.first_mut() else { continue };
+        let locked = match primitive.state {
+            State::Mutex { locked, .. } => locked,
+            State::RwMutex { readers, .. } => readers != 0,
+            _ => false,
+        };
+        match &shown[..] {
+            [holder] if locked => primitive.holds = Some(*holder),
+            _ => {
+                primitive.may_hold =
+                    shown.iter().chain(perhaps.iter().filter(|goid| !shown.contains(goid))).copied().collect()
+            }
         }
     }
 }
 
+/// The address of the lock that it waits for: that of its semaphore is what the runtime knows (src/sync/mutex.go and
+/// src/sync/rwmutex.go).
 fn lock_of(leaked: &Leaked) -> Option<u64> {
-    let is_lock = matches!(leaked.wait, Wait::Mutex | Wait::Lock | Wait::RLock);
-    leaked.primitives.first().filter(|_| is_lock).map(|primitive| primitive.address)
+    let semaphore = match leaked.wait {
+        Wait::Mutex => 4,
+        Wait::Lock => 8,
+        Wait::RLock => 12,
+        _ => return None,
+    };
+    leaked.primitives.first()?.address.checked_sub(semaphore)
 }
 
 /// What can be said of who holds the lock that `stuck` waits for.
 pub fn sentence(stuck: &Leaked, leaked: &HashMap<u64, &Leaked>) -> Option<String> {
     let lock = lock_of(stuck)?;
-    if let Some(cycle) = cycle(stuck, leaked) {
-        let mut sentence = format!("a cycle of locks: goroutine {} wants the one at {lock:#x}", stuck.goroutine.goid);
+    if let Some((cycle, shown)) = cycle(stuck, leaked) {
+        let (begin, has) = if shown { ("a", "has") } else { ("perhaps a", "may have") };
+        let mut sentence =
+            format!("{begin} cycle of locks: goroutine {} wants the one at {lock:#x}", stuck.goroutine.goid);
         for next in cycle {
             let wants = lock_of(next).unwrap_or_default();
             let goid = next.goroutine.goid;
-            sentence.push_str(&format!(", which goroutine {goid} has, which wants the one at {wants:#x}"));
+            sentence.push_str(&format!(", which goroutine {goid} {has}, which wants the one at {wants:#x}"));
         }
-        sentence.push_str(&format!(", which goroutine {} has", stuck.goroutine.goid));
+        sentence.push_str(&format!(", which goroutine {} {has}", stuck.goroutine.goid));
         return Some(sentence);
     }
-    let named = &stuck.primitives.first()?.may_hold;
-    Some(match &named[..] {
-        [] => "no other stuck goroutine has it: it was locked by one that ended without unlocking it, or twice by the \
-               same"
+    let primitive = stuck.primitives.first()?;
+    if let Some(holder) = primitive.holds {
+        return Some(format!("goroutine {holder}, which is stuck itself, holds it: its deferred unlock has not run"));
+    }
+    Some(match &primitive.may_hold[..] {
+        [] => "no other stuck goroutine is seen to have it: it was locked by one that has returned or ended without \
+               unlocking it, or twice by the same"
             .to_owned(),
-        [one] => format!("only goroutine {one}, which is stuck itself, can have it"),
+        [one] => format!("goroutine {one}, which is stuck itself, may hold it"),
         [some @ .., last] => {
             let some: Vec<String> = some.iter().map(u64::to_string).collect();
-            format!("only goroutines {} or {last}, which are stuck themselves, can have it", some.join(", "))
+            format!("goroutines {} or {last}, which are stuck themselves, may hold it", some.join(", "))
         }
     })
 }
 
-/// The way from `stuck` over lock and holder back to itself, without it, where each lock has one possible holder.
-fn cycle<'l>(stuck: &Leaked, leaked: &HashMap<u64, &'l Leaked>) -> Option<Vec<&'l Leaked>> {
+/// The way from `stuck` over lock and holder back to itself, without it, where each lock has one possible holder; and whether all
+/// of them are shown to hold.
+fn cycle<'l>(stuck: &Leaked, leaked: &HashMap<u64, &'l Leaked>) -> Option<(Vec<&'l Leaked>, bool)> {
     let mut way = Vec::new();
+    let mut all_shown = true;
     let mut at = stuck;
     loop {
-        let [holder] = at.primitives.first()?.may_hold[..] else { return None };
+        let primitive = at.primitives.first()?;
+        let (holder, shown) = match (primitive.holds, &primitive.may_hold[..]) {
+            (Some(holder), _) => (holder, true),
+            (None, [one]) => (*one, false),
+            _ => return None,
+        };
+        all_shown &= shown;
         if holder == stuck.goroutine.goid {
-            return Some(way).filter(|way| !way.is_empty());
+            return Some((way, all_shown)).filter(|(way, _)| !way.is_empty());
         }
-        at = *leaked.get(&holder)?;
-        lock_of(at)?;
+        let next = *leaked.get(&holder)?;
+        lock_of(next)?;
         if way.len() == MAX_CYCLE {
             return None;
         }
-        way.push(*leaked.get(&holder)?);
+        way.push(next);
+        at = next;
     }
 }

@@ -26,6 +26,10 @@ pub struct ReachLayout {
     pub defer_size: u32,
     /// `_defer.link`
     pub defer_link: u32,
+    /// `_defer.pc`
+    pub defer_pc: u32,
+    /// `_defer.fn`
+    pub defer_fn: u32,
     /// `runtime.m`
     pub m: MLayout,
     /// `runtime.sudog`
@@ -213,6 +217,8 @@ impl ReachLayout {
             g_xregs: maybe("runtime.g", "xRegs")?,
             defer_size: size("runtime._defer")?,
             defer_link: at("runtime._defer", "link")?,
+            defer_pc: at("runtime._defer", "pc")?,
+            defer_fn: at("runtime._defer", "fn")?,
             m: MLayout {
                 size: size("runtime.m")?,
                 g0: at("runtime.m", "g0")?,

@@ -16,6 +16,7 @@ pub mod roots;
 pub mod stack;
 pub mod state;
 pub mod types;
+mod unlocks;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use roots::Modules;
 use stack::{Stacks, Start};
 use state::Primitive;
 use types::Types;
+use unlocks::Unlocks;
 
 use crate::golang::Arch;
 use crate::golang::goroutine::{is_http_server, is_system_goroutine};
@@ -259,7 +261,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         .collect();
     let (exact_objects, conservative_objects) = objects.scanned();
     let (exact_frames, conservative_frames) = stacks.scanned();
-    holders::find(&mut leaked, &stacks, &objects.spans);
+    holders::find(&mut leaked, &stacks, &Unlocks::new(subject, &stacks), &objects.spans);
     Ok(Proof {
         goroutines: goroutines.len() as u64,
         candidates: found.list.len() as u64,

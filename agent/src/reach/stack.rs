@@ -256,6 +256,24 @@ impl<'m> Stacks<'m> {
         (pcs, false)
     }
 
+    /// The frames of `g`, which waits: program counter, and the address above its variables, innermost first; the first `limit` at
+    /// most, and as far as they can be told.
+    pub fn frames(&self, g: &Goroutine, limit: usize) -> Vec<(u64, u64)> {
+        let (mut pc, mut sp) = g.resume();
+        let mut frames = Vec::new();
+        if sp < g.stack_lo || sp >= g.stack_hi || g.stack_hi - sp > MAX_STACK {
+            return frames;
+        }
+        let Some(bytes) = bytes_at(self.memory, sp, (g.stack_hi - sp) as usize) else { return frames };
+        let bytes = Bytes { base: sp, bytes: &bytes };
+        while let Some((next, frame)) = self.step(pc, sp, None, g, &bytes).filter(|_| frames.len() < limit) {
+            frames.push((pc, frame.varp));
+            let Some(next) = next else { break };
+            (pc, sp) = (next, self.callers_sp(&frame));
+        }
+        frames
+    }
+
     /// The frames of `g` from a program counter and stack pointer to the stack's bottom; `None` if they cannot all be told. `lr`
     /// is the link register of one that runs.
     fn walk(

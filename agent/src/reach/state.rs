@@ -19,8 +19,9 @@ pub struct Primitive {
     pub waiters: u64,
     /// Ids of the first of them.
     pub waiting: Vec<u64>,
-    /// Of a mutex that nothing live leads to: ids of the stuck goroutines whose stacks refer to it, and which do not wait
-    /// for it. If none of them has it, its holder ended without unlocking it.
+    /// Of a lock that nothing live leads to: the id of the stuck goroutine that holds it, where that is shown.
+    pub holds: Option<u64>,
+    /// Else the ids of stuck goroutines that may hold it.
     pub may_hold: Vec<u64>,
 }
 
@@ -75,7 +76,7 @@ impl Primitive {
     ) -> Self {
         let (waiters, waiting) = waiting.cloned().unwrap_or_default();
         let state = State::read(memory, layout, wait, address).unwrap_or(State::Unknown);
-        Self { address, state, waiters, waiting, may_hold: Vec::new() }
+        Self { address, state, waiters, waiting, holds: None, may_hold: Vec::new() }
     }
 }
 

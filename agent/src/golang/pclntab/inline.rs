@@ -65,6 +65,15 @@ impl PcLnTab {
         frames
     }
 
+    /// Names of the functions inlined into `func`, each as often as it is, `limit` at most.
+    pub fn inlined_in<'t>(&'t self, func: &Func<'t>, limit: usize) -> impl Iterator<Item = &'t str> {
+        let mut budget = MAX_SEARCH;
+        let highest = self.highest_pcdata(func, PCDATA_INL_TREE_INDEX, &mut budget);
+        let calls = highest.and_then(|highest| usize::try_from(highest).ok()).map_or(0, |highest| highest + 1);
+        let func = *func;
+        (0..calls.min(limit)).map_while(move |index| self.inlining(&func, index)).map(|(name, _)| name)
+    }
+
     /// For each of `names` a function of package runtime, other than itself, that contains an inlined copy of it.
     /// Unexported functions of that package are inlined nowhere else. `None` when the tables are too long to tell.
     pub fn inlined_into(&self, names: &[&str]) -> Option<Vec<Option<&str>>> {

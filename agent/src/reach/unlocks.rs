@@ -1,0 +1,322 @@
+//! Deferred unlocks that have not run: they show which locks a goroutine has.
+//!
+//! A `defer mu.Unlock()` is a closure that holds the lock's address. It is in a record of `g._defer`, or, where the compiler has
+//! open-coded it, in a slot of its function's frame with a bit that says whether it is still to run
+//! (`FUNCDATA_OpenCodedDeferInfo`; src/runtime/panic.go). What a closure does its own code tells: calls, and functions that are
+//! inlined.
+//!
+//! Deliberately absent: a guess. A closure that also locks, or unlocks on a condition, and a function that unlocks before its
+//! end, too, show only that the goroutine may have the lock.
+
+use std::cell::RefCell;
+
+use hashbrown::HashMap;
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Register};
+
+use super::Subject;
+use super::heap::bytes_at;
+use super::stack::Stacks;
+use crate::golang::Arch;
+use crate::golang::pclntab::FuncId;
+use crate::memory::census::Goroutine;
+use crate::memory::word_at;
+
+/// `FUNCDATA_OpenCodedDeferInfo`
+const OPEN_CODED_DEFER_INFO: u8 = 4;
+/// Bits of a frame's `deferBits`.
+const MAX_OPEN_CODED: u64 = 8;
+/// Records of one goroutine looked at.
+const MAX_RECORDS: usize = 1 << 10;
+/// Frames of one goroutine looked at.
+const MAX_FRAMES: usize = 256;
+/// Code of one function looked at: longer ones are not understood.
+const MAX_CODE: u64 = 1 << 16;
+/// Functions inlined into one that are looked at.
+const MAX_INLINED: usize = 1 << 12;
+/// Conditional jumps of a closure that only unlocks: one of its prologue, and those of an unlocking that is inlined. arm64 chooses
+/// its atomic instructions by one, and may have to repeat them.
+const fn max_jumps(arch: Arch, inlined: u32) -> u32 {
+    match arch {
+        Arch::Amd64 => 1 + inlined,
+        Arch::Arm64 => 1 + 3 * inlined,
+    }
+}
+
+/// What unlocks.
+const UNLOCKS: [&str; 3] = ["sync.(*Mutex).Unlock", "sync.(*RWMutex).Unlock", "sync.(*RWMutex).RUnlock"];
+/// What locks.
+const LOCKS: [&str; 6] = [
+    "sync.(*Mutex).Lock",
+    "sync.(*Mutex).TryLock",
+    "sync.(*RWMutex).Lock",
+    "sync.(*RWMutex).TryLock",
+    "sync.(*RWMutex).RLock",
+    "sync.(*RWMutex).TryRLock",
+];
+
+/// What a function does with locks.
+#[derive(Clone, Debug, Default)]
+struct Conduct {
+    /// Places where it locks.
+    locks: u32,
+    /// Places where it unlocks.
+    unlocks: u32,
+    /// What it does it does whatever happens.
+    straight: bool,
+    /// Offsets in its closure of what it reads there.
+    captured: Vec<u64>,
+}
+
+impl Conduct {
+    /// It calls that, or that is inlined into it.
+    fn count(&mut self, name: &str) {
+        self.locks += u32::from(LOCKS.contains(&name));
+        self.unlocks += u32::from(UNLOCKS.contains(&name));
+    }
+
+    /// Whether a function is one of those that unlocking itself is made of.
+    fn is_of_unlocking(name: &str) -> bool {
+        ["sync.", "internal/sync.", "sync/atomic.", "internal/race.", "internal/runtime/", "runtime"]
+            .iter()
+            .any(|package| name.starts_with(package))
+    }
+}
+
+/// A deferred unlock that has not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// Addresses that its closure holds.
+    pub(super) captured: Vec<u64>,
+    /// It unlocks whatever happens, and nothing else has before.
+    pub(super) certain: bool,
+}
+
+/// Finds them.
+pub(super) struct Unlocks<'m> {
+    subject: &'m Subject<'m>,
+    stacks: &'m Stacks<'m>,
+    known: RefCell<HashMap<u64, Conduct>>,
+}
+
+impl<'m> Unlocks<'m> {
+    pub(super) fn new(subject: &'m Subject<'m>, stacks: &'m Stacks<'m>) -> Self {
+        Self { subject, stacks, known: RefCell::default() }
+    }
+
+    /// Those of a goroutine that waits.
+    pub(super) fn pending(&self, goroutine: &Goroutine) -> Vec<Pending> {
+        let mut found: Vec<Pending> =
+            self.records(goroutine).into_iter().filter_map(|(pc, closure)| self.unlock(pc, closure)).collect();
+        for (pc, varp) in self.stacks.frames(goroutine, MAX_FRAMES) {
+            let closures = self.open_coded(pc, varp).unwrap_or_default();
+            found.extend(closures.into_iter().filter_map(|closure| self.unlock(pc, closure)));
+        }
+        found
+    }
+
+    /// Whether a function among those of its stack locks at another place than the one where the goroutine waits for a lock, if that
+    /// is what it waits for.
+    pub(super) fn locks_elsewhere(&self, goroutine: &Goroutine, mut waits_for_lock: bool) -> bool {
+        for (pc, _) in self.stacks.frames(goroutine, MAX_FRAMES) {
+            let Some(func) = self.func(pc) else { continue };
+            let package = ["runtime.", "sync.", "internal/sync."];
+            if package.iter().any(|package| func.name.starts_with(package)) {
+                continue;
+            }
+            let here = u32::from(std::mem::take(&mut waits_for_lock));
+            if self.conduct(func.entry).locks > here {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn func(&self, pc: u64) -> Option<crate::golang::pclntab::Func<'_>> {
+        self.subject.pclntab.func(pc.wrapping_sub(self.subject.slide).wrapping_sub(1))
+    }
+
+    /// `g._defer` and what it links to: who deferred it, and the closure.
+    fn records(&self, goroutine: &Goroutine) -> Vec<(u64, u64)> {
+        let Subject { memory, layout, .. } = *self.subject;
+        let mut found = Vec::new();
+        let mut next = memory.read_u64(goroutine.address.wrapping_add(u64::from(layout.g_defer))).unwrap_or(0);
+        while next != 0 && found.len() < MAX_RECORDS {
+            let Some(record) = bytes_at(memory, next, layout.defer_size as usize) else { break };
+            let word = |offset: u32| word_at(&record, offset as usize).unwrap_or(0);
+            found.push((word(layout.defer_pc), word(layout.defer_fn)));
+            next = word(layout.defer_link);
+        }
+        found
+    }
+
+    /// The closures of a frame's open-coded defers that are still to run.
+    fn open_coded(&self, pc: u64, varp: u64) -> Option<Vec<u64>> {
+        let Subject { memory, layout, pclntab, .. } = *self.subject;
+        let func = self.func(pc)?;
+        let mut info = pclntab.funcdata(&func, OPEN_CODED_DEFER_INFO)?;
+        let mut number = || varint(&mut info);
+        let mut byte = [0];
+        memory.read(varp.checked_sub(number()?)?, &mut byte).ok()?;
+        let pending = |bit: u64| byte[0] & (1 << bit) != 0;
+        let slots: Vec<u64> = if layout.minor >= 22 {
+            let first = varp.checked_sub(number()?)?;
+            (0..MAX_OPEN_CODED).filter(|bit| pending(*bit)).map(|bit| first.wrapping_add(8 * bit)).collect()
+        } else {
+            // The last one first.
+            let count = number()?.min(MAX_OPEN_CODED);
+            let slots: Option<Vec<u64>> = (0..count).map(|_| varp.checked_sub(number()?)).collect();
+            (0..count).rev().zip(slots?).filter(|(bit, _)| pending(*bit)).map(|(_, slot)| slot).collect()
+        };
+        Some(slots.into_iter().filter_map(|slot| memory.read_u64(slot).ok()).collect())
+    }
+
+    /// What a closure unlocks that a function at `pc` has deferred; nothing if it does something else.
+    fn unlock(&self, pc: u64, closure: u64) -> Option<Pending> {
+        let memory = self.subject.memory;
+        let entry = memory.read_u64(closure).ok()?.wrapping_sub(self.subject.slide);
+        let conduct = self.conduct(entry);
+        if conduct.unlocks == 0 {
+            return None;
+        }
+        let read = |offset: &u64| memory.read_u64(closure.wrapping_add(*offset)).ok();
+        let captured = conduct.captured.iter().filter_map(read).collect();
+        let only_unlocks = conduct.unlocks == 1 && conduct.locks == 0 && conduct.straight;
+        let at_the_end = self.func(pc).is_some_and(|func| self.conduct(func.entry).unlocks == 0);
+        Some(Pending { captured, certain: only_unlocks && at_the_end })
+    }
+
+    fn conduct(&self, entry: u64) -> Conduct {
+        if let Some(known) = self.known.borrow().get(&entry) {
+            return known.clone();
+        }
+        let conduct = self.read_conduct(entry).unwrap_or_default();
+        self.known.borrow_mut().insert(entry, conduct.clone());
+        conduct
+    }
+
+    fn read_conduct(&self, entry: u64) -> Option<Conduct> {
+        let Subject { constant, pclntab, slide, layout, .. } = *self.subject;
+        let func = pclntab.func(entry).filter(|func| func.entry == entry && func.end - func.entry <= MAX_CODE)?;
+        let mut conduct = Conduct::default();
+        pclntab.inlined_in(&func, MAX_INLINED).for_each(|name| conduct.count(name));
+        let inlined = conduct.unlocks;
+        let mut code = vec![0; (func.end - func.entry) as usize];
+        constant.read(func.entry.wrapping_add(slide), &mut code).ok()?;
+        let told = match layout.arch {
+            Arch::Amd64 => amd64(&code, func.entry),
+            Arch::Arm64 => arm64(&code, func.entry),
+        };
+        told.calls.iter().filter_map(|target| pclntab.func(*target)).for_each(|target| conduct.count(target.name));
+        // The compiler's own wrapper of a deferred call does nothing else, but looks for a panic. What it calls can be inlined into
+        // it, and have conditions.
+        let is_wrapper =
+            func.id == FuncId::Wrapper && pclntab.inlined_in(&func, MAX_INLINED).all(Conduct::is_of_unlocking);
+        conduct.straight = is_wrapper || told.jumps <= max_jumps(layout.arch, inlined);
+        conduct.captured = told.captured;
+        Some(conduct)
+    }
+}
+
+/// What code tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Where its direct calls lead, tail calls included.
+    calls: Vec<u64>,
+    jumps: u32,
+    captured: Vec<u64>,
+}
+
+impl Told {
+    fn capture(&mut self, offset: u64) {
+        if (8..=256).contains(&offset) && offset.is_multiple_of(8) && !self.captured.contains(&offset) {
+            self.captured.push(offset);
+        }
+    }
+}
+
+/// RDX is the closure (src/cmd/compile/abi-internal.md).
+fn amd64(code: &[u8], entry: u64) -> Told {
+    let mut told = Told::default();
+    let inside = entry..entry.saturating_add(code.len() as u64);
+    for instruction in &mut Decoder::with_ip(64, code, entry, DecoderOptions::NONE) {
+        match instruction.flow_control() {
+            FlowControl::Call => told.calls.push(instruction.near_branch_target()),
+            FlowControl::UnconditionalBranch if !inside.contains(&instruction.near_branch_target()) => {
+                told.calls.push(instruction.near_branch_target());
+            }
+            FlowControl::ConditionalBranch => told.jumps += 1,
+            _ => {}
+        }
+        if instruction.memory_base() == Register::RDX && instruction.memory_index() == Register::None {
+            told.capture(instruction.memory_displacement64());
+        }
+    }
+    told
+}
+
+/// R26 is the closure.
+fn arm64(code: &[u8], entry: u64) -> Told {
+    let mut told = Told::default();
+    for (at, word) in code.chunks_exact(4).enumerate() {
+        let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        let pc = entry.wrapping_add(4 * at as u64);
+        let base = (word >> 5) & 31;
+        if word & 0xfc00_0000 == 0x9400_0000 {
+            // BL: 26 signed bits of words.
+            let words = (i64::from(word & 0x3ff_ffff) << 38) >> 38;
+            told.calls.push(pc.wrapping_add_signed(words << 2));
+        } else if word & 0xff00_0010 == 0x5400_0000
+            || word & 0x7e00_0000 == 0x3400_0000
+            || word & 0x7e00_0000 == 0x3600_0000
+        {
+            // B.cond; CBZ and CBNZ; TBZ and TBNZ.
+            told.jumps += 1;
+        } else if word & 0xffc0_0000 == 0xf940_0000 && base == 26 {
+            // LDR of 64 bits, unsigned offset.
+            told.capture(u64::from((word >> 10) & 0xfff) * 8);
+        } else if word & 0xffc0_0000 == 0xa940_0000 && base == 26 {
+            // LDP of 64 bits, signed offset.
+            let offset = u64::from((word >> 15) & 0x3f) * 8;
+            told.capture(offset);
+            told.capture(offset + 8);
+        }
+    }
+    told
+}
+
+/// Takes an unsigned number of 32 bits off the front of `bytes` (`readvarintUnsafe`).
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_off_the_front() {
+        let mut bytes: &[u8] = &[0x05, 0x80, 0x01, 0xff];
+        assert_eq!((varint(&mut bytes), varint(&mut bytes), varint(&mut bytes)), (Some(5), Some(128), None));
+        assert_eq!(varint(&mut &[0x80; 9][..]), None);
+    }
+
+    #[test]
+    fn code_tells_its_calls_its_conditions_and_what_it_takes_from_its_closure() {
+        // cmp rsp,[r14+10h]; jbe +9; mov rax,[rdx+8]; call 0x1020; ret
+        let code = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x0a, 0x48, 0x8b, 0x42, 0x08, 0xe8, 0x11, 0, 0, 0, 0xc3];
+        assert_eq!(amd64(&code, 0x1000), Told { calls: vec![0x1020], jumps: 1, captured: vec![8] });
+        // ldr x0,[x26,#8]; cbz x0,.+8; bl .+16
+        let words: [u32; 3] = [0xf940_0740, 0xb400_0040, 0x9400_0004];
+        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(arm64(&code, 0x1000), Told { calls: vec![0x1018], jumps: 1, captured: vec![8] });
+    }
+}
