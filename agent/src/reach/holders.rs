@@ -54,15 +54,17 @@ pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks
     for stuck in leaked.iter().take(MAX_STACKS) {
         let goroutine = &stuck.goroutine;
         let goid = goroutine.goid;
-        let mut add = |lock: u64, shown: bool| {
-            let Some(known) = known.get_mut(&lock).filter(|_| !waits.contains(&(goid, lock))) else { return };
+        let mut add = |lock: u64, shown: bool, outer: bool| {
+            // Who wants a lock has it only if a function further out has seen to its unlocking.
+            let may = !waits.contains(&(goid, lock)) || (shown && outer);
+            let Some(known) = known.get_mut(&lock).filter(|_| may) else { return };
             let list = if shown { &mut known.shown } else { &mut known.perhaps };
             if !list.contains(&goid) && list.len() < MAX_NAMED {
                 list.push(goid);
             }
         };
-        for Pending { captured, certain } in unlocks.pending(goroutine) {
-            captured.iter().for_each(|lock| add(*lock, certain));
+        for Pending { captured, certain, outer } in unlocks.pending(goroutine) {
+            captured.iter().for_each(|lock| add(*lock, certain, outer));
         }
         let mut pointers = Vec::new();
         stacks.scan(goroutine, Start::Walk, &[], &mut |pointer| {
@@ -71,7 +73,7 @@ pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks
         });
         pointers.retain(|lock| !waits.contains(&(goid, *lock)));
         if !pointers.is_empty() && unlocks.locks_elsewhere(goroutine, lock_of(stuck).is_some()) {
-            pointers.into_iter().for_each(|lock| add(lock, false));
+            pointers.into_iter().for_each(|lock| add(lock, false, false));
         }
     }
     for leaked in leaked {
@@ -120,6 +122,15 @@ pub fn sentence(stuck: &Leaked, leaked: &HashMap<u64, &Leaked>) -> Option<String
         return Some(sentence);
     }
     let primitive = stuck.primitives.first()?;
+    if primitive.holds == Some(stuck.goroutine.goid) {
+        let how = match stuck.wait {
+            Wait::RLock => "; a second RLock waits behind a writer that waits for the first",
+            _ => "",
+        };
+        return Some(format!(
+            "it holds this lock already, its deferred unlock has not run, and wants it once more{how}"
+        ));
+    }
     if let Some(holder) = primitive.holds {
         return Some(format!("goroutine {holder}, which is stuck itself, holds it: its deferred unlock has not run"));
     }

@@ -89,6 +89,8 @@ pub(super) struct Pending {
     pub(super) captured: Vec<u64>,
     /// It unlocks whatever happens, and nothing else has before.
     pub(super) certain: bool,
+    /// It is of a function that has called the one in which the goroutine waits.
+    pub(super) outer: bool,
 }
 
 /// Finds them.
@@ -106,10 +108,12 @@ impl<'m> Unlocks<'m> {
     /// Those of a goroutine that waits.
     pub(super) fn pending(&self, goroutine: &Goroutine) -> Vec<Pending> {
         let mut found: Vec<Pending> =
-            self.records(goroutine).into_iter().filter_map(|(pc, closure)| self.unlock(pc, closure)).collect();
+            self.records(goroutine).into_iter().filter_map(|(pc, closure)| self.unlock(pc, closure, false)).collect();
+        let mut outer = false;
         for (pc, varp) in self.stacks.frames(goroutine, MAX_FRAMES) {
             let closures = self.open_coded(pc, varp).unwrap_or_default();
-            found.extend(closures.into_iter().filter_map(|closure| self.unlock(pc, closure)));
+            found.extend(closures.into_iter().filter_map(|closure| self.unlock(pc, closure, outer)));
+            outer |= self.func(pc).is_some_and(|func| !is_library(func.name));
         }
         found
     }
@@ -119,8 +123,7 @@ impl<'m> Unlocks<'m> {
     pub(super) fn locks_elsewhere(&self, goroutine: &Goroutine, mut waits_for_lock: bool) -> bool {
         for (pc, _) in self.stacks.frames(goroutine, MAX_FRAMES) {
             let Some(func) = self.func(pc) else { continue };
-            let package = ["runtime.", "sync.", "internal/sync."];
-            if package.iter().any(|package| func.name.starts_with(package)) {
+            if is_library(func.name) {
                 continue;
             }
             let here = u32::from(std::mem::take(&mut waits_for_lock));
@@ -171,7 +174,7 @@ impl<'m> Unlocks<'m> {
     }
 
     /// What a closure unlocks that a function at `pc` has deferred; nothing if it does something else.
-    fn unlock(&self, pc: u64, closure: u64) -> Option<Pending> {
+    fn unlock(&self, pc: u64, closure: u64, outer: bool) -> Option<Pending> {
         let memory = self.subject.memory;
         let entry = memory.read_u64(closure).ok()?.wrapping_sub(self.subject.slide);
         let conduct = self.conduct(entry);
@@ -182,7 +185,7 @@ impl<'m> Unlocks<'m> {
         let captured = conduct.captured.iter().filter_map(read).collect();
         let only_unlocks = conduct.unlocks == 1 && conduct.locks == 0 && conduct.straight;
         let at_the_end = self.func(pc).is_some_and(|func| self.conduct(func.entry).unlocks == 0);
-        Some(Pending { captured, certain: only_unlocks && at_the_end })
+        Some(Pending { captured, certain: only_unlocks && at_the_end, outer })
     }
 
     fn conduct(&self, entry: u64) -> Conduct {
@@ -215,6 +218,11 @@ impl<'m> Unlocks<'m> {
         conduct.captured = told.captured;
         Some(conduct)
     }
+}
+
+/// Whether a function only waits for whoever called it.
+fn is_library(name: &str) -> bool {
+    ["runtime.", "sync.", "internal/sync."].iter().any(|package| name.starts_with(package))
 }
 
 /// What code tells.

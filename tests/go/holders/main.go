@@ -236,6 +236,21 @@ func outer(mu *sync.Mutex, is told) {
 	middle(is)
 }
 
+func size(s *inner) int {
+	s.rw.RLock()
+	defer s.rw.RUnlock()
+	return s.name[0]
+}
+
+// Reads twice, and a writer comes in between.
+func readsTwice(s *inner, is told, wait chan int) {
+	s.rw.RLock()
+	defer s.rw.RUnlock()
+	is <- goid()
+	<-wait
+	size(s)
+}
+
 //go:noinline
 func middle(is told) {
 	is <- goid()
@@ -366,6 +381,17 @@ func main() {
 		mu := newMutex()
 		holder := run(func(is told) { outer(mu, is) })
 		add("outer", holder, true, func(is told) { is <- goid(); mu.Lock() })
+	}()
+	func() {
+		s := new(inner)
+		wait := make(chan int)
+		holder := run(func(is told) { readsTwice(s, is, wait) })
+		add("reads twice", holder, true, func(is told) { is <- goid(); s.rw.Lock() })
+		for s.rw.TryRLock() {
+			s.rw.RUnlock()
+			runtime.Gosched()
+		}
+		close(wait)
 	}()
 	func() {
 		shards := new([16]struct {
