@@ -25,7 +25,7 @@ static MIN_PARK_NS: u64 = 10_000_000;
 /// At each of the four places, see [`crate::programs`].
 #[uprobe]
 pub fn filter(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+    let Some(hit) = Hit::new(&ctx) else { return 0 };
     match hit.cookie.kind() {
         Kind::Created => created(&hit, &ctx),
         Kind::Parked => parked(&hit, &ctx),

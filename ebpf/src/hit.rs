@@ -6,10 +6,10 @@ use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use aya_ebpf::programs::ProbeContext;
 use aya_log_ebpf::{debug, trace};
-use parkwarden_common::cookie::{Cookie, MAX_PROBES};
+use parkwarden_common::cookie::{Cookie, MAX_PROBES, MAX_SLOTS};
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::record::{Header, Kind};
 
@@ -22,6 +22,11 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// Indexed by [`Cookie::probe`].
 #[map]
 static COUNTERS: PerCpuArray<ProbeCounters> = PerCpuArray::with_max_entries(MAX_PROBES, 0);
+
+/// Attachments whose hits are nothing any more: what is not zero here is being removed, one place after the other, and some of
+/// its places would tell half of what happens.
+#[map]
+static MUTED: Array<u32> = Array::with_max_entries(MAX_SLOTS, 0);
 
 /// One hit of a probe, counted.
 pub(crate) struct Hit {
@@ -44,15 +49,19 @@ pub(crate) unsafe fn increment(word: *mut u64) {
 }
 
 impl Hit {
+    /// None if it is of an attachment that is being removed.
     #[inline(always)]
-    pub(crate) fn new(ctx: &ProbeContext) -> Self {
+    pub(crate) fn new(ctx: &ProbeContext) -> Option<Self> {
         // SAFETY: the context is the one the kernel called this program with.
         let cookie = Cookie::decode(unsafe { bpf_get_attach_cookie(ctx.regs.cast()) });
+        if MUTED.get(cookie.slot()).is_some_and(|muted| *muted != 0) {
+            return None;
+        }
         let hit =
             Self { registers: Registers::of(ctx), cookie, counters: COUNTERS.get_ptr_mut(u32::from(cookie.probe)) };
         hit.count(|counters| &raw mut counters.hits);
         trace!(ctx, "probe {} hit", cookie.probe);
-        hit
+        Some(hit)
     }
 
     /// Adds one to a counter.

@@ -18,7 +18,7 @@ pub fn empty(_ctx: ProbeContext) -> u32 {
 /// Writes many records: goroutines park and are woken, one after the other.
 #[uprobe]
 pub fn generate(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+    let Some(hit) = Hit::new(&ctx) else { return 0 };
     let first = hit.registers.current_g();
     for i in 0..GENERATED / 2 {
         let goid = first.wrapping_add(i);

@@ -10,7 +10,7 @@ use crate::hit::Hit;
 /// At each of the four places.
 #[uprobe]
 pub fn trace(ctx: ProbeContext) -> u32 {
-    let hit = Hit::new(&ctx);
+    let Some(hit) = Hit::new(&ctx) else { return 0 };
     match hit.cookie.kind() {
         Kind::Created => created(&hit, &ctx),
         Kind::Parked => parked(&hit, &ctx),

@@ -50,7 +50,7 @@ impl Watched {
     fn start(program: &str) -> Self {
         let program = fixture(program, NEWEST, BuildFlags::Default);
         let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
-        let sites = Watch::start(target.pid(), &["--mode", "trace"]).interrupt().report();
+        let sites = Watch::start(target.pid(), &["--mode", "filter"]).interrupt().report();
         assert_eq!(sites.observed.probes.len(), 4);
         let clean = bytes_at_sites(target.pid(), &sites);
         Self { target, sites, clean, said_before: kernel_says() }

@@ -11,25 +11,23 @@
 //! own, which shares parkwarden's memory and takes little more than a kernel stack. Whatever happens, it ends by SIGKILL: from
 //! parkwarden when the probes are to go, from itself when parkwarden is no more, or from whoever kills both.
 //!
-//! The keeper itself can be killed while it makes a link of several breakpoints, and then the kernel would fail to take back
-//! those that are there already. So there is an anchor for each of them first: a link of its own, whose program does nothing. A
-//! breakpoint for which somebody else has asked, too, need not be taken back, and an anchor alone either comes to be or leaves
-//! nothing in the target (though the kernel's log may have a word of it). For the same reason the anchors can be closed by hand
-//! once the link is there.
+//! Each breakpoint is a link of its own. One link can have several, but killed while it makes such a link, a keeper would leave
+//! those that are there already: the kernel would have to take them back at once, and could not. A link for one breakpoint either
+//! comes to be or leaves nothing in the target (though the kernel's log may have a word of it).
 //!
-//! Deliberately absent: closing the last descriptor of a breakpoint by hand.
+//! Deliberately absent: closing anything of a probe by hand.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io::{self, Read as _};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use super::programs::Uprobes;
-use super::uprobe::{self, For, Links};
+use super::uprobe;
 
 /// A place for a breakpoint, and what its hits run.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +57,7 @@ pub enum Refused {
     /// The kernel does not run the program there.
     #[error("the kernel refused to run a program at a breakpoint")]
     Program {
-        /// Which of the places; the first of those that are one link.
+        /// Which of the places.
         spot: usize,
         /// The kernel's answer.
         #[source]
@@ -78,37 +76,22 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Puts breakpoints at places of the file at `path` for process `pid` alone, all of its threads, and has their hits run
-    /// programs. The first of them goes last: that of creations, so that as long as anything is told of goroutines their creation
-    /// is too.
-    ///
-    /// Of places that follow each other with the same program there is one link: they come and go within microseconds.
+    /// programs. They go one after the other, the first of them last: that of creations, so that as long as anything is told of
+    /// goroutines their creation is too.
     pub(super) fn attach(uprobes: Uprobes, path: &CStr, pid: NonZeroU32, spots: &[Spot<'_>]) -> Result<Self, Refused> {
         let (alive, theirs) = UnixStream::pair().map_err(Refused::Keeper)?;
-        let links: Vec<Links<'_>> = match uprobes {
-            Uprobes::Multi => spots.chunk_by(same_program).map(Links::of).collect(),
-            Uprobes::PerfEvent => Vec::new(),
-        };
-        let kept = if uprobes == Uprobes::Multi { links.len() } else { 2 * spots.len() } + 1;
+        let kept = if uprobes == Uprobes::Multi { spots.len() } else { 2 * spots.len() } + 1;
         if kept > MAX_KEPT {
             return Err(Refused::Keeper(io::ErrorKind::InvalidInput.into()));
         }
-        let nothing = match uprobes {
-            Uprobes::Multi => {
-                Some(uprobe::load_nothing(For::Multi).map_err(|source| Refused::Program { spot: 0, source })?)
-            }
-            Uprobes::PerfEvent => None,
-        };
-        let anchors = match &nothing {
-            Some(nothing) => links.iter().flat_map(|links| links.anchors(nothing.as_fd())).collect(),
-            None => Vec::new(),
-        };
         let order = Order {
             path,
             pid: pid.get(),
             spots,
-            anchors,
-            links,
-            perf_type: if uprobes == Uprobes::PerfEvent { uprobe::perf_type().map_err(Refused::Keeper)? } else { 0 },
+            perf_type: match uprobes {
+                Uprobes::Multi => None,
+                Uprobes::PerfEvent => Some(uprobe::perf_type().map_err(Refused::Keeper)?),
+            },
             alive: theirs.as_raw_fd(),
             failed_step: AtomicU32::new(0),
             failed_spot: AtomicU32::new(0),
@@ -161,20 +144,13 @@ impl Drop for Keeper {
     }
 }
 
-fn same_program(a: &Spot<'_>, b: &Spot<'_>) -> bool {
-    a.program.as_raw_fd() == b.program.as_raw_fd()
-}
-
 /// What the keeper is to do. It is in memory that both processes have, and the keeper reads it only until it has answered.
 struct Order<'o> {
     path: &'o CStr,
     pid: u32,
     spots: &'o [Spot<'o>],
-    /// With links that are breakpoints; else each spot is a perf event.
-    links: Vec<Links<'o>>,
-    /// For each breakpoint of a link that has several.
-    anchors: Vec<Links<'o>>,
-    perf_type: u32,
+    /// Where each is a perf event with a link, and not a link alone.
+    perf_type: Option<u32>,
     /// The keeper's end of the pair.
     alive: RawFd,
     /// The answer: [`FAILED_KEEPER`] and so on; 0 when all went well.
@@ -205,21 +181,17 @@ impl Order<'_> {
         kept.add(self.alive);
         // Whether this is permitted has to be known before it is too late to say so.
         close_range(u32::MAX, u32::MAX).map_err(|error| (FAILED_KEEPER, 0, error))?;
-        for anchor in &self.anchors {
-            uprobe::multi(anchor, self.path, self.pid).map_err(|error| (FAILED_PROGRAM, 0, error))?;
+        // What is opened last is closed first: the programs, without which hits cost less, and then the breakpoints.
+        let first = kept.count;
+        for (spot, Spot { offset, program, cookie }) in self.spots.iter().enumerate() {
+            kept.add(match self.perf_type {
+                None => uprobe::multi(*program, self.path, *offset, self.pid, *cookie)
+                    .map_err(|error| (FAILED_PROGRAM, spot, error))?,
+                Some(kind) => uprobe::open(kind, self.path, *offset, self.pid)
+                    .map_err(|error| (FAILED_BREAKPOINT, spot, error))?,
+            });
         }
-        let mut spot = 0;
-        for links in &self.links {
-            kept.add(uprobe::multi(links, self.path, self.pid).map_err(|error| (FAILED_PROGRAM, spot, error))?);
-            spot += links.len();
-        }
-        if self.links.is_empty() {
-            // What is opened last is closed first: the programs, without which hits cost less, and then the breakpoints.
-            let first = kept.count;
-            for (spot, Spot { offset, .. }) in self.spots.iter().enumerate() {
-                let event = uprobe::open(self.perf_type, self.path, *offset, self.pid);
-                kept.add(event.map_err(|error| (FAILED_BREAKPOINT, spot, error))?);
-            }
+        if self.perf_type.is_some() {
             for (spot, Spot { program, cookie, .. }) in self.spots.iter().enumerate() {
                 let event = kept.fds.get(first + spot).copied().unwrap_or(-1);
                 kept.add(uprobe::link(*program, event, *cookie).map_err(|error| (FAILED_PROGRAM, spot, error))?);
@@ -246,7 +218,7 @@ impl Kept {
         }
     }
 
-    /// Closes all else: the anchors, and connections, files and pipes that are closed when parkwarden closes them.
+    /// Closes all else: connections, files and pipes that are closed when parkwarden closes them.
     fn close_others(&self) -> io::Result<()> {
         let mut first: u32 = 0;
         loop {

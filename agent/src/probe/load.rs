@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use parkwarden_common::cookie::MAX_SLOTS;
 use parkwarden_common::counters::ProbeCounters;
@@ -139,6 +139,8 @@ pub(super) struct Kernel {
     pub(super) counters: Counters,
     pub(super) logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     pub(super) free_slots: Vec<Slot>,
+    /// By slot: not zero while its probes are being removed.
+    pub(super) muted: Array<MapData, u32>,
     pub(super) held: HeldMaps,
 }
 
@@ -166,10 +168,12 @@ impl Prober {
         };
         let ring = ebpf.take_map("EVENTS").ok_or(LoadError::Incomplete("map EVENTS"))?;
         let counters = ebpf.take_map("COUNTERS").ok_or(LoadError::Incomplete("map COUNTERS"))?;
+        let muted = ebpf.take_map("MUTED").ok_or(LoadError::Incomplete("map MUTED"))?;
         let ring = RingBuf::try_from(ring).map_err(LoadError::refused)?;
         let ring = Ring::start(ring, ring_bytes).map_err(LoadError::refused)?;
         let kernel = Kernel {
             counters: Counters::new(PerCpuArray::try_from(counters).map_err(LoadError::refused)?),
+            muted: Array::try_from(muted).map_err(LoadError::refused)?,
             held: HeldMaps::take(&mut ebpf)?,
             programs,
             logger,

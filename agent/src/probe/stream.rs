@@ -206,7 +206,10 @@ impl State {
         let mut fill = 0;
         // One target that floods its queue leaves the others their share.
         let share = MAX_WAITING / self.queues.len().max(1);
-        while let Some(item) = self.ring.next() {
+        // What is there now is no more than that; who floods it would keep this busy for ever.
+        while fill < self.ring_bytes
+            && let Some(item) = self.ring.next()
+        {
             fill += RING_HEADER + (item.len() as u64).next_multiple_of(8);
             let Some(&probe) = item.get(PROBE).and_then(|bytes| bytes.as_array()) else { continue };
             let probe = u16::from_ne_bytes(probe);

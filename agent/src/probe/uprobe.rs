@@ -1,17 +1,15 @@
-//! Uprobes by the kernel's own calls, in either of their two ways: a link that is breakpoints and program in one; or a perf
-//! event that puts a breakpoint there, and a link that has it run a program.
+//! One uprobe by the kernel's own calls, in either of its two ways: a link that is breakpoint and program in one; or a perf event
+//! that puts the breakpoint there, and a link that has it run a program.
 //!
 //! With perf events the two are kept apart, as aya's links are not, because their prices differ: a link comes and goes in
 //! microseconds, but each removal of a breakpoint waits for every CPU, tens of milliseconds, one after the other on the whole
-//! host. A link that is breakpoints waits once for all of its own.
+//! host. Those that are links alone wait, too, but for different targets at the same time.
 
 use std::ffi::{CStr, c_long};
 use std::fs;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-
-use super::keeper::Spot;
 
 // include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_BATCH: c_long = 24;
@@ -163,40 +161,9 @@ pub(super) fn load_nothing(for_: For) -> io::Result<OwnedFd> {
     load::<u64>(&[0xb7, 0x95], c"GPL", for_, &mut [])
 }
 
-/// Places whose hits run one program, each with a cookie.
-#[derive(Debug)]
-pub(super) struct Links<'p> {
-    program: BorrowedFd<'p>,
-    offsets: Vec<u64>,
-    cookies: Vec<u64>,
-}
-
-impl<'p> Links<'p> {
-    /// Of spots that all have the program of the first. The kernel removes them one by one (`bpf_uprobe_unregister` in
-    /// kernel/trace/bpf_trace.c), so they are the other way round: the first of the spots goes last.
-    pub(super) fn of(spots: &[Spot<'p>]) -> Self {
-        Self {
-            program: spots[0].program,
-            offsets: spots.iter().rev().map(|spot| spot.offset).collect(),
-            cookies: spots.iter().rev().map(|spot| spot.cookie).collect(),
-        }
-    }
-
-    /// Each of several places alone, with another program.
-    pub(super) fn anchors(&self, program: BorrowedFd<'p>) -> impl Iterator<Item = Self> + use<'p, '_> {
-        let offsets = if self.offsets.len() > 1 { &self.offsets[..] } else { &[] };
-        offsets.iter().map(move |offset| Self { program, offsets: vec![*offset], cookies: vec![0] })
-    }
-
-    /// How many.
-    pub(super) fn len(&self) -> usize {
-        self.offsets.len()
-    }
-}
-
-/// Has hits at file offsets run a program, in process `pid` alone: all of its threads. As long as the descriptor is there, which
-/// is the caller's: only [`super::keeper`] may have it.
-pub(super) fn multi(links: &Links<'_>, path: &CStr, pid: u32) -> io::Result<RawFd> {
+/// Has hits at a file offset run a program with a cookie, in process `pid` alone: all of its threads. As long as the descriptor is
+/// there, which is the caller's: only [`super::keeper`] may have it.
+pub(super) fn multi(program: BorrowedFd<'_>, path: &CStr, offset: u64, pid: u32, cookie: u64) -> io::Result<RawFd> {
     /// `union bpf_attr` for `BPF_LINK_CREATE` with `uprobe_multi`.
     #[repr(C)]
     struct LinkCreate {
@@ -217,15 +184,15 @@ pub(super) fn multi(links: &Links<'_>, path: &CStr, pid: u32) -> io::Result<RawF
     bpf_raw(
         BPF_LINK_CREATE,
         &LinkCreate {
-            program: number(links.program.as_raw_fd()),
+            program: number(program.as_raw_fd()),
             target: 0,
             attach_type: BPF_TRACE_UPROBE_MULTI,
             flags: 0,
             path: path.as_ptr() as u64,
-            offsets: links.offsets.as_ptr() as u64,
+            offsets: std::ptr::from_ref(&offset) as u64,
             ref_ctr_offsets: 0,
-            cookies: links.cookies.as_ptr() as u64,
-            count: links.offsets.len() as u32,
+            cookies: std::ptr::from_ref(&cookie) as u64,
+            count: 1,
             multi_flags: 0,
             pid,
             padding: 0,
