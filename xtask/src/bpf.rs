@@ -1,7 +1,7 @@
-//! The BPF object: built from `ebpf/`, committed as `agent/bpf/parkwarden.bpf.o`, embedded by the agent.
+//! The BPF object: built from `ebpf/` for each architecture, committed in `agent/bpf`, embedded by the agent.
 //!
 //! Building it takes a Rust compiler with the BPF target and a linker made for that compiler's LLVM, which most machines
-//! have not. So the object is committed, together with a digest of the sources it came from, and a test compares.
+//! have not. So the objects are committed, together with a digest of the sources they came from, and a test compares.
 //! aya-build is not used for this: it insists on rustup's nightly, and not every machine can have its sources.
 
 use std::fmt::Write as _;
@@ -21,35 +21,45 @@ const LINKER_VERSION: &str = "0.13.0";
 const LINKED_CRATES: [&str; 2] = ["aya-ebpf", "aya-log-ebpf"];
 const SOURCE_DIRS: [&str; 2] = ["common", "ebpf"];
 
+/// Architectures that there is an object for, as Rust names them. Any machine can build all of them: only the registers
+/// that the programs read differ.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+
 /// What rustup's nightly lacks on some machines, as Debian packages: a compiler with core for the BPF target, and what
 /// bpf-linker needs to be built for the same LLVM.
 const DEBIAN_COMPILER: [&str; 2] = ["rustc-web", "libstd-rust-web-dev-bpf"];
 const DEBIAN_COMPILER_LLVM: u32 = 22;
 
-/// The committed object.
-pub fn object_path() -> PathBuf {
-    crate::root().join("agent/bpf/parkwarden.bpf.o")
+fn object_name(architecture: &str) -> String {
+    format!("parkwarden.bpf.{architecture}.o")
 }
 
-/// The committed digests, of the sources and of the object.
-pub fn digest_path() -> PathBuf {
-    crate::root().join("agent/bpf/parkwarden.bpf.sha256")
+/// A file of the directory with what is committed.
+fn committed(name: &str) -> PathBuf {
+    crate::root().join("agent/bpf").join(name)
 }
 
-/// Fails unless the committed object is what the committed digests say, and came from the sources that are here.
+/// The committed digests, of the sources and of the objects.
+fn digest_path() -> PathBuf {
+    committed("parkwarden.bpf.sha256")
+}
+
+/// Fails unless the committed objects are what the committed digests say, and came from the sources that are here.
 ///
 /// # Errors
 ///
 /// Says what differs, or what cannot be read.
 pub fn check() -> anyhow::Result<()> {
-    let committed = fs::read_to_string(digest_path()).context("reading the digests of the BPF object")?;
+    let digests = fs::read_to_string(digest_path()).context("reading the digests of the BPF objects")?;
     let sources = source_digest()?;
-    if !committed.lines().any(|line| line == digest_line(&sources, "sources")) {
-        bail!("the BPF object was built from other sources than these (now {sources}): run `cargo xtask ebpf`");
+    if !digests.lines().any(|line| line == digest_line(&sources, "sources")) {
+        bail!("the BPF objects were built from other sources than these (now {sources}): run `cargo xtask ebpf`");
     }
-    let object = hex(&Sha256::digest(fs::read(object_path()).context("reading the BPF object")?));
-    if !committed.lines().any(|line| line == digest_line(&object, "parkwarden.bpf.o")) {
-        bail!("the BPF object is not the one that was built from the sources (now {object}): run `cargo xtask ebpf`");
+    for name in ARCHITECTURES.map(object_name) {
+        let object = hex(&Sha256::digest(fs::read(committed(&name)).with_context(|| format!("reading {name}"))?));
+        if !digests.lines().any(|line| line == digest_line(&object, &name)) {
+            bail!("{name} is not what was built from the sources (now {object}): run `cargo xtask ebpf`");
+        }
     }
     Ok(())
 }
@@ -61,21 +71,38 @@ pub fn check() -> anyhow::Result<()> {
 /// When there is none for this machine, or it cannot be installed.
 pub fn install() -> anyhow::Result<()> {
     let toolchain = Toolchain::obtain()?;
-    say(format_args!("the BPF object can be built with {}", toolchain.description));
+    say(format_args!("the BPF objects can be built with {}", toolchain.description));
     Ok(())
 }
 
-/// Builds the object from source, installing the toolchain where it can, and writes it with its digests.
+/// Builds the objects from source, installing the toolchain where it can, and writes them with their digests.
 ///
 /// # Errors
 ///
 /// When there is no toolchain for it and none can be installed, or the build fails.
 pub fn build() -> anyhow::Result<()> {
     let toolchain = Toolchain::obtain()?;
-    say(format_args!("building the BPF object with {}", toolchain.description));
-    let target_dir = crate::root().join("target/ebpf");
+    let mut digests = digest_line(&source_digest()?, "sources");
+    for architecture in ARCHITECTURES {
+        say(format_args!("building the BPF object for {architecture} with {}", toolchain.description));
+        let object = build_for(&toolchain, architecture)?;
+        let name = object_name(architecture);
+        let path = committed(&name);
+        fs::create_dir_all(path.parent().context("the object's directory")?)?;
+        fs::write(&path, &object).with_context(|| format!("writing {}", path.display()))?;
+        write!(digests, "\n{}", digest_line(&hex(&Sha256::digest(&object)), &name))?;
+        say(format_args!("wrote {} ({} bytes)", path.display(), object.len()));
+    }
+    digests.push('\n');
+    fs::write(digest_path(), digests).context("writing the digests of the BPF objects")
+}
+
+fn build_for(toolchain: &Toolchain, architecture: &str) -> anyhow::Result<Vec<u8>> {
+    // Of its own: the build script's word for the architecture would have each build begin anew in a shared one.
+    let target_dir = crate::target_dir().join("ebpf").join(architecture);
     let mut cargo = toolchain.cargo(&target_dir)?;
-    run(cargo.current_dir(crate::root()))?;
+    // aya's crates and ours take the architecture of the machine that compiles unless they are told.
+    run(cargo.current_dir(crate::root()).env("AYA_BPF_TARGET_ARCH", architecture))?;
 
     let built = target_dir.join(TARGET).join("release/parkwarden-ebpf");
     let linked = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
@@ -85,14 +112,7 @@ pub fn build() -> anyhow::Result<()> {
             bail!("the BPF object names this machine's directory {}", directory.display());
         }
     }
-    let path = object_path();
-    fs::create_dir_all(path.parent().context("the object's directory")?)?;
-    fs::write(&path, &object).with_context(|| format!("writing {}", path.display()))?;
-    let mut digests = digest_line(&source_digest()?, "sources");
-    writeln!(digests, "\n{}", digest_line(&hex(&Sha256::digest(&object)), "parkwarden.bpf.o"))?;
-    fs::write(digest_path(), digests).context("writing the digests of the BPF object")?;
-    say(format_args!("wrote {} ({} bytes) and its digests", path.display(), object.len()));
-    Ok(())
+    Ok(object)
 }
 
 /// How this machine can compile for BPF.

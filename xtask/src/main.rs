@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, demo, tests, benchmarks, and what is generated: the BPF object and the table of layouts.
+//! `cargo xtask`: set-up, demo, tests, benchmarks, and what is generated: the BPF objects and the table of layouts.
 
 mod demo;
 mod fuzz;
@@ -26,7 +26,7 @@ enum Task {
     Demo,
     /// Check formatting and lints, and run all tests, those that need root with sudo.
     Test(suite::TestArgs),
-    /// Build the BPF object from source and write it with a digest of its sources.
+    /// Build the BPF objects from source, one an architecture, and write them with digests.
     Ebpf(EbpfArgs),
     /// Fuzz every parser of untrusted bytes, for a bounded time.
     Fuzz(fuzz::FuzzArgs),
@@ -38,7 +38,7 @@ enum Task {
 
 #[derive(Debug, Args)]
 struct EbpfArgs {
-    /// Only check that the committed object came from these sources.
+    /// Only check that the committed objects came from these sources.
     #[arg(long)]
     check: bool,
 }

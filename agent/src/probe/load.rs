@@ -11,12 +11,9 @@ use parkwarden_common::filter::Slot;
 use crate::config::{BpfLog, Mode};
 
 use super::held::HeldMaps;
+use super::object::OBJECT;
 use super::programs::{Programs, Uprobes};
 use super::stream::{Bell, Counters, EventStream, Ring};
-
-/// The object built by `cargo xtask ebpf`, committed so that parkwarden builds with stable Rust alone.
-pub(super) static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/parkwarden.bpf.o"));
 
 /// Why the BPF side could not be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ mod keeper;
 mod lifecycle;
 mod load;
 pub mod measure;
+mod object;
 mod programs;
 mod stream;
 mod uprobe;

@@ -13,7 +13,8 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya_obj::Object;
 
-use super::load::{LoadError, OBJECT};
+use super::load::LoadError;
+use super::object::OBJECT;
 use super::uprobe::{self, For};
 use crate::config::Mode;
 use crate::report::words::printable;

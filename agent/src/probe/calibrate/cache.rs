@@ -56,7 +56,7 @@ impl Key {
         Some(Self {
             boot_id: read("/proc/sys/kernel/random/boot_id")?,
             kernel: read("/proc/sys/kernel/osrelease")?,
-            object: crc32fast::hash(super::super::load::OBJECT),
+            object: crc32fast::hash(super::super::object::OBJECT),
             uprobes: uprobes.word().to_owned(),
         })
     }
