@@ -46,6 +46,18 @@ pub enum Command {
     Doctor(DoctorArgs),
 }
 
+impl Command {
+    /// The process it is about, if it is about one.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Watch(args) => args.pid,
+            Self::Snapshot(args) => Some(args.pid),
+            Self::Prove(args) => args.pid,
+            Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
+        }
+    }
+}
+
 /// Exit statuses, for `--help`; [`crate::exit`] has the numbers.
 const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 3 a leak was found and --fail-on-leak \
                          was given; 4 the target cannot be watched.";

@@ -14,9 +14,11 @@ use parkwarden::cli::{
 };
 use parkwarden::config::{BpfLog, ProveConfig, nanoseconds};
 use parkwarden::detect::Verdict;
+use parkwarden::discover::confinement;
 use parkwarden::discover::workload::Workload;
 use parkwarden::exit::{Exit, chain};
 use parkwarden::export::pprof;
+use parkwarden::memory::stop::StopError;
 use parkwarden::node::{self, config::NodeConfig};
 use parkwarden::prove::{self, ProveError};
 use parkwarden::ps;
@@ -53,7 +55,12 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) if is_broken_pipe(&error) => Exit::Done.into(),
         Err(error) => {
-            eprintln!("parkwarden: {}", chain(error.as_ref()));
+            let confined = is_denied(&error).then(|| confinement::sentence(cli.command.pid())).flatten();
+            eprintln!(
+                "parkwarden: {}{}",
+                chain(error.as_ref()),
+                confined.map_or_else(String::new, |s| format!("; {s}"))
+            );
             exit_of(&error).into()
         }
     }
@@ -318,6 +325,17 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         None if error.is::<TargetError>() => Exit::Unwatchable,
         None if error.downcast_ref::<ProveError>().is_some_and(ProveError::is_about_the_target) => Exit::Unwatchable,
         _ => Exit::Failed,
+    }
+}
+
+/// Whether the kernel refused something for which a security module can be why.
+fn is_denied(error: &anyhow::Error) -> bool {
+    let denied = |error: &TargetError| error.word() == "denied";
+    match (error.downcast_ref::<WatchError>(), error.downcast_ref::<ProveError>()) {
+        (Some(WatchError::Target(error)), _) | (_, Some(ProveError::Target(error))) => denied(error),
+        (Some(WatchError::Load(_) | WatchError::Attach { .. }), _) => true,
+        (_, Some(ProveError::Stop { source, .. })) => matches!(source, StopError::Denied),
+        _ => error.downcast_ref::<TargetError>().is_some_and(denied),
     }
 }
 

@@ -2,6 +2,7 @@
 //! ended.
 
 pub mod cgroup;
+pub mod confinement;
 pub mod container;
 pub mod describe;
 pub mod host;

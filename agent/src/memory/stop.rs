@@ -166,7 +166,10 @@ impl Tracees {
                 }
                 // It ended since it was listed.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Err(StopError::Denied),
+                // EACCES is AppArmor's word for it.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+                    return Err(StopError::Denied);
+                }
                 Err(source) => return Err(StopError::Io { what: "tracing a thread", source }),
             }
         }

@@ -63,7 +63,9 @@ impl TargetError {
     /// One word of a fixed set, for counting.
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Open(OpenError::Denied(_)) => "denied",
+            Self::Open(OpenError::Denied(_))
+            | Self::Memory { source: Fault::Denied, .. }
+            | Self::Census { source: CensusError::Fault(Fault::Denied), .. } => "denied",
             Self::Open(_) => "unopenable",
             Self::Binary { source, .. } => source.word(),
             Self::Layout { .. } => "layout",
