@@ -87,7 +87,9 @@ fn circumstances() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
+    let of = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.split_once(": ")?.1));
+    // On arm64 there are numbers of the core's maker and kind instead.
+    let model = of("model name").or_else(|| of("CPU part")).unwrap_or("?");
     let virtual_machine = if info.contains(" hypervisor") { ", virtual machine" } else { "" };
     let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
     let day = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds));

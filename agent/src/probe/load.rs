@@ -152,7 +152,8 @@ impl Prober {
     ///
     /// A mode whose program the kernel refuses is left out, see [`Prober::refused`], if there is another.
     pub fn load(options: &Options) -> Result<Self, LoadError> {
-        let ring_bytes = options.ring_bytes.clamp(4096, 1 << 30).next_power_of_two();
+        let page = u32::try_from(rustix::param::page_size()).unwrap_or(1 << 16);
+        let ring_bytes = options.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
         // What is not used takes no memory.
         let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
         let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
