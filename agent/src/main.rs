@@ -330,12 +330,11 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// Whether the kernel refused something for which a security module can be why.
 fn is_denied(error: &anyhow::Error) -> bool {
-    let denied = |error: &TargetError| error.word() == "denied";
     match (error.downcast_ref::<WatchError>(), error.downcast_ref::<ProveError>()) {
-        (Some(WatchError::Target(error)), _) | (_, Some(ProveError::Target(error))) => denied(error),
-        (Some(WatchError::Load(_) | WatchError::Attach { .. }), _) => true,
+        (Some(error), _) => error.is_denied(),
+        (_, Some(ProveError::Target(error))) => error.is_denied(),
         (_, Some(ProveError::Stop { source, .. })) => matches!(source, StopError::Denied),
-        _ => error.downcast_ref::<TargetError>().is_some_and(denied),
+        _ => error.downcast_ref::<TargetError>().is_some_and(TargetError::is_denied),
     }
 }
 

@@ -15,6 +15,7 @@ use super::select::{self, Candidate};
 use super::state::{Node, Process, ProcessKey, State};
 use super::task::{Ended, Task};
 use crate::config::WatchConfig;
+use crate::discover::confinement;
 use crate::discover::describe::pids;
 use crate::discover::usage::Stat;
 use crate::discover::workload::Workload;
@@ -336,7 +337,9 @@ impl Loop {
                         log::warn!(
                             "some processes, such as pid {pid}, may not be looked at (parkwarden_processes_unseen tells how \
                              many): those of other users need CAP_SYS_PTRACE, and executables that only their owner may \
-                             read CAP_DAC_READ_SEARCH"
+                             read CAP_DAC_READ_SEARCH{}",
+                            confinement::sentence(Some(pid))
+                                .map_or_else(String::new, |sentence| format!("; {sentence}"))
                         );
                     }
                     self.known.insert(pid, Known::Denied(image));

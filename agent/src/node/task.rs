@@ -10,6 +10,7 @@ use super::examine::Opened;
 use super::state::{Node, Process, State};
 use crate::config::WatchConfig;
 use crate::discover;
+use crate::discover::confinement;
 use crate::kube::{Events, LeakStories, Pods};
 use crate::probe::{OomVictims, Prober};
 use crate::record::Exit;
@@ -86,7 +87,7 @@ impl Task {
         let target = match open(self.opened, self.min_goroutines, &process, &mut stop) {
             Ok(Some(target)) => target,
             Ok(None) => return Ended::Stopped,
-            Err(error) => return failed(&error.into()),
+            Err(error) => return failed(process.key.pid, &error.into()),
         };
         let mut fate = Fate::of(Arc::clone(target.process()), self.oom_victims);
         let mut recording = recordings.map(|recordings| recordings.of(process.workload()));
@@ -122,7 +123,7 @@ impl Task {
                     _ => Ended::Stopped,
                 }
             }
-            Err(error) => failed(&error),
+            Err(error) => failed(process.key.pid, &error),
         }
     }
 }
@@ -192,11 +193,15 @@ fn stops_within(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     runtime.block_on(async { tokio::time::timeout(time, stop.wait_for(|stop| *stop)).await.is_ok() })
 }
 
-fn failed(error: &WatchError) -> Ended {
+fn failed(pid: u32, error: &WatchError) -> Ended {
     match error {
         WatchError::Target(TargetError::Exited { .. }) => Ended::Exited(None),
         WatchError::Target(TargetError::Open(discover::process::OpenError::NoSuchProcess(_))) => Ended::Exited(None),
         WatchError::Target(TargetError::Replaced { .. }) => Ended::Replaced,
-        error => Ended::Refused(error.word(), crate::exit::chain(error)),
+        error => {
+            let confined = error.is_denied().then(|| confinement::sentence(Some(pid))).flatten();
+            let confined = confined.map_or_else(String::new, |sentence| format!("; {sentence}"));
+            Ended::Refused(error.word(), crate::exit::chain(error) + &confined)
+        }
     }
 }

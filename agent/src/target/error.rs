@@ -60,6 +60,11 @@ pub enum TargetError {
 }
 
 impl TargetError {
+    /// Whether it is a matter of permission.
+    pub fn is_denied(&self) -> bool {
+        self.word() == "denied"
+    }
+
     /// One word of a fixed set, for counting.
     pub const fn word(&self) -> &'static str {
         match self {

@@ -65,6 +65,15 @@ impl WatchError {
         }
     }
 
+    /// Whether the kernel refused something for which a security module can be why.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Target(error) => error.is_denied(),
+            Self::Load(_) | Self::Attach { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether it is the target that cannot be watched, rather than parkwarden that failed.
     pub fn is_about_the_target(&self) -> bool {
         match self {
