@@ -154,8 +154,10 @@ fn load(object: &Object, name: &'static str, uprobes: Uprobes) -> Result<OwnedFd
         Uprobes::PerfEvent => For::PerfEvent,
     };
     uprobe::load(&function.instructions, &program.license, for_, &mut []).map_err(|source| {
-        if source.raw_os_error() == Some(libc::EPERM) {
-            return LoadError::Refused(format!("BPF_PROG_LOAD of `{name}`: {source}").into());
+        let (major, minor) = kernel_version();
+        // What the verifier of a kernel without cookies says is that it has none.
+        if source.raw_os_error() == Some(libc::EPERM) || (major, minor) < (5, 15) {
+            return LoadError::Refused(format!("BPF_PROG_LOAD of `{name}` on Linux {major}.{minor}: {source}").into());
         }
         let mut log = vec![0; VERIFIER_LOG];
         // Only a program that is refused is worth the log, which takes the kernel a while.
