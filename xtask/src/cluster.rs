@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::command::{apt_install, apt_install_programs, apt_source, apt_unpack, run, say};
+use crate::dist::{self, Target};
 use crate::{packages, target_dir, toolchain};
 
 /// The version of Kubernetes in Debian 12, whose source package has everything that it is built from.
@@ -17,9 +18,6 @@ pub const KUBERNETES: &str = "1.20.2";
 
 /// What is built of it.
 const SERVERS: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
-
-/// What the agent is built for.
-const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Packages of Debian that are only unpacked: as installed packages some of them would start servers of the machine's own.
 const UNPACKED: [(&str, &str); 2] =
@@ -72,7 +70,7 @@ impl Parts {
             etcd: debian.join("usr/bin/etcd"),
             cni: debian.join("usr/lib/cni"),
             kubectl: packages::kubernetes()?.join("bin/kubectl"),
-            agent: home.join("agent").join(AGENT_TARGET).join("release/parkwarden"),
+            agent: Target::X86_64.program(),
             pause: home.join("pause"),
         })
     }
@@ -98,7 +96,7 @@ pub fn install() -> anyhow::Result<Parts> {
         }
     }
     build_servers(&parts.servers)?;
-    build_agent()?;
+    dist::build(Target::X86_64)?;
     build_pause(&parts.pause)?;
     Ok(parts)
 }
@@ -152,15 +150,6 @@ fn build_servers(servers: &Path) -> anyhow::Result<()> {
         fs::rename(built.join(server), servers.join(server)).with_context(|| format!("{server} was not built"))?;
     }
     fs::remove_dir_all(&work).with_context(|| format!("removing {}", work.display()))
-}
-
-/// What deploy/Containerfile's first stage does. In a directory of its own, so that other flags rebuild nothing elsewhere.
-fn build_agent() -> anyhow::Result<()> {
-    say("building the agent as deploy/Containerfile does");
-    let mut cargo = crate::command::cargo();
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo.args(["build", "--release", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]);
-    run(cargo.args(["--target", AGENT_TARGET, "--target-dir"]).arg(home().join("agent")))
 }
 
 fn build_pause(program: &Path) -> anyhow::Result<()> {

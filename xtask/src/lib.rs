@@ -1,8 +1,10 @@
 //! What xtask's commands and the integration tests share.
 
+pub mod apt;
 pub mod bpf;
 pub mod cluster;
 pub mod command;
+pub mod dist;
 pub mod layouts;
 pub mod packages;
 pub mod toolchain;

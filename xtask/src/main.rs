@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use xtask::command::say;
-use xtask::{bpf, layouts};
+use xtask::{bpf, dist, layouts};
 
 /// Everything a contributor to parkwarden runs.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ enum Task {
     Test(suite::TestArgs),
     /// Build the BPF objects from source, one an architecture, and write them with digests.
     Ebpf(EbpfArgs),
+    /// Build parkwarden as one static file, for this architecture or the other: target/dist/TARGET/parkwarden.
+    Dist(DistArgs),
     /// Fuzz every parser of untrusted bytes, for a bounded time.
     Fuzz(fuzz::FuzzArgs),
     /// Measure what parkwarden costs and how fast it is, and write BENCHMARKS.md.
@@ -43,6 +45,13 @@ struct EbpfArgs {
     check: bool,
 }
 
+#[derive(Debug, Args)]
+struct DistArgs {
+    /// What to build it for.
+    #[arg(long, value_enum)]
+    target: dist::Target,
+}
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => suite::setup(),
@@ -50,6 +59,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
+        Task::Dist(DistArgs { target }) => dist::build(target).map(|program| say(program.display())),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Bench(arguments) => suite::bench(&arguments),
         Task::Layouts => layouts::write(),
