@@ -1,5 +1,9 @@
 //! What the Go program `leaks` says about its own goroutines, to compare parkwarden's reports with.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use parkwarden::report::{self, Report};
+use parkwarden::snapshot::Snapshot;
 use serde::Deserialize;
 
 /// Everything the program says: each of its goroutines is in exactly one group.
@@ -66,4 +70,91 @@ impl Statement {
     pub fn of_class(&self, class: &str) -> impl Iterator<Item = &Group> {
         self.classes.iter().filter(move |group| group.class == class)
     }
+}
+
+/// The report's group for a group of the program's own statement.
+pub fn group_of<'r>(report: &'r Report, said: &Group) -> Option<&'r report::Group> {
+    let place =
+        |place: &Option<Place>| place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line));
+    let ours = |place: &Option<report::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    report.groups.iter().find(|group| {
+        ours(&group.created_by) == place(&said.created_by)
+            && ours(&group.blocked_at) == place(&said.blocked_at)
+            && group.wait_reason == said.wait_reason
+    })
+}
+
+/// Every leak the program made is reported with the right goroutines, places and reason, and no other of its
+/// goroutines is in those groups.
+///
+/// # Panics
+///
+/// When it is not so.
+pub fn assert_as_said(report: &Report, said: &Statement, what: &str) {
+    for class in CLASSES {
+        for expected in said.of_class(class) {
+            if class == "syscall" {
+                assert!(group_of(report, expected).is_none(), "{what}: a system call is not a park");
+                continue;
+            }
+            let group = group_of(report, expected)
+                .unwrap_or_else(|| panic!("{what}: {class} is not reported: {expected:#?}\n{:#?}", report.groups));
+            assert_eq!(group.count, expected.count as u64, "{what}: count of {class}");
+            let goids: BTreeSet<u64> = group.goids.iter().copied().collect();
+            assert_eq!(goids, expected.goids.iter().copied().collect(), "{what}: goroutines of {class}");
+        }
+    }
+    assert_eq!(
+        report.goroutines.live - report.goroutines.system,
+        said.num_goroutine as u64,
+        "{what}: runtime.NumGoroutine"
+    );
+}
+
+/// Where goroutines were created, where they wait, and for what.
+pub type Key = (Option<(String, String, u32)>, Option<(String, String, u32)>, String);
+
+/// The program's goroutines by creation, blocking place and reason, as parkwarden sees them.
+pub fn seen(snapshot: &Snapshot) -> BTreeMap<Key, u64> {
+    let place = |place: &Option<report::Place>| {
+        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
+    };
+    let mut counts = BTreeMap::new();
+    for group in &snapshot.groups {
+        for (reason, count) in &group.reasons {
+            *counts.entry((place(&group.created_by), place(&group.blocked_at), reason.clone())).or_default() += count;
+        }
+    }
+    counts
+}
+
+/// The same as the program says, of its leaks: what else it runs may move meanwhile.
+pub fn said(statement: &Statement) -> BTreeMap<Key, u64> {
+    let place =
+        |place: &Option<Place>| place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line));
+    statement
+        .classes
+        .iter()
+        .filter(|group| !group.class.is_empty())
+        .map(|group| {
+            ((place(&group.created_by), place(&group.blocked_at), group.wait_reason.clone()), group.count as u64)
+        })
+        .collect()
+}
+
+/// A snapshot has every leak of the program with the right count, and misses nothing.
+///
+/// # Panics
+///
+/// When it is not so.
+pub fn assert_snapshot_as_said(snapshot: &Snapshot, statement: &Statement, what: &str) {
+    let seen = seen(snapshot);
+    for (key, count) in said(statement) {
+        assert_eq!(seen.get(&key), Some(&count), "{what}: {key:?} in {seen:#?}");
+    }
+    assert_eq!(snapshot.goroutines.live - snapshot.goroutines.system, statement.num_goroutine as u64, "{what}");
+    let lost = &snapshot.lost;
+    assert_eq!((lost.census_read_fault, lost.stack_cut, lost.stack_unknown), (0, 0, 0), "{what}");
 }

@@ -12,6 +12,7 @@ pub mod corpus;
 pub mod fixture;
 pub mod http;
 pub mod incident;
+pub mod kernels;
 pub mod leaks;
 pub mod manifests;
 pub mod memory_group;

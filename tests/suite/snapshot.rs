@@ -1,11 +1,9 @@
 //! `parkwarden snapshot` on live Go programs.
 
-use std::collections::BTreeMap;
-
 use parkwarden::snapshot::Snapshot;
 use parkwarden::snapshot::diff::Diff;
 use parkwarden_tests::agent::run;
-use parkwarden_tests::leaks::{self, Statement};
+use parkwarden_tests::leaks::{Statement, assert_snapshot_as_said};
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
@@ -20,49 +18,12 @@ fn snapshot(pid: u32, arguments: &[&str]) -> Snapshot {
     serde_json::from_slice(&output.stdout).expect("a snapshot")
 }
 
-type Key = (Option<(String, String, u32)>, Option<(String, String, u32)>, String);
-
-/// The program's goroutines by creation, blocking place and reason, as parkwarden sees them.
-fn seen(snapshot: &Snapshot) -> BTreeMap<Key, u64> {
-    let place = |place: &Option<parkwarden::report::Place>| {
-        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
-    };
-    let mut counts = BTreeMap::new();
-    for group in &snapshot.groups {
-        for (reason, count) in &group.reasons {
-            *counts.entry((place(&group.created_by), place(&group.blocked_at), reason.clone())).or_default() += count;
-        }
-    }
-    counts
-}
-
-/// The same as the program says, of its leaks: what else it runs may move meanwhile.
-fn said(statement: &Statement) -> BTreeMap<Key, u64> {
-    let place = |place: &Option<leaks::Place>| {
-        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
-    };
-    statement
-        .classes
-        .iter()
-        .filter(|group| !group.class.is_empty())
-        .map(|group| {
-            ((place(&group.created_by), place(&group.blocked_at), group.wait_reason.clone()), group.count as u64)
-        })
-        .collect()
-}
-
 #[test]
 fn a_snapshot_is_what_the_program_says_of_itself() {
     for version in toolchain::VERSIONS {
         let program = fixture("leaks", version, BuildFlags::Default);
         let (target, statement): (_, Statement) = Target::ready(&program, ["-n", EACH]);
-        let snapshot = snapshot(target.pid(), &[]);
-        let seen = seen(&snapshot);
-        for (key, count) in said(&statement) {
-            assert_eq!(seen.get(&key), Some(&count), "{version}: {key:?} in {seen:#?}");
-        }
-        assert_eq!(snapshot.goroutines.live - snapshot.goroutines.system, statement.num_goroutine as u64, "{version}");
-        assert_eq!((snapshot.lost.census_read_fault, snapshot.lost.stack_cut, snapshot.lost.stack_unknown), (0, 0, 0));
+        assert_snapshot_as_said(&snapshot(target.pid(), &[]), &statement, version);
     }
 }
 

@@ -1,14 +1,14 @@
 //! `parkwarden watch` on live Go programs: what it reports is what the programs say of themselves.
 
-use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use parkwarden::report::{Group, Report};
+use parkwarden::report::Report;
 use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::copied::Copied;
-use parkwarden_tests::leaks::{self, CLASSES, Statement};
+pub(crate) use parkwarden_tests::leaks::assert_as_said;
+use parkwarden_tests::leaks::{CLASSES, Statement, group_of};
 use parkwarden_tests::target::{Target, spawn};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
@@ -37,44 +37,6 @@ pub(crate) const NEWEST: &str = "1.27.3";
 
 /// Goroutines of each class; more than a report lists ids of would hide some.
 pub(crate) const EACH: &str = "3";
-
-/// The report's group for a group of the program's own statement.
-fn group_of<'r>(report: &'r Report, said: &leaks::Group) -> Option<&'r Group> {
-    let place = |place: &Option<leaks::Place>| {
-        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
-    };
-    let ours = |place: &Option<parkwarden::report::Place>| {
-        place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
-    };
-    report.groups.iter().find(|group| {
-        ours(&group.created_by) == place(&said.created_by)
-            && ours(&group.blocked_at) == place(&said.blocked_at)
-            && group.wait_reason == said.wait_reason
-    })
-}
-
-/// Every leak the program made is reported with the right goroutines, places and reason, and no other of its
-/// goroutines is in those groups.
-pub(crate) fn assert_as_said(report: &Report, said: &Statement, what: &str) {
-    for class in CLASSES {
-        for expected in said.of_class(class) {
-            if class == "syscall" {
-                assert!(group_of(report, expected).is_none(), "{what}: a system call is not a park");
-                continue;
-            }
-            let group = group_of(report, expected)
-                .unwrap_or_else(|| panic!("{what}: {class} is not reported: {expected:#?}\n{:#?}", report.groups));
-            assert_eq!(group.count, expected.count as u64, "{what}: count of {class}");
-            let goids: BTreeSet<u64> = group.goids.iter().copied().collect();
-            assert_eq!(goids, expected.goids.iter().copied().collect(), "{what}: goroutines of {class}");
-        }
-    }
-    assert_eq!(
-        report.goroutines.live - report.goroutines.system,
-        said.num_goroutine as u64,
-        "{what}: runtime.NumGoroutine"
-    );
-}
 
 fn assert_no_loss(report: &Report) {
     assert_eq!(report.observed.lost, parkwarden::report::Lost::default());

@@ -177,7 +177,8 @@ impl Archive {
                 bail!("dpkg cannot read {}", file.display());
             }
             let mut tar = Command::new("tar");
-            run(tar.arg("-xf").arg(&archive).arg("-C").arg(directory).args(["--transform", "s,.*/,,", "--wildcards", pattern]))
+            tar.arg("-xf").arg(&archive).arg("-C").arg(directory);
+            run(tar.args(["--transform", "s,.*/,,", "--wildcards", pattern]))
         })
     }
 

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod cluster;
 pub mod command;
 pub mod dist;
+pub mod kernels;
 pub mod layouts;
 pub mod packages;
 pub mod toolchain;

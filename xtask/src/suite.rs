@@ -48,6 +48,14 @@ pub struct TestArgs {
     /// source the first time, which takes some minutes.
     #[arg(long, conflicts_with_all = ["rebuild_bpf", "full_matrix", "long", "skip"])]
     cluster: bool,
+    /// Run parkwarden on other kernels and on arm64 instead, in machines that QEMU emulates: on those whose names match,
+    /// words separated by commas, or on all, which writes docs/kernels.md. Everything it takes is fetched the first time.
+    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "",
+          conflicts_with_all = ["rebuild_bpf", "full_matrix", "long", "cluster", "skip"])]
+    kernels: Option<String>,
+    /// With `--kernels`: less of what takes long.
+    #[arg(long, requires = "kernels")]
+    quick: bool,
     /// Leave tests out. Without it, a test whose needs the machine does not meet fails.
     #[arg(long, value_enum, env = "PARKWARDEN_SKIP")]
     skip: Option<Skip>,
@@ -103,6 +111,9 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     if arguments.cluster {
         return test_cluster();
     }
+    if let Some(pattern) = &arguments.kernels {
+        return test_kernels(pattern, arguments.quick);
+    }
     install()?;
     if arguments.rebuild_bpf {
         // Before it is overwritten: the committed object is the one users get.
@@ -114,9 +125,8 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
     step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
     // A target that an ordinary `cargo test` leaves out is left out there too.
-    let cluster =
-        ["clippy", "--package", "parkwarden-tests", "--test", "cluster", "--locked", "--", "--deny", "warnings"];
-    step("lints of the cluster's test", &mut cargo(&cluster))?;
+    let rarely = ["clippy", "--package", "parkwarden-tests", "--test", "cluster", "--test", "kernels", "--locked"];
+    step("lints of what runs by itself", cargo(&rarely).args(["--", "--deny", "warnings"]))?;
     // The tests run this one; built here, so that it is not root who builds it.
     step("parkwarden", &mut cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
     step("unit tests", as_root(&mut cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
@@ -152,20 +162,39 @@ fn test_cluster() -> anyhow::Result<()> {
     cluster::install()?;
     // What it needs from elsewhere has to be there before it is cut off.
     toolchain::goroot(toolchain::NEWEST)?;
-    let mut build = cargo(&["test", "--no-run", "--locked", "--package", "parkwarden-tests", "--test", "cluster"]);
+    let program = built_test("cluster")?;
+
+    leave_interrupts_to_the_test()?;
+    let mut test = command::as_root("unshare");
+    test.args(["--net", "--mount", "--propagation", "private", "--"]).arg(program);
+    step("cluster", &mut test)
+}
+
+/// Runs `tests/kernels`, which needs no rights: the machines are emulated.
+fn test_kernels(pattern: &str, quick: bool) -> anyhow::Result<()> {
+    let program = built_test("kernels")?;
+    leave_interrupts_to_the_test()?;
+    let mut test = Command::new(program);
+    test.current_dir(xtask::root()).args(quick.then_some("--quick")).arg(pattern);
+    step("kernels", &mut test)
+}
+
+/// Builds a test that an ordinary `cargo test` leaves out; its program.
+fn built_test(name: &str) -> anyhow::Result<String> {
+    let mut build = cargo(&["test", "--no-run", "--locked", "--package", "parkwarden-tests", "--test", name]);
     build.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
-    say(format_args!("the cluster's test: {}", command::describe(&build)));
+    say(format_args!("the test {name}: {}", command::describe(&build)));
     let built = build.output().context("starting cargo")?;
     let messages = String::from_utf8_lossy(&built.stdout);
     let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let program = messages.find_map(|message| Some(message["executable"].as_str()?.to_owned()));
-    let Some(program) = program.filter(|_| built.status.success()) else { bail!("the cluster's test does not build") };
+    program.filter(|_| built.status.success()).with_context(|| format!("the test {name} does not build"))
+}
 
-    // Ctrl-C is for the test, which then ends the cluster in order. That is waited for, which cargo would not do.
+/// Ctrl-C is for the test, which then ends what it has started. That is waited for, which cargo would not do.
+fn leave_interrupts_to_the_test() -> anyhow::Result<()> {
     signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default()).context("handling Ctrl-C")?;
-    let mut test = command::as_root("unshare");
-    test.args(["--net", "--mount", "--propagation", "private", "--"]).arg(program);
-    step("cluster", &mut test)
+    Ok(())
 }
 
 /// Runs the benchmarks, which write BENCHMARKS.md.

@@ -1,0 +1,3 @@
+module parkwarden.test/guest
+
+go 1.21
