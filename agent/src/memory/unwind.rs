@@ -40,7 +40,12 @@ pub struct FrameShape {
     pub sp_delta: u64,
     /// Whether this is the outermost function of a goroutine (`runtime.goexit`).
     pub outermost: bool,
+    /// Whether a signal made it look called (`runtime.asyncPreempt`): what it returns to was interrupted anywhere.
+    pub injected: bool,
 }
+
+/// Room that a signal takes on arm64 to keep the link register: one word, aligned as stack pointers have to be.
+pub const SAVED_LINK: u64 = 16;
 
 /// The stack tables of a program, at the addresses where it runs.
 pub trait StackTables {
@@ -199,6 +204,23 @@ impl Unwinder {
             }
             let Some(caller) = window.word(memory, slot) else { return Some(Cut::Unreadable(slot)) };
             (pc, sp) = (caller, next);
+            if self.arch == Arch::Arm64 && shape.injected {
+                // Above that frame lies the link register as it was (`pushCall` in src/runtime/signal_arm64.go): where what was
+                // interrupted returns to, if it had no frame (`unwinder.next` in src/runtime/traceback.go).
+                let Some(link) = window.word(memory, sp) else { return Some(Cut::Unreadable(sp)) };
+                sp = sp.saturating_add(SAVED_LINK);
+                match self.shape(tables, pc) {
+                    None => pc = link,
+                    Some(interrupted) if interrupted.sp_delta == 0 && !interrupted.outermost => {
+                        if pcs.len() == MAX_FRAMES {
+                            return Some(Cut::TooDeep);
+                        }
+                        pcs.push(pc);
+                        pc = link;
+                    }
+                    Some(_) => {}
+                }
+            }
         }
     }
 

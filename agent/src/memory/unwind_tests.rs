@@ -11,13 +11,14 @@ const G: u64 = 0x1_0000;
 const LO: u64 = 0x2_0000;
 const HI: u64 = 0x2_8000;
 
-/// Functions of 0x100 bytes whose frame is as large as their number; function 9 is `goexit`.
+/// Functions of 0x100 bytes whose frame is as large as their number; function 9 is `goexit`, and 4 is called by signals.
 struct Tables;
 
 impl StackTables for Tables {
     fn shape(&self, pc: u64) -> Option<FrameShape> {
         let function = pc >> 8;
-        (function < 10).then_some(FrameShape { sp_delta: function * 8, outermost: function == 9 })
+        let (outermost, injected) = (function == 9, function == 4);
+        (function < 10).then_some(FrameShape { sp_delta: function * 8, outermost, injected })
     }
 }
 
@@ -89,6 +90,26 @@ fn arm64_finds_the_link_register_at_the_bottom_of_the_frame() {
     let (unwound, table) = unwind(&image, g, Arch::Arm64);
     assert_eq!(unwound.cut, 0);
     assert_eq!(&*table.since(0)[0], [0x210, 0x310]);
+}
+
+#[test]
+fn arm64_finds_who_called_what_a_signal_interrupted() {
+    // Function 4, as if called by what was interrupted, and above it the link register of that moment.
+    let stack = |interrupted: u64, link: u64, rest: &[u64]| {
+        let mut words = vec![interrupted, 0, 0, 0, link, 0];
+        words.extend(rest);
+        let mut image = Image::default();
+        let sp = HI - 8 * words.len() as u64;
+        image.insert_words(sp, &words);
+        let g = goroutine(sp, 0x410);
+        with_g(&mut image, &g);
+        let (unwound, table) = unwind(&image, g, Arch::Arm64);
+        (unwound.cut, table.since(0)[0].to_vec())
+    };
+    // One with a frame: its own lowest word is its return address, whatever the register held.
+    assert_eq!(stack(0x310, 0x777, &[0x210, 0, 0, 0x901, 0]), (0, vec![0x410, 0x310, 0x210]));
+    // One without: the register has it.
+    assert_eq!(stack(0x010, 0x310, &[0x901, 0, 0]), (0, vec![0x410, 0x010, 0x310]));
 }
 
 #[test]

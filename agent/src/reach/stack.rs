@@ -15,6 +15,7 @@ use super::types::{Types, bit};
 use crate::golang::Arch;
 use crate::golang::pclntab::{Func, FuncId, PcLnTab};
 use crate::memory::census::{Goroutine, Status};
+use crate::memory::unwind::SAVED_LINK;
 use crate::memory::{Memory, word_at};
 
 /// Largest stack read: `runtime.maxstacksize` on 64-bit systems, rounded up.
@@ -243,15 +244,15 @@ impl<'m> Stacks<'m> {
         }
         let Some(bytes) = bytes_at(self.memory, sp, (g.stack_hi - sp) as usize) else { return (pcs, false) };
         let bytes = Bytes { base: sp, bytes: &bytes };
-        let (mut pc, mut sp) = (pc, sp);
+        let (mut pc, mut sp, mut lr) = (pc, sp, None);
         while pcs.len() <= limit {
-            let Some((next, frame)) = self.step(pc, sp, None, g, &bytes) else { return (pcs, false) };
+            let Some((next, frame)) = self.step(pc, sp, lr.take(), g, &bytes) else { return (pcs, false) };
             let Some(next) = next else {
                 pcs.pop();
                 return (pcs, true);
             };
             pcs.push(next);
-            (pc, sp) = (next, self.callers_sp(&frame));
+            (pc, (sp, lr)) = (next, self.caller(&frame, &bytes));
         }
         (pcs, false)
     }
@@ -266,10 +267,11 @@ impl<'m> Stacks<'m> {
         }
         let Some(bytes) = bytes_at(self.memory, sp, (g.stack_hi - sp) as usize) else { return frames };
         let bytes = Bytes { base: sp, bytes: &bytes };
-        while let Some((next, frame)) = self.step(pc, sp, None, g, &bytes).filter(|_| frames.len() < limit) {
+        let mut lr = None;
+        while let Some((next, frame)) = self.step(pc, sp, lr.take(), g, &bytes).filter(|_| frames.len() < limit) {
             frames.push((pc, frame.varp));
             let Some(next) = next else { break };
-            (pc, sp) = (next, self.callers_sp(&frame));
+            (pc, (sp, lr)) = (next, self.caller(&frame, &bytes));
         }
         frames
     }
@@ -287,13 +289,20 @@ impl<'m> Stacks<'m> {
         loop {
             let (next, frame) = self.step(pc, sp, lr.take(), g, bytes)?;
             let Some(next) = next else { return Some(frames) };
-            (pc, sp) = (next, self.callers_sp(&frame));
+            (pc, (sp, lr)) = (next, self.caller(&frame, bytes));
             frames.push(frame);
         }
     }
 
-    fn callers_sp(&self, frame: &Frame) -> u64 {
-        frame.fp
+    /// The stack pointer of a frame's caller, and its link register where a signal made the frame look called: on arm64 that
+    /// keeps it above the frame, see [`crate::memory::unwind`].
+    fn caller(&self, frame: &Frame, bytes: &Bytes<'_>) -> (u64, Option<u64>) {
+        match self.arch {
+            Arch::Arm64 if frame.shape.async_preempt || frame.shape.sigpanic => {
+                (frame.fp.saturating_add(SAVED_LINK), bytes.word(frame.fp))
+            }
+            _ => (frame.fp, None),
+        }
     }
 
     /// The frame at `pc` and `sp`, and its return address if it is not the outermost. `lr` is the link register where it was

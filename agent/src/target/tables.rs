@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::golang::pclntab::PcLnTab;
+use crate::golang::pclntab::{FuncId, PcLnTab};
 use crate::memory::unwind::{FrameShape, StackTables};
 
 /// See the module.
@@ -35,6 +35,7 @@ impl StackTables for LoadedTables {
         let func = self.pclntab.func(pc)?;
         let outermost = func.is_stack_bottom();
         let sp_delta = if outermost { 0 } else { u64::from(self.pclntab.sp_delta(&func, pc)?) };
-        Some(FrameShape { sp_delta, outermost })
+        let injected = matches!(func.id, FuncId::AsyncPreempt | FuncId::Sigpanic | FuncId::DebugCall);
+        Some(FrameShape { sp_delta, outermost, injected })
     }
 }
