@@ -105,6 +105,7 @@ pub struct Modes {
     /// Why there were no probes, where there could be none.
     pub no_probes: Option<String>,
     /// Modes that this kernel does not allow.
+    #[serde(default)]
     pub refused: Vec<RefusedMode>,
     /// Moves from one mode to another.
     pub moves: u64,
