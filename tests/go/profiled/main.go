@@ -10,7 +10,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/pprof"
+	"strings"
 	"time"
 )
 
@@ -31,11 +33,21 @@ func main() {
 			for i := 0; i < 5; i++ {
 				go func() { <-never }()
 			}
+			for !allWait(5) {
+				runtime.Gosched()
+			}
 			fmt.Println(`{"ready":true}`)
 		case "exit":
 			return
 		}
 	}
+}
+
+// allWait tells whether so many goroutines wait to receive.
+func allWait(count int) bool {
+	stacks := make([]byte, 1<<16)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return strings.Count(string(stacks), "[chan receive") >= count
 }
 
 func write(path string) {
