@@ -95,6 +95,17 @@ enum Killed {
     All,
 }
 
+impl Killed {
+    /// Sends the signal to a parkwarden that leads a process group, if it has not ended yet.
+    fn by_sigkill(self, pid: u32) {
+        let pid = Pid::from_raw(pid.cast_signed());
+        let _ = match self {
+            Self::Parkwarden => kill(pid, Signal::SIGKILL),
+            Self::All => killpg(pid, Signal::SIGKILL),
+        };
+    }
+}
+
 #[test]
 fn a_watch_that_is_told_to_end_and_killed_while_it_does() {
     let watched = Watched::start("spin");
@@ -106,12 +117,7 @@ fn a_watch_that_is_told_to_end_and_killed_while_it_does() {
                 assert!(!watched.is_clean(), "{what}: no probe was attached");
                 watch.signal(Signal::SIGTERM);
                 watch.ends_within(delay);
-                let pid = Pid::from_raw(watch.pid().cast_signed());
-                // It may have ended.
-                let _ = match killed {
-                    Killed::Parkwarden => kill(pid, Signal::SIGKILL),
-                    Killed::All => killpg(pid, Signal::SIGKILL),
-                };
+                killed.by_sigkill(watch.pid());
                 watched.assert_clean(&what);
             }
         }
@@ -192,11 +198,7 @@ fn an_agent_that_is_told_to_end_and_killed_while_it_does() {
             watched.until(false, &what);
             agent.signal(Signal::SIGTERM);
             agent.ends_within(delay);
-            let pid = Pid::from_raw(agent.pid().cast_signed());
-            let _ = match killed {
-                Killed::Parkwarden => kill(pid, Signal::SIGKILL),
-                Killed::All => killpg(pid, Signal::SIGKILL),
-            };
+            killed.by_sigkill(agent.pid());
             watched.assert_clean(&what);
         }
     }
