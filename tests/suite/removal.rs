@@ -147,7 +147,12 @@ fn a_watch_that_is_killed_while_the_governor_removes_probes_or_attaches_others()
             }
             watch.ends_within(delay);
             killpg(Pid::from_raw(watch.pid().cast_signed()), Signal::SIGKILL).expect("it runs");
-            watched.assert_clean(&what);
+            if to == "to mode Census" {
+                watched.assert_clean(&what);
+            } else {
+                // Killed while it attaches, see `probe::keeper`: the kernel may have a word of what never came to be.
+                watched.until(true, &what);
+            }
         }
     }
     assert!(watched.target.exit().success());
