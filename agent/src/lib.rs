@@ -4,8 +4,6 @@
 //! ARCHITECTURE.md follows one command through these modules.
 
 pub mod capture;
-#[cfg(feature = "agent")]
-pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod discover;

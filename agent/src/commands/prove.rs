@@ -1,0 +1,58 @@
+//! `parkwarden prove`.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use parkwarden::config::ProveConfig;
+use parkwarden::exit::Exit;
+use parkwarden::prove;
+
+use super::{EXIT_HELP, Format, print_json};
+
+/// Arguments of `prove`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct ProveArgs {
+    /// The process to examine. Needs root, or CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID", required_unless_present = "image", conflicts_with = "image")]
+    pub pid: Option<u32>,
+
+    /// Longest time the process may stand still; if copying its memory would take longer it is left alone.
+    #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into())]
+    pub max_pause: humantime::Duration,
+
+    /// Save what was copied to FILE, for --image. It holds the program's memory, secrets included.
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pub save_image: Option<PathBuf>,
+
+    /// Examine a file written by --save-image, without root and without the process.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+
+    /// How to print the proof.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 3 if a leak is proven.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+}
+
+pub fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
+    let report = match &args.image {
+        Some(path) => prove::from_image(path)?,
+        // clap sees to it that there is a pid or an image.
+        None => prove::live(
+            args.pid.unwrap_or_default(),
+            &ProveConfig { max_pause: args.max_pause.into() },
+            args.save_image.as_deref(),
+        )?,
+    };
+    let mut out = io::stdout().lock();
+    match args.format {
+        Format::Text => write!(out, "{}", prove::render(&report))?,
+        Format::Json => print_json(&mut out, &report)?,
+    }
+    Ok(if args.fail_on_leak && report.goroutines.proven > 0 { Exit::Leak } else { Exit::Done })
+}

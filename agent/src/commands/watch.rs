@@ -1,0 +1,241 @@
+//! `parkwarden watch`: from the command line to the report, on a terminal, in a file or in a recording.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use parkwarden::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig, nanoseconds};
+use parkwarden::detect::Verdict;
+use parkwarden::discover::workload::Workload;
+use parkwarden::exit::{Exit, chain};
+use parkwarden::report::{self, Report};
+use parkwarden::watch::fate::Fate;
+use parkwarden::watch::recording::Recordings;
+use parkwarden::watch::{self, Progress, replay};
+
+use super::{EXIT_HELP, Format, print_json};
+
+/// Shortest time between two censuses.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
+pub struct WatchArgs {
+    /// The process to watch. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID", required_unless_present = "replay", conflicts_with = "replay")]
+    pub pid: Option<u32>,
+
+    /// Report goroutines parked longer than this.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().threshold.into())]
+    pub threshold: humantime::Duration,
+
+    /// How long to watch; 0s means until Ctrl-C or the target's end.
+    #[arg(long = "for", value_name = "TIME", default_value_t = WatchConfig::default().duration.into())]
+    pub duration: humantime::Duration,
+
+    /// Time between two looks at all goroutines, and between two reports on a terminal.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().interval.into())]
+    pub interval: humantime::Duration,
+
+    /// Windows of time over which a group of goroutines has to grow to be called a likely leak; a window is an interval, or
+    /// two, four, eight… of them.
+    #[arg(long, value_name = "N", default_value_t = Rules::default().windows,
+          value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub windows: u32,
+
+    /// By how many goroutines a group has to grow over these windows to be called a likely leak.
+    #[arg(long, value_name = "N", default_value_t = Rules::default().min_growth,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub min_growth: u64,
+
+    /// How to watch: trace streams every event of four probes; filter keeps parks in the kernel until they are long;
+    /// census attaches nothing and reads the process's memory at every interval; auto moves between them to keep what
+    /// it costs the process within the budget.
+    #[arg(long, value_enum, default_value_t = WatchConfig::default().mode)]
+    pub mode: ModeChoice,
+
+    /// With --mode auto: what probes may cost, of the process's CPU time (never more than 5% of a core).
+    #[arg(long, value_name = "PERCENT", default_value_t = WatchConfig::default().budget)]
+    pub budget: Percent,
+
+    /// With --mode filter and auto: parks shorter than this are not told one by one.
+    #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().min_park.into())]
+    pub min_park: humantime::Duration,
+
+    /// When goroutines are a likely leak, try to prove it: stop the process for a moment and follow everything that can still
+    /// run. At most once an interval, and for at most 1 % of the time.
+    #[arg(long, conflicts_with = "replay")]
+    pub prove: bool,
+
+    /// With --prove: longest time the process may stand still; if copying its memory would take longer it is left alone.
+    #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into(), requires = "prove")]
+    pub max_pause: humantime::Duration,
+
+    /// How to print the report: text is refreshed on a terminal, json is one document at the end.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Exit with status 3 if a group behaves like a leak.
+    #[arg(long)]
+    pub fail_on_leak: bool,
+
+    /// Save everything that is seen to FILE, for --replay.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub save: Option<PathBuf>,
+
+    /// Report from a file written by --save, without root and without the target.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+
+    /// Record goroutine counts, verdicts and the process's end to FILE, for `timeline`; a file that is there is continued.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    pub record: Option<PathBuf>,
+
+    /// How long a recording keeps what it holds.
+    #[arg(long, value_name = "TIME", requires = "record", default_value_t = RecordConfig::default().max_age.into())]
+    pub record_keep: humantime::Duration,
+
+    /// Size at which a recording drops the oldest it holds, in MiB.
+    #[arg(long, value_name = "MIB", requires = "record", default_value_t = RecordConfig::default().max_bytes >> 20,
+          value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub record_size: u64,
+
+    /// Size of the ring buffer between the kernel and parkwarden, in KiB (rounded up to a power of two).
+    #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
+          value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
+    pub ring: u32,
+}
+
+impl WatchArgs {
+    /// The settings these arguments ask for.
+    fn config(&self, bpf_log: BpfLog) -> WatchConfig {
+        WatchConfig {
+            threshold: self.threshold.into(),
+            duration: self.duration.into(),
+            // An interval of zero would read the target without a pause.
+            interval: Duration::from(self.interval).max(MIN_INTERVAL),
+            rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
+            prove: self.prove.then(|| ProveConfig { max_pause: self.max_pause.into() }),
+            ring_bytes: self.ring.saturating_mul(1024),
+            save: self.save.clone(),
+            bpf_log,
+            mode: self.mode,
+            budget: self.budget,
+            min_park: self.min_park.into(),
+        }
+    }
+
+    /// How much a recording is to keep.
+    fn record_config(&self) -> RecordConfig {
+        RecordConfig { max_age: self.record_keep.into(), max_bytes: self.record_size << 20, ..RecordConfig::default() }
+    }
+}
+
+pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
+    let config = args.config(bpf_log);
+    let threshold_ns = nanoseconds(config.threshold);
+    if let Some(path) = &args.replay {
+        let report = Report::of(&replay::replay(path)?, threshold_ns, &config.rules);
+        print_report(&report, args.format)?;
+        return Ok(verdict(&report, args.fail_on_leak));
+    }
+    // clap sees to it that there is a pid or a replay.
+    let pid = args.pid.unwrap_or_default();
+    let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let open = |path| Recordings::open(path, &config, args.record_config(), None);
+    let recordings = args.record.as_deref().map(open).transpose()?;
+    let mut recording = None;
+    let outcome = watch::run(pid, &config, |progress| match progress {
+        Progress::Opened(process) => {
+            let of =
+                |recordings: &Recordings| (recordings.of(Workload::of(process)), Fate::of(Arc::clone(process), None));
+            recording = recordings.as_ref().map(of);
+        }
+        Progress::Attached if !live => {
+            let how_long =
+                if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
+            eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
+        }
+        Progress::Looked(session, report) => {
+            if let Some((recording, fate)) = &mut recording {
+                fate.looked();
+                recording.looked(session, &report, fate);
+            }
+            if live {
+                // A terminal that cannot be written to does not end the watch; printing the report will tell.
+                let _ = refresh(&report);
+            }
+        }
+        Progress::Attached => {}
+    })?;
+    let report = Report::of(&outcome.session, threshold_ns, &config.rules);
+    if let Some((recording, fate)) = recording {
+        recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session, || false).as_ref());
+    }
+    if live {
+        clear()?;
+    }
+    print_report(&report, args.format)?;
+    let verdict = verdict(&report, args.fail_on_leak);
+    match outcome.failure(&config) {
+        // What was found until then is a finding all the same.
+        Some(why) if verdict == Exit::Leak => {
+            eprintln!("parkwarden: {}", chain(&why));
+            Ok(verdict)
+        }
+        Some(why) => Err(why.into()),
+        None => Ok(verdict),
+    }
+}
+
+fn verdict(report: &Report, fail_on_leak: bool) -> Exit {
+    let leak = report.groups.iter().any(|group| group.verdict > Verdict::Idle);
+    if leak && fail_on_leak { Exit::Leak } else { Exit::Done }
+}
+
+fn print_report(report: &Report, format: Format) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match format {
+        Format::Text => write!(out, "{}", report::render(report))?,
+        Format::Json => print_json(&mut out, report)?,
+    }
+    Ok(())
+}
+
+fn refresh(report: &Report) -> io::Result<()> {
+    clear()?;
+    let mut out = io::stdout().lock();
+    write!(out, "{}\n(Ctrl-C ends the watch with a summary.)\n", report::render(report))?;
+    out.flush()
+}
+
+/// Clears the terminal (ECMA-48: cursor to the first cell, erase the display).
+fn clear() -> io::Result<()> {
+    write!(io::stdout().lock(), "\x1b[H\x1b[2J")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::commands::{Cli, Command};
+
+    #[test]
+    fn defaults_are_those_of_the_config() {
+        let cli = Cli::try_parse_from(["parkwarden", "watch", "--pid", "7"]).expect("valid");
+        let Command::Watch(args) = cli.command else { panic!("watch expected") };
+        assert_eq!(args.config(BpfLog::Off), WatchConfig::default());
+        assert_eq!(args.record_config(), RecordConfig::default());
+    }
+
+    #[test]
+    fn a_pid_or_a_replay_is_needed_but_not_both() {
+        assert!(Cli::try_parse_from(["parkwarden", "watch"]).is_err());
+        assert!(Cli::try_parse_from(["parkwarden", "watch", "--pid", "7", "--replay", "f"]).is_err());
+        assert!(Cli::try_parse_from(["parkwarden", "watch", "--replay", "f"]).is_ok());
+    }
+}
