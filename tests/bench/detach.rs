@@ -1,8 +1,7 @@
 //! How long probes take to come and to go, under full load.
 
 use anyhow::Context as _;
-use parkwarden::probe::measure::EMPTY;
-use parkwarden::probe::{Options, Prober, Uprobes};
+use parkwarden::probe::{EMPTY, Options, Prober, Uprobes};
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use std::num::NonZeroU32;

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use parkwarden::golang::binary::{GoBinary, LayoutTable as _, SymbolSource};
+use parkwarden::golang::binary::{GoBinary, SymbolSource};
 use parkwarden::golang::layout::LayoutSource;
+use parkwarden::golang::layout_table::LayoutTable as _;
 use parkwarden::golang::pclntab::FuncId;
 use parkwarden::golang::{Arch, Frame, table};
 use parkwarden_tests::{BuildFlags, fixture};

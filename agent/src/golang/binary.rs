@@ -8,6 +8,7 @@ use super::buildinfo::{BuildInfo, BuildInfoError};
 use super::dwarf::{self, DwarfError};
 use super::elf::{Elf, ElfError, Image};
 use super::layout::{self, LayoutError, LayoutSource, RuntimeLayout, Structs};
+use super::layout_table::LayoutTable;
 use super::pclntab::{Func, PcLnTab, PcLnTabError, locate};
 use super::symbols::{self, Symbol};
 use super::version::GoVersion;
@@ -116,29 +117,6 @@ impl From<PcLnTabError> for Refusal {
                 Self::Malformed { what: format!("pclntab: {what}"), offset: offset as u64 }
             }
         }
-    }
-}
-
-/// Where a layout can come from when the binary has no debug information.
-pub trait LayoutTable {
-    /// The structs of package runtime of `version` on `arch`, or why they are not known.
-    fn structs(&self, version: &GoVersion, arch: Arch) -> Result<Structs, String>;
-
-    /// The text for each number of `g.waitreason` in `version`.
-    fn wait_reasons(&self, version: &GoVersion) -> Option<Vec<String>>;
-}
-
-/// Knows no layouts: binaries need debug information.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoTable;
-
-impl LayoutTable for NoTable {
-    fn structs(&self, _: &GoVersion, _: Arch) -> Result<Structs, String> {
-        Err("no table of layouts describes it".into())
-    }
-
-    fn wait_reasons(&self, _: &GoVersion) -> Option<Vec<String>> {
-        None
     }
 }
 

@@ -14,6 +14,7 @@ pub mod elf;
 mod elf_data;
 pub mod goroutine;
 pub mod layout;
+pub mod layout_table;
 pub mod moduledata;
 pub mod names;
 pub mod pclntab;

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use super::Arch;
-use super::binary::LayoutTable;
 use super::layout::{Field, Structs};
+use super::layout_table::LayoutTable;
 use super::version::GoVersion;
 
 /// The table of this build.

@@ -71,14 +71,6 @@ async fn try_start(enabled: Switch, settings: &KubernetesSettings) -> Result<Clu
     connect(config, node, settings.events.unwrap_or(true), Pace::default())
 }
 
-/// An error of kube in one line: of the server's word the sentence alone, of others what caused them too.
-pub(super) fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        error => crate::exit::chain(error),
-    }
-}
-
 /// How to reach the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {

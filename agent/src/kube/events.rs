@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connect::words;
+use super::error::words;
 use super::story::{LeakEvent, first_bytes};
 use crate::discover::workload::Workload;
 

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
-use super::connect::words;
+use super::error::words;
 use super::pods::Known;
 
 /// The server ends a watch after this time; it has to be below 295 s.

@@ -5,6 +5,7 @@
 //! every decision about what is watched or told.
 
 mod connect;
+mod error;
 mod events;
 mod follow;
 mod pods;

@@ -12,7 +12,8 @@ use parkwarden_common::filter::{Park, SiteCounts, Slot};
 use parkwarden_common::record::Kind;
 
 use super::keeper::{Keeper, Refused, Spot};
-use super::load::{LoadError, Prober};
+use super::load::Prober;
+use super::object::LoadError;
 use super::stream::EventStream;
 use crate::config::Mode;
 use crate::golang::layout::RuntimeLayout;

@@ -9,7 +9,8 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::keeper::{Keeper, Refused, Spot};
-use super::load::{LoadError, MapSizes, load_object};
+use super::load::{MapSizes, load_object};
+use super::object::LoadError;
 use super::programs::{Programs, Uprobes};
 pub use super::uprobe::UPROBE_TYPE;
 use super::uprobe::{self, For, bpf};

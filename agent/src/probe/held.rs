@@ -9,7 +9,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, MapError, PerCpuHashMap};
 use parkwarden_common::filter::{Park, ParkKey, SiteCounts, SiteKey, Slot};
 
-use super::load::LoadError;
+use super::object::LoadError;
 use super::uprobe;
 
 /// A type of the shared crate in a shape aya can read: that crate may not implement `aya::Pod`.

@@ -13,7 +13,8 @@ use aya::programs::RawTracePoint;
 use parkwarden_common::lifecycle::Lifecycle;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::load::{LoadError, MapSizes, load_object};
+use super::load::{MapSizes, load_object};
+use super::object::LoadError;
 use crate::config::BpfLog;
 
 /// Room for some 16 000 processes between two looks.

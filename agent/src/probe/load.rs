@@ -1,4 +1,4 @@
-//! Loading the BPF object.
+//! Loading the BPF object, to be shared by all watches.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,51 +11,9 @@ use parkwarden_common::filter::Slot;
 use crate::config::{BpfLog, Mode};
 
 use super::held::HeldMaps;
-use super::object::OBJECT;
+use super::object::{LoadError, OBJECT};
 use super::programs::{Programs, Uprobes};
 use super::stream::{Bell, Counters, EventStream, Ring};
-
-/// Why the BPF side could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The kernel refused the object or a program.
-    #[error(
-        "the kernel did not accept parkwarden's BPF programs; they need root, or CAP_BPF and CAP_PERFMON, and Linux \
-         5.15 or later (`parkwarden doctor` tells what is missing)"
-    )]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The kernel's verifier refused a program.
-    #[error(
-        "this kernel's verifier refuses parkwarden's program `{program}`{}; with -v there is all it says",
-        last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default()
-    )]
-    Verifier {
-        /// Which.
-        program: &'static str,
-        /// With which words.
-        last: Option<String>,
-        /// The kernel's answer.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The program of this mode was refused when the others were loaded.
-    #[error("mode {} is not to be had here: {reason}", crate::report::words::serde_word(mode))]
-    Mode {
-        /// Which.
-        mode: Mode,
-        /// Why.
-        reason: String,
-    },
-    /// The object lacks a program or map: it was built from other sources.
-    #[error("the embedded BPF object has no {0}: rebuild it with `cargo xtask ebpf`")]
-    Incomplete(&'static str),
-}
-
-impl LoadError {
-    pub(super) fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Refused(Box::new(error))
-    }
-}
 
 /// How to load the BPF side.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,13 +12,12 @@ use super::attach::{AttachError, own_path};
 use super::calibrate::CalibrateError;
 use super::calibrate::sites::OwnSite;
 use super::keeper::{Keeper, Spot};
-use super::load::{LoadError, Prober};
+use super::load::Prober;
+use super::object::LoadError;
+use super::programs::EMPTY;
 use super::stream::EventStream;
 use super::uprobe::file_offset;
 use crate::golang::sites::SiteClass;
-
-/// The program that does nothing.
-pub const EMPTY: &str = "empty";
 
 /// The program that writes events.
 pub const GENERATE: &str = "generate";

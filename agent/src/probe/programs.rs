@@ -13,8 +13,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya_obj::Object;
 
-use super::load::LoadError;
-use super::object::OBJECT;
+use super::object::{LoadError, OBJECT};
 use super::uprobe::{self, For};
 use crate::config::Mode;
 use crate::report::words::printable;
@@ -62,6 +61,9 @@ pub fn kernel_version() -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
+
+/// What the program that does nothing is called: what remains of a hit's price is the kernel's own.
+pub const EMPTY: &str = "empty";
 
 /// What the program of a mode is called.
 const fn name(mode: Mode) -> Option<&'static str> {

@@ -9,7 +9,7 @@ use super::layout::{ReachLayout, SpecialKind, SpecialLayout};
 use super::objects::Objects;
 use super::types::Types;
 use crate::golang::Arch;
-use crate::golang::binary::LayoutTable as _;
+use crate::golang::layout_table::LayoutTable as _;
 use crate::golang::table;
 use crate::golang::version::GoVersion;
 use crate::memory::image::Image;

@@ -18,9 +18,9 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::keeper::{Keeper, Refused, Spot};
-use super::load::{LoadError, MapSizes, load_object};
-use super::measure::EMPTY;
-use super::programs::{Programs, Uprobes};
+use super::load::{MapSizes, load_object};
+use super::object::LoadError;
+use super::programs::{EMPTY, Programs, Uprobes};
 use super::uprobe::file_offset;
 use crate::config::{BpfLog, Mode};
 use crate::golang::sites::SiteClass;
