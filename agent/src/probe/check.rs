@@ -3,43 +3,27 @@
 //!
 //! Nothing outside parkwarden is touched: the probe is on a function of its own, and everything is undone again.
 
-use std::ffi::c_long;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya_obj::generated::{bpf_cmd, bpf_map_type};
 
 use super::keeper::{Keeper, Refused, Spot};
 use super::load::{MapSizes, load_object};
 use super::object::LoadError;
 use super::programs::{Programs, Uprobes};
 pub use super::uprobe::UPROBE_TYPE;
-use super::uprobe::{self, For, bpf};
+use super::uprobe::{self, For, bpf, nothing_given};
 use crate::config::{BpfLog, Mode};
-
-// include/uapi/linux/bpf.h
-const BPF_MAP_CREATE: c_long = 0;
-const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 
 /// Makes the smallest BPF ring buffer.
 pub fn ring_buffer() -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct MapCreate {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-    }
-    // SAFETY: no pointers are passed.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    bpf(
-        BPF_MAP_CREATE,
-        &MapCreate {
-            map_type: BPF_MAP_TYPE_RINGBUF,
-            key_size: 0,
-            value_size: 0,
-            max_entries: u32::try_from(page).unwrap_or(4096),
-        },
-    )
+    let mut attributes = nothing_given();
+    attributes.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+    attributes.__bindgen_anon_1.max_entries = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+    // SAFETY: a map is a descriptor; there are no pointers.
+    unsafe { bpf(bpf_cmd::BPF_MAP_CREATE, &mut attributes) }
 }
 
 /// Loads a BPF program of the kind that probes run, which does nothing.

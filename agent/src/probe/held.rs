@@ -59,7 +59,9 @@ impl HeldMaps {
         let mut values = vec![Park::default(); BATCH];
         let mut position = None;
         loop {
-            let (count, next) = uprobe::lookup_batch(&self.parks_fd, position, &mut keys, &mut values)?;
+            // SAFETY: `HashMap` has compared the sizes of keys and values of this map with those of these types, which are
+            // integers without padding.
+            let (count, next) = unsafe { uprobe::lookup_batch(&self.parks_fd, position, &mut keys, &mut values)? };
             let entries = keys.iter().zip(&values).take(count);
             parks.extend(entries.filter(|(key, _)| key.slot == slot).map(|(key, park)| (key.goid, *park)));
             match next {
