@@ -72,12 +72,33 @@ pub(crate) fn serde_word(value: &impl serde::Serialize) -> String {
     }
 }
 
-/// Names come from the target's binary: nothing in them may steer the terminal.
+/// Names come from the target's binary: nothing in them may steer the terminal, or have it show them in another order than
+/// they are in.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || turns_text(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character has the text around it run in another direction (Unicode's Bidi_Control: marks, embeddings and overrides,
+/// isolates).
+const fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `1 goroutine`, `2 goroutines`.
 pub(crate) fn goroutines(count: u64) -> String {
     format!("{count} goroutine{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_neither_steer_the_terminal_nor_turn_its_text() {
+        assert_eq!(printable("main.\u{1b}[2J(*T[…]).läuft 上"), "main.\u{fffd}[2J(*T[…]).läuft 上");
+        let turning = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        assert_eq!(printable(turning), "\u{fffd}".repeat(12));
+        // Their neighbours are letters' business: joiners, spaces, quotes.
+        assert_eq!(printable("\u{200d}\u{2029}\u{202f}\u{2065}\u{206a}"), "\u{200d}\u{2029}\u{202f}\u{2065}\u{206a}");
+    }
 }
