@@ -219,10 +219,7 @@ async fn create(client: &Client, event: &Event, namespace: &str, pace: Pace) -> 
 
 fn event(job: &Job, node: &str) -> Event {
     let mut prefix = job.pod.clone();
-    // Names of pods are ASCII, so every byte is a boundary; of what is not, nothing is cut.
-    if prefix.is_char_boundary(MAX_PREFIX) {
-        prefix.truncate(MAX_PREFIX);
-    }
+    prefix.truncate(prefix.floor_char_boundary(MAX_PREFIX));
     let prefix = prefix.trim_end_matches(['-', '.']);
     Event {
         metadata: ObjectMeta {

@@ -162,11 +162,7 @@ fn growth(per_second: f64) -> String {
 
 fn truncate(mut sentence: String) -> String {
     if sentence.len() > MAX_SENTENCE {
-        let mut end = MAX_SENTENCE;
-        while !sentence.is_char_boundary(end) {
-            end -= 1;
-        }
-        sentence.truncate(end);
+        sentence.truncate(sentence.floor_char_boundary(MAX_SENTENCE));
         sentence.push('…');
     }
     sentence

@@ -71,14 +71,6 @@ pub fn unselected(select: &SelectSettings, candidate: &Candidate<'_>) -> Option<
     None
 }
 
-/// Whether choosing needs to know the pod.
-pub fn needs_pod(select: &SelectSettings) -> bool {
-    let given = |list: Option<usize>| list.is_some_and(|len| len > 0);
-    given(select.namespaces.as_ref().map(Vec::len))
-        || given(select.exclude_namespaces.as_ref().map(Vec::len))
-        || given(select.pod_labels.as_ref().map(Vec::len))
-}
-
 /// How a process is watched, and what is wrong with its pod's wishes.
 pub fn watch_config(base: &WatchConfig, workload: &Workload) -> (WatchConfig, Vec<String>) {
     let mut config = base.clone();

@@ -122,11 +122,6 @@ impl<'a, 'm> Marker<'a, 'm> {
         }
     }
 
-    /// Whether the object at `address` is marked.
-    pub fn is_marked(&self, address: u64) -> bool {
-        self.objects.spans.find(address).is_none_or(|object| self.marked.get(self.objects.id(object)))
-    }
-
     /// Makes a goroutine live: its stack, its deferred calls and what its `g` refers to are roots.
     pub fn root(&mut self, goroutine: &Goroutine) {
         let mut pointers = Vec::new();

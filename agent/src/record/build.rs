@@ -164,9 +164,5 @@ fn short_place(place: Place) -> Place {
 }
 
 fn short(name: &str) -> String {
-    let mut end = name.len().min(MAX_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().to_owned()
+    name[..name.floor_char_boundary(MAX_NAME)].to_owned()
 }
