@@ -1,9 +1,10 @@
 //! The handle by which the rest of the agent asks for pods, and the state behind it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -51,7 +52,7 @@ impl Pods {
     /// one: a pod can be gone before its processes are.
     pub fn workload(&self, identity: &Identity) -> Workload {
         match &self.known {
-            Some(known) => known.store.read().unwrap_or_else(PoisonError::into_inner).workload(identity),
+            Some(known) => known.store.read().workload(identity),
             None => Workload::local(identity),
         }
     }
@@ -95,7 +96,7 @@ impl Pods {
     /// How well the pods are known; none without a cluster.
     pub fn status(&self) -> Option<PodsStatus> {
         let known = self.known.as_ref()?;
-        let store = known.store.read().unwrap_or_else(PoisonError::into_inner);
+        let store = known.store.read();
         Some(PodsStatus {
             synced: known.synced.load(Ordering::Acquire),
             connected: known.connected.load(Ordering::Acquire),
@@ -108,12 +109,12 @@ impl Pods {
 
 impl Known {
     fn ended(&self, container: &str) -> Option<String> {
-        self.store.read().unwrap_or_else(PoisonError::into_inner).ended(container).map(str::to_owned)
+        self.store.read().ended(container).map(str::to_owned)
     }
 
     /// Changes what is known; `change` says whether it did.
     pub(super) fn change(&self, change: impl FnOnce(&mut Store) -> bool) {
-        if change(&mut self.store.write().unwrap_or_else(PoisonError::into_inner)) {
+        if change(&mut self.store.write()) {
             self.generation.send_modify(|generation| *generation += 1);
         }
     }

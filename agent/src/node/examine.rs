@@ -2,8 +2,10 @@
 //! is then replaced.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::discover::describe::Description;
 use crate::discover::process::{OpenError, Process};
@@ -96,7 +98,7 @@ impl Examiners {
 
     /// Has a process examined.
     pub fn examine(&self, pid: u32) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.waiting.len() < MAX_WAITING {
             state.waiting.push_back(pid);
         }
@@ -106,7 +108,7 @@ impl Examiners {
 
     /// Gives back the memory that executables took while they were read, once none is.
     pub fn give_back(&self) {
-        let state = self.shared.lock();
+        let state = self.shared.state.lock();
         let at_rest = state.waiting.is_empty() && state.busy.is_empty();
         drop(state);
         if at_rest && self.shared.binaries.were_read() {
@@ -116,7 +118,7 @@ impl Examiners {
 
     /// Gives up on threads that hang, and starts others in their place.
     pub fn replace_hung(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let late: Vec<(usize, u32)> = state
             .busy
             .iter()
@@ -152,19 +154,15 @@ impl Examiners {
 
 impl Drop for Examiners {
     fn drop(&mut self) {
-        self.shared.lock().stopped = true;
+        self.shared.state.lock().stopped = true;
         self.shared.work.notify_all();
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn work(&self, worker: usize) {
         loop {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             let pid = loop {
                 if state.stopped {
                     return;
@@ -172,14 +170,14 @@ impl Shared {
                 if let Some(pid) = state.waiting.pop_front() {
                     break pid;
                 }
-                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.work.wait(&mut state);
             };
             state.busy.insert(worker, (pid, Instant::now()));
             drop(state);
             let examined = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| examine(pid, &self.binaries)));
-            if self.lock().busy.remove(&worker).is_none() {
+            if self.state.lock().busy.remove(&worker).is_none() {
                 // It took too long, and has been replaced.
-                self.lock().hung -= 1;
+                self.state.lock().hung -= 1;
                 return;
             }
             // A panic is a bug, which its message tells; what the process is stays unknown.

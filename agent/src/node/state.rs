@@ -1,9 +1,11 @@
 //! What the agent knows of the Go processes of its node: written by the threads that watch them, read by whoever shows it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::totals::Totals;
 use crate::discover::describe::Description;
@@ -140,7 +142,7 @@ impl Process {
 
     fn now(&self) -> MutexGuard<'_, Now> {
         // Each assignment leaves it whole.
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.now.lock()
     }
 }
 
@@ -156,22 +158,22 @@ pub struct Node {
 impl Node {
     /// Every Go process known, by pid.
     pub fn processes(&self) -> Vec<Arc<Process>> {
-        self.map().values().cloned().collect()
+        self.processes.lock().values().cloned().collect()
     }
 
     /// The Go process with that pid.
     pub fn process(&self, pid: u32) -> Option<Arc<Process>> {
-        self.map().get(&pid).cloned()
+        self.processes.lock().get(&pid).cloned()
     }
 
     /// A process has been found, in the place of any that had its pid.
     pub fn insert(&self, process: Arc<Process>) {
-        self.map().insert(process.key.pid, process);
+        self.processes.lock().insert(process.key.pid, process);
     }
 
     /// A process is gone.
     pub fn remove(&self, key: ProcessKey) {
-        let mut map = self.map();
+        let mut map = self.processes.lock();
         if map.get(&key.pid).is_some_and(|process| process.key == key) {
             map.remove(&key.pid);
         }
@@ -180,7 +182,7 @@ impl Node {
     /// A process has been looked at.
     pub fn looked(&self, process: &Process, report: Arc<Report>) {
         let mut now = process.now();
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).looked(now.report.as_deref(), &report);
+        self.totals.lock().looked(now.report.as_deref(), &report);
         now.state = State::Watched;
         now.looked = Some(Instant::now());
         now.report = Some(report);
@@ -188,14 +190,14 @@ impl Node {
 
     /// What has been seen in all.
     pub fn totals(&self) -> Totals {
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.totals.lock().clone()
     }
 
     /// A process that was watched has ended.
     pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
         let how = exit.map_or("unknown", |exit| exit.kind.word());
         log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).ended(process.kind(), how);
+        self.totals.lock().ended(process.kind(), how);
     }
 
     /// The first search for processes is done.
@@ -216,9 +218,5 @@ impl Node {
     /// How many processes may not be looked at: whether they are Go programs is not known.
     pub fn unseen(&self) -> usize {
         self.unseen.load(Ordering::Relaxed)
-    }
-
-    fn map(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Process>>> {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

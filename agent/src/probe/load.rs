@@ -1,9 +1,10 @@
 //! Loading the BPF object, to be shared by all watches.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use aya::maps::{Array, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use parking_lot::{Mutex, MutexGuard};
 use parkwarden_common::cookie::MAX_SLOTS;
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::Slot;
@@ -164,6 +165,6 @@ impl Prober {
 
     pub(super) fn kernel(&self) -> MutexGuard<'_, Kernel> {
         // Each of its parts is whole after any statement.
-        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kernel.lock()
     }
 }

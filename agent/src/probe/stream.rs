@@ -1,12 +1,13 @@
 //! Reading what the programs send: the event ring and the counters.
 
 use std::mem::offset_of;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use hashbrown::HashMap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use parkwarden_common::cookie::{MAX_SLOTS, PROBES_PER_SLOT};
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::Slot;
@@ -187,7 +188,7 @@ impl Drop for EventStream {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is valid between any two statements of `drain`, so a panic elsewhere does not spoil it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn run(&self) {
@@ -195,7 +196,7 @@ impl Shared {
         while !state.stopped {
             let fill = state.drain();
             let pause = if fill.saturating_mul(16) > state.ring_bytes { FAST } else { SLOW };
-            state = self.stop.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+            self.stop.wait_for(&mut state, pause);
         }
     }
 }

@@ -5,10 +5,11 @@
 
 mod text;
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 pub use text::render;
@@ -117,7 +118,7 @@ fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
 
 fn work(queue: &Mutex<std::vec::IntoIter<u32>>, binaries: &Binaries, results: &Sender<(u32, Seen)>) {
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let next = queue.lock().next();
         let Some(pid) = next else { return };
         // The receiver goes away when the time is up.
         if results.send((pid, look(pid, binaries))).is_err() {

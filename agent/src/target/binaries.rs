@@ -4,7 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::discover::process::Process;
 use crate::golang::binary::{GoBinary, Refusal};
@@ -71,7 +73,7 @@ impl Binaries {
     pub fn of(&self, process: &Process) -> Option<Executable> {
         let metadata = process.exe().metadata().ok()?;
         let id = (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-        match self.lock().known.get(&id) {
+        match self.files.lock().known.get(&id) {
             Some(Known::Other) => return Some(Executable::Other),
             Some(Known::Refused(refused)) => return Some(Executable::Refused(Arc::clone(refused))),
             Some(Known::Go(binary)) => {
@@ -88,7 +90,7 @@ impl Binaries {
             Executable::Go(binary) => Known::Go(Arc::downgrade(binary)),
             Executable::Refused(refused) => Known::Refused(Arc::clone(refused)),
         };
-        let mut files = self.lock();
+        let mut files = self.files.lock();
         if files.known.len() >= MAX_FILES {
             files.known.clear();
         }
@@ -103,10 +105,6 @@ impl Binaries {
     /// Whether any had to be read since this was asked last.
     pub fn were_read(&self) -> bool {
         self.read.swap(false, Ordering::Relaxed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Files> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

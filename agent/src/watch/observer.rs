@@ -5,10 +5,11 @@
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
@@ -257,12 +258,7 @@ impl Observer {
 /// within its pause, hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
 fn turn_to_prove() -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
-    match TURN.try_lock() {
-        Ok(turn) => Some(turn),
-        // The watch that panicked is gone, and its copy with it.
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
+    TURN.try_lock()
 }
 
 /// Whether another proof may be tried: at most once an interval, and so that the target stands still for 1 % of the time

@@ -6,13 +6,14 @@
 //! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use parkwarden_common::counters::ProbeCounters;
 use parkwarden_common::filter::SiteCounts;
 use parkwarden_common::record::Kind;
@@ -263,7 +264,7 @@ impl Drop for Probes {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each method of the state leaves it whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// What the thread does.
@@ -275,9 +276,9 @@ impl Shared {
             if rest && (state.in_rounds || rounds::join(self)) {
                 state.in_rounds = true;
                 let resting = |state: &mut State| state.quiet && !state.stopped;
-                state = self.wake.wait_while(state, resting).unwrap_or_else(PoisonError::into_inner);
+                self.wake.wait_while(&mut state, resting);
             } else {
-                state = self.wake.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+                self.wake.wait_for(&mut state, pause);
             }
             if !state.stopped {
                 let read = state.read();

@@ -1,8 +1,10 @@
 //! Recording one watch: what a recording needs besides the session, gathered from `/proc` and the control groups.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::fate::Fate;
 use crate::config::{RecordConfig, WatchConfig, nanoseconds};
@@ -51,7 +53,7 @@ impl RecordingProgress {
 
     fn written(&self) -> MutexGuard<'_, Written> {
         // Each assignment leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -90,7 +92,7 @@ impl Recordings {
     /// Has the recorder do something, which may take as long as the disk does.
     fn write<T>(&self, write: impl FnOnce(&mut Recorder) -> T) -> T {
         // It is made for being interrupted anywhere: what matters is in the file.
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorder = self.recorder.lock();
         self.progress.written().writing = Some(Instant::now());
         let done = write(&mut recorder);
         let written = Written { status: recorder.status().clone(), bytes: size(&self.path), writing: None };

@@ -2,8 +2,10 @@
 //! more than what it does then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::probes::Shared;
 
@@ -21,7 +23,7 @@ struct Rounds {
 
 fn rounds() -> MutexGuard<'static, Rounds> {
     // A list of targets is whole after any statement.
-    ROUNDS.lock().unwrap_or_else(PoisonError::into_inner)
+    ROUNDS.lock()
 }
 
 /// Has a target read in rounds, until one of them finds that it is not quiet. Returns whether it is.

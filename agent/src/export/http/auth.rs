@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use super::HttpError;
@@ -39,7 +39,7 @@ impl Token {
     }
 
     fn digest(&self) -> Digested {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.0.elapsed() >= READ_EVERY {
             match read(&self.path) {
                 Ok(digest) => known.1 = digest,

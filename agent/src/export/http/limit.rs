@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// See the module. Its clones are the same.
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ impl Places {
 
     /// A place for a connection of that address, if there is one.
     pub fn take(&self, address: IpAddr) -> Option<Place> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         if taken.values().sum::<usize>() >= self.in_all {
             return None;
         }
@@ -38,15 +40,11 @@ impl Places {
         *of_this += 1;
         Some(Place { places: self.clone(), address })
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.lock();
+        let mut taken = self.places.taken.lock();
         if let Some(of_this) = taken.get_mut(&self.address) {
             *of_this -= 1;
             if *of_this == 0 {

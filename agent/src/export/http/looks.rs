@@ -2,9 +2,10 @@
 //! take, and is not looked at again before it has answered.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -60,11 +61,11 @@ impl Looks {
         pid: u32,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NoLook> {
-        if self.hung().contains(&pid) {
+        if self.hung.lock().contains(&pid) {
             return Err(NoLook::Hung);
         }
         let Ok(Ok(_turn)) = timeout(WAIT_FOR_TURN, self.turns.acquire()).await else { return Err(NoLook::Busy) };
-        if self.hung().len() >= MAX_HUNG {
+        if self.hung.lock().len() >= MAX_HUNG {
             return Err(NoLook::Busy);
         }
         let mut looking = tokio::task::spawn_blocking(look);
@@ -72,20 +73,16 @@ impl Looks {
             Ok(looked) => looked.map_err(|_| NoLook::Panicked),
             Err(_) => {
                 log::warn!("pid {pid} could not be looked at within {:?}", self.within);
-                self.hung().insert(pid);
+                self.hung.lock().insert(pid);
                 let here = self.clone();
                 tokio::spawn(async move {
                     // Whatever it says now, it answers.
                     let _ = looking.await;
-                    here.hung().remove(&pid);
+                    here.hung.lock().remove(&pid);
                 });
                 Err(NoLook::Hung)
             }
         }
-    }
-
-    fn hung(&self) -> MutexGuard<'_, HashSet<u32>> {
-        self.hung.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ impl HttpNumbers {
     }
 
     pub(in crate::export) fn answered(&self, route: &'static str, status: u16) {
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry((route, status)).or_default() += 1;
+        *self.answers.lock().entry((route, status)).or_default() += 1;
     }
 
     /// Connections by what became of them: accepted; refused because there were too many; broken off, by either side.
@@ -41,6 +42,6 @@ impl HttpNumbers {
 
     /// Answers by route and status.
     pub fn answers(&self) -> BTreeMap<(&'static str, u16), u64> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.answers.lock().clone()
     }
 }
