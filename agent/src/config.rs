@@ -20,6 +20,8 @@ pub enum BpfLog {
 /// Where the goroutines' states come from, the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Mode {
     /// No probes: all goroutines are read from memory at every interval.
     Census,
@@ -55,6 +57,8 @@ impl Default for Rules {
 /// How the mode is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum ModeChoice {
     /// Whatever tells most within the budget.
     Auto,
@@ -64,6 +68,16 @@ pub enum ModeChoice {
     Filter,
     /// Without probes: goroutines are read from memory at every interval.
     Census,
+}
+
+impl From<Mode> for ModeChoice {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Census => Self::Census,
+            Mode::Filter => Self::Filter,
+            Mode::Trace => Self::Trace,
+        }
+    }
 }
 
 impl ModeChoice {

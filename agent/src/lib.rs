@@ -30,3 +30,6 @@ pub mod symbolize;
 pub mod target;
 pub mod timeline;
 pub mod watch;
+
+#[cfg(test)]
+mod word_tests;

@@ -39,7 +39,7 @@ pub fn run() -> anyhow::Result<Section> {
         }
         rows.push(vec![
             name.to_owned(),
-            format!("`{}`", uprobes.word()),
+            format!("`{uprobes}`"),
             milliseconds(median(attach)),
             milliseconds(median(remove)),
         ]);

@@ -20,6 +20,8 @@ use crate::session::Series;
 /// What a group of parked goroutines is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Verdict {
     /// Parked long, and nothing says that it is a leak.
     Idle,
@@ -27,17 +29,6 @@ pub enum Verdict {
     Likely,
     /// Can never be woken.
     Proven,
-}
-
-impl Verdict {
-    /// The word users see.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Likely => "likely",
-            Self::Proven => "proven",
-        }
-    }
 }
 
 /// A group of goroutines that wait, and the history that rules judge it by.

@@ -18,7 +18,6 @@ pub use host::LiveHost;
 use crate::config::{Mode, ModeChoice};
 use crate::probe::calibrate::{CalibrateError, Costs};
 use crate::probe::{Refused, Uprobes};
-use crate::report::words::serde_word;
 
 /// Version of [`Report`]'s JSON.
 pub const SCHEMA: u32 = 1;
@@ -46,6 +45,8 @@ pub trait Host {
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// As it should be.
     Ok,
@@ -53,16 +54,6 @@ pub enum Status {
     Warning,
     /// Probes cannot work.
     Missing,
-}
-
-impl Status {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Missing => "missing",
-        }
-    }
 }
 
 /// One thing that was looked at.
@@ -144,7 +135,7 @@ pub fn render(report: &Report) -> String {
     // Writing to a String cannot fail.
     let mut said: Vec<(&str, &str)> = Vec::new();
     for Check { name, status, detail, remedy } in &report.checks {
-        let _ = writeln!(text, "{name:width$}  {:7}  {detail}", status.as_str());
+        let _ = writeln!(text, "{name:width$}  {:7}  {detail}", status);
         let Some(remedy) = remedy else { continue };
         let remedy = match said.iter().find(|(known, _)| known == remedy) {
             Some((_, first)) => format!("as for {first}"),
@@ -159,7 +150,7 @@ pub fn render(report: &Report) -> String {
         let _ = costs::write(&mut text, hit_costs);
     }
     if report.watch_possible {
-        let modes: Vec<String> = report.modes.iter().map(serde_word).collect();
+        let modes: Vec<String> = report.modes.iter().map(ModeChoice::to_string).collect();
         let _ = writeln!(text, "\n`parkwarden watch` can use probes on this host, with --mode {}.", modes.join(", "));
     } else {
         text.push_str(

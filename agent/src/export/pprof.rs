@@ -236,15 +236,15 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
             location_id.extend(look.stack(stack).iter().map(|pc| builder.location(*pc)));
             if location_id.is_empty() {
                 // A sample without a location is shown nowhere.
-                location_id.push(builder.placeholder(status.word()));
+                location_id.push(builder.placeholder(&status.to_string()));
             }
-            label.push(builder.label("state", status.word()));
+            label.push(builder.label("state", &status.to_string()));
             if let Some(number) = reason {
                 label
                     .push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));
             }
             if status == Status::Leaked {
-                label.push(builder.label("verdict", Verdict::Proven.word()));
+                label.push(builder.label("verdict", Verdict::Proven.into()));
             }
         }
         if let Some(creation_pc) = created {

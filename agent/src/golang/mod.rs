@@ -74,6 +74,8 @@ impl<S: Source + ?Sized> Source for &S {
 /// Instruction set of a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Arch {
     /// x86-64; Go's name for it.
     Amd64,

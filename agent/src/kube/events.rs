@@ -151,7 +151,7 @@ fn hash(workload: &Workload, leak: &LeakEvent) -> u64 {
         hash.update("\0");
     }
     hash.update(leak.group.number().to_be_bytes());
-    hash.update(leak.verdict.word());
+    hash.update(leak.verdict.to_string());
     first_bytes(hash)
 }
 

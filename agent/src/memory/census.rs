@@ -23,7 +23,8 @@ const MAX_UNREADABLE: u64 = 4096;
 const SCAN: u32 = 0x1000;
 
 /// A goroutine's status (`src/runtime/runtime2.go`), without the scan bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum Status {
     /// `_Gidle`: just allocated.
     #[default]
@@ -69,22 +70,6 @@ impl Status {
     /// Whether the goroutine is parked.
     pub const fn is_waiting(self) -> bool {
         matches!(self, Self::Waiting | Self::Leaked)
-    }
-
-    /// The word users see.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Runnable => "runnable",
-            Self::Running => "running",
-            Self::Syscall => "syscall",
-            Self::Waiting => "waiting",
-            Self::Dead => "dead",
-            Self::Copystack => "copystack",
-            Self::Preempted => "preempted",
-            Self::Leaked => "leaked",
-            Self::Unknown(_) => "unknown",
-        }
     }
 }
 

@@ -23,7 +23,8 @@ pub struct ProcessKey {
 }
 
 /// What becomes of a Go process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// It is being opened and attached to.
     Starting,
@@ -41,18 +42,6 @@ pub enum State {
         /// In full.
         message: String,
     },
-}
-
-impl State {
-    /// One word of a fixed set.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Watched => "watched",
-            Self::Unselected { .. } => "unselected",
-            Self::Refused { .. } => "refused",
-        }
-    }
 }
 
 /// A Go process of the node.
@@ -195,7 +184,7 @@ impl Node {
 
     /// A process that was watched has ended.
     pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
-        let how = exit.map_or("unknown", |exit| exit.kind.word());
+        let how = exit.map_or("unknown", |exit| exit.kind.into());
         log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
         self.totals.lock().ended(process.kind(), how);
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::registry::EventCounts;
 use crate::report::Report;
-use crate::report::words::serde_word;
 
 /// Counts by one fixed set of words.
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -86,7 +85,7 @@ impl Totals {
                     && other.address == probe.address
             };
             let hits = before.and_then(|report| report.observed.probes.iter().find(same)).map(|probe| probe.hits);
-            let key = (probe.function.clone(), serde_word(&probe.site_class));
+            let key = (probe.function.clone(), probe.site_class.to_string());
             *self.hits.entry(key).or_default() += more(hits, probe.hits);
         }
         self.moves += grown(&|report| report.observed.modes.moves);

@@ -38,7 +38,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The program of this mode was refused when the others were loaded.
-    #[error("mode {} is not to be had here: {reason}", crate::report::words::serde_word(mode))]
+    #[error("mode {mode} is not to be had here: {reason}")]
     Mode {
         /// Which.
         mode: Mode,

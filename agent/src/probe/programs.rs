@@ -19,7 +19,8 @@ use crate::config::Mode;
 use crate::report::words::printable;
 
 /// How a program is attached to a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Uprobes {
     /// By one link for each place.
     Multi,
@@ -38,20 +39,12 @@ impl Uprobes {
     /// The way that is used on this host.
     pub fn here() -> Self {
         static HERE: OnceLock<Uprobes> = OnceLock::new();
-        *HERE.get_or_init(|| match std::env::var(VARIABLE).as_deref() {
-            Ok("multi") => Self::Multi,
-            Ok("perf-event") => Self::PerfEvent,
-            _ if kernel_version() >= SINCE && uprobe::load_nothing(For::Multi).is_ok() => Self::Multi,
-            _ => Self::PerfEvent,
+        let by_hand = || std::env::var(VARIABLE).ok()?.parse().ok();
+        *HERE.get_or_init(|| match by_hand() {
+            Some(uprobes) => uprobes,
+            None if kernel_version() >= SINCE && uprobe::load_nothing(For::Multi).is_ok() => Self::Multi,
+            None => Self::PerfEvent,
         })
-    }
-
-    /// One word.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Multi => "multi",
-            Self::PerfEvent => "perf-event",
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Group, ProofReport};
-use crate::report::words::{blocker, creator, goroutines, printable, serde_word};
+use crate::report::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown in full.
 const MAX_GROUPS_SHOWN: usize = 20;
@@ -29,7 +29,7 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
         target.pid,
         printable(&target.exe),
         target.go_version,
-        serde_word(&target.arch),
+        target.arch,
         if report.from_image { ", from a saved image" } else { "" }
     )?;
     writeln!(

@@ -10,6 +10,8 @@ use crate::golang::Frame;
 /// A cause by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum CauseKind {
     /// Sends on a channel nobody receives from.
     SendNobodyReceives,

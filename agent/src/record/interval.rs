@@ -169,39 +169,29 @@ pub struct Interval {
     pub unlisted: u64,
 }
 
-/// How a process ended.
+/// How a process ended. Its words are for counting, shorter than those of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::IntoStaticStr, strum::VariantNames)]
 pub enum ExitKind {
     /// It exited with a code.
+    #[strum(serialize = "exit")]
     Exited(i32),
     /// A signal killed it.
+    #[strum(serialize = "signal")]
     Signaled(i32),
     /// The kernel killed it because memory ran out.
+    #[strum(serialize = "oom")]
     OomKilled,
     /// SIGKILL ended it, and somebody's memory ran out at the time: whose is not known.
+    #[strum(serialize = "perhaps_oom")]
     PerhapsOomKilled,
     /// It executed another program.
+    #[strum(serialize = "exec")]
     Replaced,
     /// It is gone, and how cannot be said.
+    #[strum(serialize = "unknown")]
     Unknown,
-}
-
-impl ExitKind {
-    /// All that [`ExitKind::word`] can say.
-    pub const WORDS: [&'static str; 6] = ["exit", "signal", "oom", "perhaps_oom", "exec", "unknown"];
-
-    /// One word of a fixed set, for counting.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Exited(_) => "exit",
-            Self::Signaled(_) => "signal",
-            Self::OomKilled => "oom",
-            Self::PerhapsOomKilled => "perhaps_oom",
-            Self::Replaced => "exec",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// The end of a process.
@@ -218,6 +208,8 @@ pub struct Exit {
 /// Why there is nothing, or less than everything, for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum GapCause {
     /// No parkwarden was running.
     NotRunning,
@@ -232,21 +224,6 @@ pub enum GapCause {
 }
 
 impl GapCause {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::NotRunning, Self::RecordingStopped, Self::Stalled, Self::EventsLost, Self::BudgetReached];
-
-    /// The word in the recording.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NotRunning => "not_running",
-            Self::RecordingStopped => "recording_stopped",
-            Self::Stalled => "stalled",
-            Self::EventsLost => "events_lost",
-            Self::BudgetReached => "budget_reached",
-        }
-    }
-
     /// Whether there are no counts in between.
     pub const fn is_blind(self) -> bool {
         matches!(self, Self::NotRunning | Self::RecordingStopped | Self::Stalled)
@@ -269,19 +246,11 @@ pub struct Gap {
 /// How the watch of a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, strum::VariantArray, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum WatchEnd {
     /// parkwarden was told to stop.
     Stopped,
     /// The process ended.
     ProcessEnded,
-}
-
-impl WatchEnd {
-    /// The word in the recording.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::ProcessEnded => "process_ended",
-        }
-    }
 }

@@ -11,11 +11,8 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::error::RecordError;
 use super::history::{GroupHistory, History, Sample, Verdicts, Watched};
-use super::interval::{
-    Example, Exit, ExitKind, Gap, GapCause, Group, Judgement, Moment, Process, Site, Usage, WatchEnd,
-};
+use super::interval::{Example, Exit, ExitKind, Gap, Group, Judgement, Moment, Process, Site, Usage};
 use super::schema::{self, Unusable};
-use super::store::verdict_of;
 use crate::detect::Verdict;
 use crate::report::Place;
 
@@ -127,7 +124,7 @@ impl Reader {
         let words = select.query_map([process], |row| row.get::<_, Option<String>>(0))?;
         let mut strongest = None;
         for word in words {
-            strongest = strongest.max(word?.as_deref().and_then(verdict_of));
+            strongest = strongest.max(word?.and_then(|word| word.parse().ok()));
         }
         Ok(strongest)
     }
@@ -147,9 +144,7 @@ impl Reader {
                 interval_ns: row.get("interval_ns")?,
                 threshold_ns: row.get("threshold_ns")?,
                 samples: self.read_samples(row.get("id")?, since, until, &site_index, &group_index)?,
-                ended: ended.and_then(|word| {
-                    [WatchEnd::Stopped, WatchEnd::ProcessEnded].into_iter().find(|e| e.word() == word)
-                }),
+                ended: ended.and_then(|word| word.parse().ok()),
             });
         }
         watches.retain(|watch| !watch.samples.is_empty());
@@ -217,7 +212,7 @@ impl Reader {
         let mut rows = select.query([group])?;
         let mut verdicts = Vec::new();
         while let Some(row) = rows.next()? {
-            let Some(verdict) = verdict_of(&row.get::<_, String>("verdict")?) else { continue };
+            let Ok(verdict) = row.get::<_, String>("verdict")?.parse() else { continue };
             verdicts.push(Verdicts {
                 at: moment(row, "mono_ns", "unix_ns")?,
                 judgement: Judgement {
@@ -279,7 +274,7 @@ impl Reader {
             let mut found = of_groups.query([id])?;
             while let Some(row) = found.next()? {
                 if let Some(group) = group_index.get(&row.get(0)?) {
-                    let verdict = row.get_ref(3)?.as_str_or_null().ok().flatten().and_then(verdict_of);
+                    let verdict = row.get_ref(3)?.as_str_or_null().ok().flatten().and_then(|word| word.parse().ok());
                     groups.push((*group, row.get(1)?, row.get(2)?, verdict));
                 }
             }
@@ -308,7 +303,7 @@ impl Reader {
         let mut gaps = Vec::new();
         while let Some(row) = rows.next()? {
             let word: String = row.get("cause")?;
-            let Some(cause) = GapCause::ALL.into_iter().find(|cause| cause.word() == word) else { continue };
+            let Ok(cause) = word.parse() else { continue };
             gaps.push(Gap {
                 from: moment(row, "from_mono_ns", "from_unix_ns")?,
                 to: moment(row, "to_mono_ns", "to_unix_ns")?,

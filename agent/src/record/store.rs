@@ -70,17 +70,12 @@ pub fn begin(db: &Transaction<'_>, ids: &mut Ids, run: &Run, process: &Process) 
     )?;
     let mut rows = last.query([process_id])?;
     while let Some(row) = rows.next()? {
-        if let Some(verdict) = verdict_of(&row.get::<_, String>(2)?) {
+        if let Ok(verdict) = row.get::<_, String>(2)?.parse() {
             known.verdicts.insert(row.get(0)?, (row.get(1)?, verdict));
         }
     }
     drop(rows);
     Ok(known)
-}
-
-/// The verdict a word stands for.
-pub fn verdict_of(word: &str) -> Option<Verdict> {
-    [Verdict::Idle, Verdict::Likely, Verdict::Proven].into_iter().find(|verdict| verdict.word() == word)
 }
 
 fn insert_run(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
@@ -187,7 +182,7 @@ pub fn interval(
     }
     let mut insert = db.prepare_cached("INSERT INTO group_sample VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (id, count) in listed {
-        let verdict = count.judgement.as_ref().map(|judgement| judgement.verdict.word());
+        let verdict = count.judgement.as_ref().map(|judgement| judgement.verdict.to_string());
         insert.execute(params![sample, id, int(count.waiting), int(count.parked), verdict])?;
         judge(db, known, id, count, interval.at)?;
         examples(db, id, count, interval.at)?;
@@ -220,7 +215,7 @@ fn judge(db: &Connection, known: &mut WatchIds, group: i64, count: &GroupCount, 
                 group,
                 int(at.mono_ns),
                 int(at.unix_ns),
-                judgement.verdict.word(),
+                judgement.verdict.to_string(),
                 evidence,
                 judgement.cause,
                 judgement.remedy,
@@ -271,7 +266,7 @@ pub fn gap(db: &Connection, known: &WatchIds, gap: &Gap) -> rusqlite::Result<()>
         int(gap.from.unix_ns),
         int(gap.to.mono_ns),
         int(gap.to.unix_ns),
-        gap.cause.word(),
+        gap.cause.to_string(),
         gap.detail,
     ])?;
     Ok(())
@@ -279,7 +274,7 @@ pub fn gap(db: &Connection, known: &WatchIds, gap: &Gap) -> rusqlite::Result<()>
 
 /// Notes how a watch ended.
 pub fn end(db: &Connection, known: &WatchIds, how: WatchEnd) -> rusqlite::Result<()> {
-    db.execute("UPDATE watch SET ended = ?2 WHERE id = ?1", params![known.watch, how.word()])?;
+    db.execute("UPDATE watch SET ended = ?2 WHERE id = ?1", params![known.watch, how.to_string()])?;
     Ok(())
 }
 

@@ -120,7 +120,7 @@ fn count_goroutines(session: &Session) -> Goroutines {
             if !is_system && goroutine.status.is_waiting() {
                 *waiting.entry(goroutine.wait_reason).or_default() += 1;
             }
-            *by_state.entry(goroutine.status.word().to_owned()).or_default() += 1;
+            *by_state.entry(goroutine.status.to_string()).or_default() += 1;
         }
     }
     let events = session.registry().events();

@@ -1,6 +1,6 @@
 //! What watching has cost, and in which modes, for reports.
 
-use super::words::{printable, seconds, serde_word};
+use super::words::{printable, seconds};
 use super::{Cost, Modes, Moved, Observed, Probe, RefusedMode};
 use crate::session::Session;
 
@@ -79,9 +79,9 @@ fn micro(ns: u64) -> f64 {
 pub(super) fn write(out: &mut String, observed: &Observed) -> std::fmt::Result {
     use std::fmt::Write as _;
     let Observed { modes, cost, .. } = observed;
-    write!(out, "  mode {}", serde_word(&observed.mode))?;
-    if serde_word(&modes.choice) != serde_word(&observed.mode) {
-        write!(out, " (asked for {})", serde_word(&modes.choice))?;
+    write!(out, "  mode {}", observed.mode)?;
+    if modes.choice != observed.mode.into() {
+        write!(out, " (asked for {})", modes.choice)?;
     }
     writeln!(
         out,
@@ -92,14 +92,14 @@ pub(super) fn write(out: &mut String, observed: &Observed) -> std::fmt::Result {
         writeln!(out, "  no probes: {}", printable(reason))?;
     }
     for RefusedMode { mode, reason } in &modes.refused {
-        writeln!(out, "  no mode {}: {}", serde_word(mode), printable(reason))?;
+        writeln!(out, "  no mode {}: {}", mode, printable(reason))?;
     }
     let hidden = modes.history.len().saturating_sub(MAX_MOVES_SHOWN);
     if modes.moves > MAX_MOVES_SHOWN as u64 {
         writeln!(out, "  {} moves between modes; the last:", modes.moves)?;
     }
     for moved in modes.history.iter().skip(hidden) {
-        writeln!(out, "  at {:.1} s to {}: {}", moved.seconds, serde_word(&moved.mode), printable(&moved.reason))?;
+        writeln!(out, "  at {:.1} s to {}: {}", moved.seconds, moved.mode, printable(&moved.reason))?;
     }
     Ok(())
 }

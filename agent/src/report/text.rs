@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::words::{blocker, creator, goroutines, printable, serde_word};
+use super::words::{blocker, creator, goroutines, printable};
 use super::{Group, Lost, Proofs, Report};
 use crate::detect::Verdict;
 
@@ -29,7 +29,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         target.pid,
         printable(&target.exe),
         target.go_version,
-        serde_word(&target.arch),
+        target.arch,
         if target.stripped { ", stripped" } else { "" },
         if target.pie { ", PIE" } else { "" },
     )?;
@@ -55,11 +55,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(
             out,
             "  probe {:<22} {:>14}  {:<11} {:>10} hits of {} ns",
-            probe.function,
-            probe.address,
-            serde_word(&probe.site_class),
-            probe.hits,
-            probe.hit_nanoseconds,
+            probe.function, probe.address, probe.site_class, probe.hits, probe.hit_nanoseconds,
         )?;
     }
     super::cost::write(out, observed)?;
@@ -114,7 +110,7 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(
         out,
         "\n{:<6} {} [{}], parked {:.1} to {:.1} s, {:+.1}/s",
-        group.verdict.word().to_uppercase(),
+        group.verdict.to_string().to_uppercase(),
         goroutines(group.count),
         printable(&group.wait_reason),
         group.parked_seconds.min,

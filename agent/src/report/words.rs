@@ -64,14 +64,6 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The word a value has in the JSON document.
-pub(crate) fn serde_word(value: &impl serde::Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
-}
-
 /// Names come from the target's binary: nothing in them may steer the terminal, or have it show them in another order than
 /// they are in.
 pub(crate) fn printable(text: &str) -> String {

@@ -98,7 +98,7 @@ impl Look {
         if goroutine.status.is_waiting() {
             wait_reason(&self.wait_reasons, goroutine.wait_reason)
         } else {
-            goroutine.status.word().to_owned()
+            goroutine.status.to_string()
         }
     }
 
@@ -198,7 +198,7 @@ impl Snapshot {
         for (goroutine, _) in look.taken.goroutines() {
             counts.live += 1;
             counts.system += u64::from(is_system(&look.symbols, goroutine.start_pc));
-            *counts.by_state.entry(goroutine.status.word().to_owned()).or_default() += 1;
+            *counts.by_state.entry(goroutine.status.to_string()).or_default() += 1;
         }
         let census = &look.taken.census;
         Self {

@@ -12,7 +12,7 @@ use super::{
 use crate::detect::Verdict;
 use crate::record::{ExitKind, Group, GroupHistory, History, Site};
 use crate::report::Place;
-use crate::report::words::{printable, serde_word};
+use crate::report::words::printable;
 
 /// `go` statements shown by themselves; the others are summed.
 const MAX_SITES: usize = 24;
@@ -350,7 +350,7 @@ fn marks(histories: &[History], lives: &[Life], lines: &[GroupLine], axis: &Axis
                 before = (change.life, Verdict::Idle);
             }
             if change.verdict != before.1 {
-                let text = format!("{}: {}", line.who(), serde_word(&change.verdict));
+                let text = format!("{}: {}", line.who(), change.verdict);
                 changes.push(Mark { ms: change.ms, kind: MarkKind::Verdict, text, life: change.life });
             }
             before.1 = change.verdict;

@@ -63,6 +63,8 @@ pub struct SiteChange {
 /// What became of a site. The order is that of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Change {
     /// It was not there before.
     New,
@@ -74,18 +76,6 @@ pub enum Change {
     Shrank,
     /// It is not there any more.
     Gone,
-}
-
-impl Change {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Grew => "grew",
-            Self::Same => "same",
-            Self::Shrank => "shrank",
-            Self::Gone => "gone",
-        }
-    }
 }
 
 /// Live goroutines of a site on one side.
@@ -249,7 +239,7 @@ fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
         writeln!(
             out,
             "{:<7} {:<16} {:<16} {:<11} {}{}",
-            site.change.word(),
+            site.change,
             pair(site.before.median, site.after.median),
             pair(site.before.peak, site.after.peak),
             site.after.growth_per_second.map_or("-".to_owned(), |growth| format!("+{}", rate(growth))),

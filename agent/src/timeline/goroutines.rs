@@ -17,7 +17,7 @@ use crate::capture::{Error, Reader};
 use crate::golang::Frame;
 use crate::memory::census::Census;
 use crate::report::Place;
-use crate::report::words::{printable, serde_word, start_function, wait_reason};
+use crate::report::words::{printable, start_function, wait_reason};
 use crate::session::{Header, Input, Symbols, split_record};
 
 /// Goroutines shown; a trace with more is more than a browser holds.
@@ -118,8 +118,7 @@ impl<W: Write> Writer<W> {
                 }
             }
             Input::Mode(entered) => {
-                let name =
-                    format!("from here on in mode {}: {}", serde_word(&entered.mode), printable(&entered.reason));
+                let name = format!("from here on in mode {}: {}", entered.mode, printable(&entered.reason));
                 self.trace.instant(Track { pid: PID, tid: 0 }, &name, self.us(entered.time_ns))?;
             }
             Input::End(end) => self.now_ns = self.now_ns.max(end.time_ns),

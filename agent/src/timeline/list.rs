@@ -100,7 +100,7 @@ fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
             look(entry.looks.map(|(_, last)| last.unix_ns)),
             entry.samples.to_string(),
             number(entry.live),
-            entry.verdict.map_or("-".to_owned(), |verdict| verdict.word().to_owned()),
+            entry.verdict.map_or("-".to_owned(), |verdict| verdict.to_string()),
             entry.exit.as_ref().map_or("-".to_owned(), |exit| {
                 let end = words::end(exit.kind);
                 end.strip_prefix("its ").or(end.strip_prefix("the ")).unwrap_or(&end).to_owned()

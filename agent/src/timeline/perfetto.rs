@@ -28,7 +28,7 @@ pub fn render(timeline: &Timeline, out: impl Write) -> io::Result<()> {
     }
     for gap in &timeline.gaps {
         let track = Track { pid: pid(gap.life), tid: GAPS };
-        let name = gap.cause.word().replace('_', " ");
+        let name = gap.cause.to_string().replace('_', " ");
         let args = json!({"detail": printable(&gap.text), "blind": gap.blind});
         trace.slice(track, &name, us(gap.from_ms), us(gap.to_ms.saturating_sub(gap.from_ms)), args)?;
     }

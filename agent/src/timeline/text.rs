@@ -30,7 +30,7 @@ fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
     let mut happened: Vec<(u64, String)> = timeline.marks.iter().map(|mark| (mark.ms, printable(&mark.text))).collect();
     happened.extend(timeline.gaps.iter().map(|gap| {
         let what = if gap.blind { "gap" } else { "less seen" };
-        let cause = gap.cause.word().replace('_', " ");
+        let cause = gap.cause.to_string().replace('_', " ");
         (gap.from_ms, format!("{what} until {}: {cause}, {}", words::full(gap.to_ms), printable(&gap.text)))
     }));
     happened.sort();
@@ -85,7 +85,7 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
 }
 
 fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {
-    let verdict = group.strongest.map_or("-".to_owned(), |verdict| verdict.word().to_uppercase());
+    let verdict = group.strongest.map_or("-".to_owned(), |verdict| verdict.to_string().to_uppercase());
     let growth = group.growth_per_second.map(|growth| format!(", +{}", rate(growth))).unwrap_or_default();
     writeln!(
         out,

@@ -13,7 +13,6 @@ use crate::discover::usage::{Usage, start_mono_ns};
 use crate::discover::workload::Workload;
 use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, Status, WatchId};
 use crate::report::Report;
-use crate::report::words::serde_word;
 use crate::session::Session;
 use crate::target::{now_ns, unix_now_ns};
 
@@ -159,7 +158,7 @@ impl Recording {
             started: Some(now().at_mono(start_mono_ns(start_ticks))),
             exe: target.exe.clone(),
             go_version: target.go_version.clone(),
-            arch: serde_word(&target.arch),
+            arch: target.arch.to_string(),
             container: self.workload.container_id.clone(),
             pod_uid: self.workload.pod_uid.clone(),
             pod_name: self.workload.pod.clone(),
@@ -183,7 +182,7 @@ fn reduced(session: &Session, now: Moment) -> Vec<Gap> {
             gaps.push(Gap { to: at, ..gap });
         }
         open = (entered.mode < first).then(|| {
-            let detail = format!("in mode {}: {}", serde_word(&entered.mode), entered.reason);
+            let detail = format!("in mode {}: {}", entered.mode, entered.reason);
             Gap { from: at, to: now, cause: GapCause::BudgetReached, detail }
         });
     }

@@ -137,7 +137,7 @@ impl Entry {
             go_version: process.go_version.clone(),
             stripped: process.stripped,
             workload: process.workload(),
-            state: state.word(),
+            state: state.into(),
             reason,
             message,
             mode: report.map(|report| report.observed.mode),

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Encoder as _, TextEncoder};
+use strum::VariantNames as _;
 
 use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
@@ -22,7 +23,6 @@ use crate::node::totals::{EndKey, SECONDS, Totals};
 use crate::node::{Node, Process, State};
 use crate::record;
 use crate::registry::durations::BOUNDS_NS;
-use crate::report::words::serde_word;
 use crate::report::{Group, Report};
 use definitions::{
     BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
@@ -140,7 +140,7 @@ fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
         if let State::Refused { reason, .. } = &state {
             *reasons.entry(reason).or_default() += 1;
         }
-        *states.entry(state.word()).or_default() += 1;
+        *states.entry(state.into()).or_default() += 1;
     }
     for (state, count) in states {
         scrape.add(&PROCESSES, &[state], &Value::Number(f64::from(count)));
@@ -154,8 +154,8 @@ fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
 fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::sync::Arc<Process>]) {
     for process in processes.iter().filter(|process| process.report().is_some()) {
         let kind = process.kind();
-        for how in record::ExitKind::WORDS {
-            ends.entry((kind.clone(), how)).or_insert(0);
+        for how in record::ExitKind::VARIANTS {
+            ends.entry((kind.clone(), *how)).or_insert(0);
         }
     }
     for (([namespace, pod, container, exe], how), count) in ends {
@@ -174,7 +174,7 @@ fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: u
     };
     let (observed, goroutines) = (&report.observed, &report.goroutines);
     let owner = workload.owner.as_ref().map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
-    let mode = serde_word(&observed.mode);
+    let mode = observed.mode.to_string();
     let unit = workload.unit.as_deref().unwrap_or_default();
     let info = [report.target.go_version.as_str(), &mode, &owner, unit];
     add(&INFO, &info, &Value::Number(1.0));
@@ -230,7 +230,7 @@ fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64
     for verdict in [Verdict::Proven, Verdict::Likely] {
         let count: u64 = rest.iter().filter(|(_, (other, _))| *other == verdict).map(|(_, (_, count))| count).sum();
         if count > 0 {
-            tell(["other", "", "", verdict.word()], count);
+            tell(["other", "", "", verdict.into()], count);
         }
     }
 }
@@ -240,7 +240,7 @@ fn labels(group: &Group, verdict: Verdict) -> [String; 4] {
     [
         place(&group.created_by),
         place(&group.blocked_at),
-        group.cause.as_ref().map(|cause| serde_word(&cause.kind)).unwrap_or_default(),
-        verdict.word().to_owned(),
+        group.cause.as_ref().map(|cause| cause.kind.to_string()).unwrap_or_default(),
+        verdict.to_string(),
     ]
 }

@@ -29,6 +29,8 @@ const MAX_FUNCTION: u64 = 16 << 10;
 /// What a probe hit at a site costs the target, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum SiteClass {
     /// A 5-byte nop within one page: the kernel turns it into a call, no trap.
     Nop5,

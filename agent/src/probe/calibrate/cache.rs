@@ -57,7 +57,7 @@ impl Key {
             boot_id: read("/proc/sys/kernel/random/boot_id")?,
             kernel: read("/proc/sys/kernel/osrelease")?,
             object: crc32fast::hash(super::super::object::OBJECT),
-            uprobes: uprobes.word().to_owned(),
+            uprobes: uprobes.to_string(),
         })
     }
 }
