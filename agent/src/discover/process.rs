@@ -77,19 +77,9 @@ impl ImageId {
     fn of(pid: u32) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let exe = fs::metadata(format!("/proc/{pid}/exe"))?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        Ok(Self { device: exe.dev(), inode: exe.ino(), start_stack: start_stack(&stat).unwrap_or_default() })
+        let stat = Stat::read(pid)?;
+        Ok(Self { device: exe.dev(), inode: exe.ino(), start_stack: stat.start_stack })
     }
-}
-
-/// A field behind the second of `/proc/PID/stat`, numbered as in proc(5): that one, the command's name, is in parentheses and
-/// can hold anything.
-fn field(stat: &str, number: usize) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
-}
-
-fn start_stack(stat: &str) -> Option<u64> {
-    field(stat, 28)
 }
 
 impl Process {
@@ -217,10 +207,9 @@ fn aux_value(auxv: &[u8], key: u64) -> Option<u64> {
 
 /// Why `/proc/PID/exe` cannot be opened.
 fn no_executable(pid: u32, error: io::Error) -> OpenError {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    match (error.kind(), stat) {
+    match (error.kind(), Stat::read(pid)) {
         // It has none; without rights, that cannot be seen.
-        (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(stat)) if is_kernel_thread(&stat) => {
+        (io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, Ok(stat)) if stat.is_kernel_thread => {
             OpenError::KernelThread(pid)
         }
         (io::ErrorKind::PermissionDenied, _) => OpenError::Denied(pid),
@@ -229,13 +218,6 @@ fn no_executable(pid: u32, error: io::Error) -> OpenError {
         (io::ErrorKind::NotFound, Ok(_)) => OpenError::Zombie(pid),
         _ => OpenError::Io { pid, what: "its executable", source: error },
     }
-}
-
-/// By its flags.
-fn is_kernel_thread(stat: &str) -> bool {
-    // `PF_KTHREAD`, include/linux/sched.h.
-    const KERNEL_THREAD: u64 = 0x0020_0000;
-    field(stat, 9).is_some_and(|flags| flags & KERNEL_THREAD != 0)
 }
 
 impl Source for File {
@@ -274,14 +256,6 @@ mod tests {
         assert!(matches!(Process::open(child.id()), Err(OpenError::Zombie(_))));
         child.wait().expect("it has ended");
         assert!(matches!(Process::open(child.id()), Err(OpenError::NoSuchProcess(_))));
-    }
-
-    #[test]
-    fn what_is_ending_is_no_kernel_thread() {
-        // Both without an executable: kthreadd, and a process between the loss of its memory and being a zombie.
-        assert!(is_kernel_thread("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 29 0 0"));
-        assert!(!is_kernel_thread("77 (a) 0) R 1 77 77 0 -1 4228108 171 0 0 0 0 0 0 0 20 0 1 0 99 0 0"));
-        assert!(!is_kernel_thread("77 (a"));
     }
 
     #[test]
@@ -376,13 +350,6 @@ mod tests {
         }
         drop(input);
         shell.wait().expect("it ends");
-    }
-
-    #[test]
-    fn a_command_name_cannot_forge_the_other_fields() {
-        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 99 1000 10 0 4194304 5 140 0";
-        assert_eq!(start_stack(stat), Some(140));
-        assert_eq!(start_stack("7 (a"), None);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What a process uses and when it started, from `/proc/PID/stat` and `statm`.
+//!
+//! This is the one place that reads `stat`. Six of its fields are a few lines; a crate for all of `/proc` would be more to build
+//! than it saves, and most of what else is read there is read in ways of its own: through a pidfd's back, or of a made-up host.
 
-use std::fs;
+use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -28,10 +31,14 @@ impl Usage {
 pub struct Stat {
     /// It has ended, and its parent has not noticed.
     pub is_zombie: bool,
+    /// It is part of the kernel.
+    pub is_kernel_thread: bool,
     /// CPU time in user and kernel, in clock ticks.
     pub cpu_ticks: u64,
     /// When it started, in clock ticks since the boot.
     pub start_ticks: u64,
+    /// Bottom of the stack of its first thread; zero for who may not see it, and in the middle of an exec.
+    pub start_stack: u64,
     /// What `wait` will tell; of a zombie only.
     pub exit_status: i32,
 }
@@ -39,18 +46,28 @@ pub struct Stat {
 impl Stat {
     /// Of process `pid`; none when there is none.
     pub fn of(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::read(pid).ok()
+    }
+
+    /// The same, or why there is none.
+    pub fn read(pid: u32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        Self::parse(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The command's name, the second field, is in parentheses and can hold anything.
     fn parse(stat: &str) -> Option<Self> {
+        // `PF_KTHREAD`, include/linux/sched.h.
+        const KERNEL_THREAD: u64 = 0x0020_0000;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         // Numbered as in proc(5), where the state is field 3.
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
             is_zombie: *fields.first()? == "Z",
+            is_kernel_thread: number(9)? & KERNEL_THREAD != 0,
             cpu_ticks: number(14)?.saturating_add(number(15)?),
             start_ticks: number(22)?,
+            start_stack: number(28)?,
             exit_status: fields.get(52 - 3)?.parse().ok()?,
         })
     }
@@ -76,11 +93,28 @@ mod tests {
 
     #[test]
     fn the_fields_are_those_of_proc() {
-        let stat = "7 (a) b (c)) Z 1 7 7 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 1 0 99 1000 10 0 0 0 0 0 0 0 0 0 0 0 0 0 17 \
-                    1 0 0 0 0 0 0 0 0 0 0 0 0 9";
-        let expected = Stat { is_zombie: true, cpu_ticks: 110, start_ticks: 99, exit_status: 9 };
+        let stat = "7 (a) b (c)) Z 1 7 7 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 1 0 99 1000 10 0 4194304 5 140 0 0 0 0 0 0 0 0 0 \
+                    17 1 0 0 0 0 0 0 0 0 0 0 0 0 9";
+        let expected = Stat {
+            is_zombie: true,
+            is_kernel_thread: false,
+            cpu_ticks: 110,
+            start_ticks: 99,
+            start_stack: 140,
+            exit_status: 9,
+        };
         assert_eq!(Stat::parse(stat), Some(expected));
         assert_eq!(Stat::parse("7 (a) S 1"), None);
+        assert_eq!(Stat::parse("7 (a"), None);
+    }
+
+    #[test]
+    fn what_is_ending_is_no_kernel_thread() {
+        // Both without an executable: kthreadd, and a process between the loss of its memory and being a zombie.
+        let rest = "0 0 0 0 0 0 0 0 20 0 1 0 99 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let is_kernel_thread = |begin: &str| Stat::parse(&format!("{begin} {rest}")).expect("whole").is_kernel_thread;
+        assert!(is_kernel_thread("2 (kthreadd) S 0 0 0 0 -1 2129984"));
+        assert!(!is_kernel_thread("77 (a) 0) R 1 77 77 0 -1 4228108"));
     }
 
     #[test]
