@@ -17,7 +17,7 @@ pub use host::LiveHost;
 
 use crate::config::{Mode, ModeChoice};
 use crate::probe::calibrate::{CalibrateError, Costs};
-use crate::probe::{Refused, Uprobes};
+use crate::probe::{Refused, Uprobes, kernel};
 
 /// Version of [`Report`]'s JSON.
 pub const SCHEMA: u32 = 1;
@@ -104,7 +104,7 @@ pub fn run(host: &dyn Host) -> Report {
     let attached = host.attach();
     let (programs, refused) = programs(host, denied);
     let mut checks = vec![
-        kernel(host),
+        kernel_check(host),
         capabilities_check(&capabilities),
         bpf(host, denied),
         ring_buffer(host, denied),
@@ -208,15 +208,14 @@ impl Capabilities {
     }
 }
 
-fn kernel(host: &dyn Host) -> Check {
+fn kernel_check(host: &dyn Host) -> Check {
     let release = host.read("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+    let Some(version) = kernel::parse(release) else {
         let detail = format!("Linux {release}: not a version number that is understood");
         return check("kernel", Status::Warning, detail, Some("see whether the other checks pass"));
     };
-    if (major, minor) >= (5, 15) {
+    if version >= kernel::OLDEST {
         ok("kernel", format!("Linux {release}"))
     } else {
         let detail = format!("Linux {release}, older than 5.15");

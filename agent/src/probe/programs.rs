@@ -13,6 +13,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya_obj::Object;
 
+use super::kernel::{self, MULTI_BY_PROCESS, OLDEST};
 use super::object::{LoadError, OBJECT};
 use super::uprobe::{self, For};
 use crate::config::Mode;
@@ -31,10 +32,6 @@ pub enum Uprobes {
 /// Chooses the way of attaching by hand: `multi` or `perf-event`.
 const VARIABLE: &str = "PARKWARDEN_UPROBES";
 
-/// The first kernel whose links of this kind mean processes, not threads, by a pid (46ba0e49b642, "bpf: fix multi-uprobe PID
-/// filtering logic").
-const SINCE: (u32, u32) = (6, 10);
-
 impl Uprobes {
     /// The way that is used on this host.
     pub fn here() -> Self {
@@ -42,17 +39,10 @@ impl Uprobes {
         let by_hand = || std::env::var(VARIABLE).ok()?.parse().ok();
         *HERE.get_or_init(|| match by_hand() {
             Some(uprobes) => uprobes,
-            None if kernel_version() >= SINCE && uprobe::load_nothing(For::Multi).is_ok() => Self::Multi,
+            None if kernel::running() >= MULTI_BY_PROCESS && uprobe::load_nothing(For::Multi).is_ok() => Self::Multi,
             None => Self::PerfEvent,
         })
     }
-}
-
-/// Major and minor version of the running kernel; zeros where it does not say.
-pub fn kernel_version() -> (u32, u32) {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// What the program that does nothing is called: what remains of a hit's price is the kernel's own.
@@ -149,9 +139,9 @@ fn load(object: &Object, name: &'static str, uprobes: Uprobes) -> Result<OwnedFd
         Uprobes::PerfEvent => For::PerfEvent,
     };
     uprobe::load(&function.instructions, &program.license, for_, &mut []).map_err(|source| {
-        let (major, minor) = kernel_version();
+        let (major, minor) = kernel::running();
         // What the verifier of a kernel without cookies says is that it has none.
-        if source.raw_os_error() == Some(libc::EPERM) || (major, minor) < (5, 15) {
+        if source.raw_os_error() == Some(libc::EPERM) || (major, minor) < OLDEST {
             return LoadError::Refused(format!("BPF_PROG_LOAD of `{name}` on Linux {major}.{minor}: {source}").into());
         }
         let mut log = vec![0; VERIFIER_LOG];

@@ -355,7 +355,7 @@ fn locate(binary: &GoBinary, sites: Vec<Site>) -> Result<Vec<(Site, u64)>, Attac
 
 /// What the running kernel makes of probe sites.
 fn kernel() -> sites::Kernel {
-    let (major, minor) = crate::probe::kernel_version();
+    let (major, minor) = crate::probe::kernel::running();
     sites::Kernel::from_version(major, minor)
 }
 
