@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::de::DeTable;
+
 use super::settings::{
     HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
 };
@@ -105,12 +107,15 @@ pub enum ConfigError {
     },
 }
 
-/// Whether a line of TOML sets a key, in a table, dotted or inline.
-fn sets(line: &str, name: &str) -> bool {
-    let code = line.split('#').next().unwrap_or_default();
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    code.match_indices(name)
-        .any(|(at, _)| !code[..at].ends_with(is_word) && code[at + name.len()..].trim_start().starts_with('='))
+/// The line of a file that sets a key such as `watch.interval`, in whichever of TOML's ways.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let file = DeTable::parse(text).ok()?;
+    let (table, name) = match key.split_once('.') {
+        Some((table, name)) => (file.get_ref().get(table)?.get_ref().as_table()?, name),
+        None => (file.get_ref(), key),
+    };
+    let (key, _) = table.get_key_value(name)?;
+    Some(1 + text[..key.span().start].matches('\n').count())
 }
 
 impl NodeConfig {
@@ -121,10 +126,8 @@ impl NodeConfig {
         let file: Settings = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
         Self::resolve(flags.clone().or(file), |key| {
-            let name = key.rsplit('.').next().unwrap_or(key);
             // If it stands nowhere in the file, it is of a flag.
-            let line = text.lines().position(|line| sets(line, name));
-            line.map(|line| format!("{}:{}: ", path.display(), line + 1)).unwrap_or_default()
+            line_of(&text, key).map(|line| format!("{}:{line}: ", path.display())).unwrap_or_default()
         })
     }
 
@@ -269,6 +272,7 @@ mod tests {
             ("watch.min_growth = 0\n", ":1:", "min_growth"),
             ("[watch]\ninterval = \"100ms\"\n", ":2:", "interval"),
             ("[record]\nsize_mib = 1048577\n", ":2:", "size_mib"),
+            ("[record]\nfile = '''\nwindows = 1'''\n[watch]\nwindows = 1\n", ":5:", "windows"),
         ] {
             let error = text(wrong);
             assert!(error.contains(line) && error.contains(key), "{wrong:?}: {error}");
