@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Entry, Listing};
-use crate::report::words::printable;
+use crate::report::words::{aligned, printable};
 
 /// Characters of a command line that are shown.
 const MAX_COMMAND: usize = 60;
@@ -13,13 +13,10 @@ pub fn render(listing: &Listing) -> String {
     let mut rows =
         vec![["PID", "USER", "GOROUTINES", "GO", "MODULE", "STRIPPED", "WHERE", "COMMAND"].map(str::to_owned)];
     rows.extend(listing.processes.iter().map(row));
-    let widths: Vec<usize> =
-        (0..8).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let mut out = String::new();
-    for (index, row) in rows.iter().enumerate() {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+    for (index, line) in aligned(&rows).into_iter().enumerate() {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
+        let _ = writeln!(out, "{line}");
         if let Some(reason) = index.checked_sub(1).and_then(|i| listing.processes[i].reason.as_deref()) {
             let _ = writeln!(out, "    not supported: {}", printable(reason));
         }

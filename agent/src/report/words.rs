@@ -76,6 +76,17 @@ const fn turns_text(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Rows of a table as lines, the columns two spaces apart.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// `1 goroutine`, `2 goroutines`.
 pub(crate) fn goroutines(count: u64) -> String {
     format!("{count} goroutine{}", if count == 1 { "" } else { "s" })
@@ -84,6 +95,12 @@ pub(crate) fn goroutines(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_cell() {
+        let rows = [["PID", "WHERE"], ["7", "läuft"], ["1234", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows), ["PID   WHERE", "7     läuft", "1234"]);
+    }
 
     #[test]
     fn names_neither_steer_the_terminal_nor_turn_its_text() {

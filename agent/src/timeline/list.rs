@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::words::{self, number};
 use crate::detect::Verdict;
 use crate::record::{Entry, ExitKind};
-use crate::report::words::printable;
+use crate::report::words::{aligned, printable};
 
 /// The list as a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,12 +111,8 @@ fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
     });
     let mut table: Vec<[String; 9]> = vec![heads.map(str::to_owned)];
     table.extend(rows);
-    let widths: Vec<usize> = (0..heads.len())
-        .map(|column| table.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max().unwrap_or(0))
-        .collect();
-    for row in &table {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    for line in aligned(&table) {
+        writeln!(out, "{line}")?;
     }
     if entries.is_empty() {
         return writeln!(out, "The recording holds no process.");
