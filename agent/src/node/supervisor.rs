@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parkwarden_common::lifecycle::{EXECUTED, Lifecycle};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
@@ -20,7 +21,8 @@ use crate::discover::describe::pids;
 use crate::discover::usage::Stat;
 use crate::discover::workload::Workload;
 use crate::kube::{Events, Pods};
-use crate::probe::{OomVictims, Prober};
+use crate::probe::OomVictims;
+use crate::watch::Commons;
 use crate::watch::recording::Recordings;
 
 /// How often processes are looked for in `/proc`: with the kernel telling of them, only for what it lost; and without.
@@ -77,8 +79,10 @@ pub struct Supervisor {
     pub config: NodeConfig,
     /// Where messages come from, and how others send them.
     pub messages: (Sender<Message>, Receiver<Message>),
-    /// What all tasks share.
-    pub prober: Option<Prober>,
+    /// What all watches share.
+    pub commons: Commons,
+    /// Where tasks wait.
+    pub runtime: Handle,
     /// Where processes are recorded.
     pub recordings: Option<Recordings>,
     /// Where leaks are told of.
@@ -425,7 +429,8 @@ impl Loop {
             opened,
             config: config.clone(),
             min_goroutines,
-            prober: self.own.prober.clone(),
+            commons: self.own.commons.clone(),
+            runtime: self.own.runtime.clone(),
             recordings: self.own.recordings.clone(),
             events: self.own.events.clone(),
             pods: self.own.pods.clone(),

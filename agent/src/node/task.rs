@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::examine::Opened;
@@ -12,14 +13,14 @@ use crate::config::WatchConfig;
 use crate::discover;
 use crate::discover::confinement;
 use crate::kube::{Events, LeakStories, Pods};
-use crate::probe::{OomVictims, Prober};
+use crate::probe::OomVictims;
 use crate::record::Exit;
 use crate::report::Report;
 use crate::session::{EndReason, Session};
 use crate::target::{Target, TargetError, now_ns};
 use crate::watch::fate::Fate;
 use crate::watch::recording::{Recording, Recordings};
-use crate::watch::{self as one, Progress, WatchError};
+use crate::watch::{self as one, Commons, Progress, WatchError};
 
 /// How often, and how far apart, a process is tried that does not look as its binary says: it may have just started.
 const TRIES: u32 = 4;
@@ -45,8 +46,10 @@ pub struct Task {
     pub config: WatchConfig,
     /// It is watched only once it has so many goroutines.
     pub min_goroutines: u64,
-    /// What all tasks share.
-    pub prober: Option<Prober>,
+    /// What all watches share.
+    pub commons: Commons,
+    /// Where tasks wait.
+    pub runtime: Handle,
     /// Where it is recorded.
     pub recordings: Option<Recordings>,
     /// Where leaks are told of.
@@ -83,8 +86,8 @@ impl Task {
     }
 
     fn watch(self) -> Ended {
-        let Self { node, process, config, prober, recordings, events, pods, mut stop, .. } = self;
-        let target = match open(self.opened, self.min_goroutines, &process, &mut stop) {
+        let Self { node, process, config, commons, runtime, recordings, events, pods, mut stop, .. } = self;
+        let target = match open(self.opened, self.min_goroutines, &process, &runtime, &mut stop) {
             Ok(Some(target)) => target,
             Ok(None) => return Ended::Stopped,
             Err(error) => return failed(process.key.pid, &error.into()),
@@ -105,12 +108,12 @@ impl Task {
         // An error would mean that the supervisor is gone.
         let mut until = stop.clone();
         let stopped = async { drop(until.wait_for(|stop| *stop).await) };
-        match one::among(target, &config, prober.as_ref(), stopped, progress) {
+        match one::among(target, &config, &commons, stopped, progress) {
             Ok(outcome) => {
                 let container_oom = || {
                     // What is gone is shown no longer while the cluster's word is waited for.
                     node.remove(process.key);
-                    oom_killed(&pods, &process, &mut stop)
+                    oom_killed(&pods, &process, &runtime, &mut stop)
                 };
                 let exit = fate.exit(&outcome.session, container_oom);
                 let report = Report::of(&outcome.session, crate::config::nanoseconds(config.threshold), &config.rules);
@@ -129,9 +132,8 @@ impl Task {
 }
 
 /// Whether the cluster says, soon enough, that the container of a process was OOM-killed.
-fn oom_killed(pods: &Pods, process: &Process, stop: &mut watch::Receiver<bool>) -> bool {
+fn oom_killed(pods: &Pods, process: &Process, runtime: &Handle, stop: &mut watch::Receiver<bool>) -> bool {
     let Some(container) = process.workload().container_id else { return false };
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return false };
     runtime.block_on(async {
         tokio::select! {
             reason = pods.ended(&container, END_TOLD_WITHIN) => reason.is_some_and(|reason| reason == OOM_KILLED),
@@ -151,6 +153,7 @@ fn open(
     (process, binary): Opened,
     min_goroutines: u64,
     known: &Process,
+    runtime: &Handle,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Target>, TargetError> {
     let mut opened = Target::of(process, Arc::clone(&binary));
@@ -159,7 +162,7 @@ fn open(
             Err(TargetError::Layout { .. } | TargetError::Census { .. }) => {}
             _ => break,
         }
-        if stops_within(TRY_EVERY, stop) {
+        if stops_within(TRY_EVERY, runtime, stop) {
             return Ok(None);
         }
         let process = discover::process::Process::open(known.key.pid)?;
@@ -181,15 +184,14 @@ fn open(
         known.set_state(State::Unselected {
             why: format!("it has {count} goroutines, and select.min_goroutines is {min_goroutines}"),
         });
-        if stops_within(COUNT_EVERY, stop) {
+        if stops_within(COUNT_EVERY, runtime, stop) {
             return Ok(None);
         }
     }
 }
 
 /// Waits, and tells whether the task is to end.
-fn stops_within(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return true };
+fn stops_within(time: Duration, runtime: &Handle, stop: &mut watch::Receiver<bool>) -> bool {
     runtime.block_on(async { tokio::time::timeout(time, stop.wait_for(|stop| *stop)).await.is_ok() })
 }
 

@@ -3,6 +3,7 @@
 //! This is wiring: what to do with what is seen is the session's business, how to see it is `probe`'s, `memory`'s and
 //! `golang`'s. The target is never stopped.
 
+mod commons;
 mod error;
 pub mod fate;
 mod observer;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub use commons::Commons;
 pub use error::WatchError;
 
 use crate::config::{Mode, WatchConfig};
@@ -95,7 +97,7 @@ pub fn run(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress<'_>
         };
         let target = Target::open(pid)?;
         progress(Progress::Opened(target.process()));
-        let observer = Observer::start(target, config, None)?;
+        let observer = Observer::start(target, config, &Commons::default())?;
         watch(observer, config, Company::None, stop, progress).await
     })
 }
@@ -112,16 +114,16 @@ fn end_at_a_second_signal() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Watches a target, among others that share `prober`, until `stop` is done at the latest, and tells `progress` of it. Having
+/// Watches a target, among others that share `commons`, until `stop` is done at the latest, and tells `progress` of it. Having
 /// been stopped it does not look once more.
 pub fn among(
     target: Target,
     config: &WatchConfig,
-    prober: Option<&Prober>,
+    commons: &Commons,
     stop: impl Future<Output = ()>,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
-    let observer = Observer::start(target, config, prober)?;
+    let observer = Observer::start(target, config, commons)?;
     runtime()?.block_on(watch(observer, config, Company::Others, stop, progress))
 }
 

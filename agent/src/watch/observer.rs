@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
-use parking_lot::{Mutex, MutexGuard};
 
+use super::commons::Commons;
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
@@ -37,6 +37,7 @@ pub struct Observer {
     wanted: Option<Move>,
     sink: Sink,
     bell: Bell,
+    commons: Commons,
 }
 
 /// What there is only with probes.
@@ -51,8 +52,8 @@ struct Probed {
 }
 
 impl Observer {
-    /// Attaches to the target, with the programs that other watches use too or its own.
-    pub fn start(target: Target, config: &WatchConfig, prober: Option<&Prober>) -> Result<Self, WatchError> {
+    /// Attaches to the target, with what it shares with other watches.
+    pub fn start(target: Target, config: &WatchConfig, commons: &Commons) -> Result<Self, WatchError> {
         let pid = target.process().pid();
         let budget = Budget { of_target: config.budget };
         let mut no_probes = None;
@@ -69,7 +70,7 @@ impl Observer {
             },
         };
         let bell = Bell::default();
-        let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, prober, &bell)).transpose();
+        let attached = sites.map(|sites| attach(pid, &target, sites, config, budget, commons, &bell)).transpose();
         let probed = match attached {
             Err(
                 error @ (WatchError::Attach { source: AttachError::NotPermitted(_) | AttachError::Keeper(_), .. }
@@ -96,7 +97,7 @@ impl Observer {
             interval_ns: nanoseconds(config.interval),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
-        Ok(Self { probed, target, records: Vec::new(), wanted: None, sink, bell })
+        Ok(Self { probed, target, records: Vec::new(), wanted: None, sink, bell, commons: commons.clone() })
     }
 
     /// The target's pid.
@@ -192,7 +193,7 @@ impl Observer {
         }
         if let Some(prove) = &config.prove
             && is_due(self.session().proofs().tally(), now_ns(), config.interval)
-            && let Some(_turn) = turn_to_prove()
+            && let Some(_turn) = self.commons.turn_to_prove()
         {
             let taken = self.prove(prove);
             self.sink.feed(&Input::Proof(taken))?;
@@ -254,13 +255,6 @@ impl Observer {
     }
 }
 
-/// The turn to prove something, unless another watch of this parkwarden has it: a proof holds a copy of what can be read
-/// within its pause, hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
-fn turn_to_prove() -> Option<MutexGuard<'static, ()>> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.try_lock()
-}
-
 /// Whether another proof may be tried: at most once an interval, and so that the target stands still for 1 % of the time
 /// at most. One that was refused is not tried again soon.
 fn is_due(tally: &Tally, now_ns: u64, interval: Duration) -> bool {
@@ -279,7 +273,7 @@ fn attach(
     sites: Vec<Site>,
     config: &WatchConfig,
     budget: Budget,
-    prober: Option<&Prober>,
+    commons: &Commons,
     bell: &Bell,
 ) -> Result<Probed, WatchError> {
     let refused = |source| WatchError::Attach { pid, source };
@@ -287,7 +281,7 @@ fn attach(
         log::warn!("what a probe hit costs could not be measured, so it is assumed: {error}");
         Costs::ASSUMED
     });
-    let prober = match prober {
+    let prober = match &commons.prober {
         Some(shared) => shared.clone(),
         None => Prober::load(&options(config, config.mode.probed()))?,
     };
@@ -308,7 +302,7 @@ fn attach(
     }
     let first = probed.first().copied().unwrap_or(Mode::Census);
     let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, probed));
-    match Probes::attach(prober, Arc::clone(&stream), plan, first, governor, Arc::clone(bell)) {
+    match Probes::attach(prober, Arc::clone(&stream), plan, first, governor, Arc::clone(bell), commons.rounds.clone()) {
         Ok(probes) => Ok(Probed { probes, stream, first, refused: left_out }),
         Err(_) if target.process().has_exited() => Err(TargetError::Exited { pid }.into()),
         Err(source) => Err(refused(source)),
@@ -362,14 +356,6 @@ fn kernel() -> sites::Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_proof_is_under_way_at_a_time() {
-        let turn = turn_to_prove();
-        assert!(turn.is_some() && turn_to_prove().is_none());
-        drop(turn);
-        assert!(turn_to_prove().is_some());
-    }
 
     #[test]
     fn proofs_are_not_tried_too_often() {

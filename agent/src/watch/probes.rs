@@ -19,7 +19,7 @@ use parkwarden_common::filter::SiteCounts;
 use parkwarden_common::record::Kind;
 
 use super::error::WatchError;
-use super::rounds;
+use super::rounds::Rounds;
 use crate::config::{Mode, nanoseconds};
 use crate::discover::process::Process;
 use crate::golang::layout::RuntimeLayout;
@@ -74,6 +74,8 @@ pub(super) struct Shared {
     wake: Condvar,
     /// There is something to take, other than readings.
     bell: Bell,
+    /// Where the counters are read while the thread sleeps.
+    rounds: Rounds,
 }
 
 #[derive(Debug)]
@@ -144,6 +146,7 @@ impl Probes {
         mode: Mode,
         governor: Option<Governor>,
         bell: Bell,
+        rounds: Rounds,
     ) -> Result<Self, AttachError> {
         let cpu = clock_getcpuclockid(Pid::from_raw(plan.pid.get().cast_signed())).ok();
         let mut state = State {
@@ -169,7 +172,7 @@ impl Probes {
         };
         state.attachment = state.attach(mode)?;
         state.attached = state.describe(mode, &state.attachment);
-        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), bell });
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), bell, rounds });
         let meter = std::thread::Builder::new().name("meter".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.run()
@@ -273,7 +276,7 @@ impl Shared {
         while !state.stopped {
             let pause = if state.readings_to_hurry > 0 { METER_FIRST } else { METER_EVERY };
             let rest = state.quiet && state.readings_to_hurry == 0;
-            if rest && (state.in_rounds || rounds::join(self)) {
+            if rest && (state.in_rounds || self.rounds.join(self)) {
                 state.in_rounds = true;
                 let resting = |state: &mut State| state.quiet && !state.stopped;
                 self.wake.wait_while(&mut state, resting);

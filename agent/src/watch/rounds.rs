@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::probes::Shared;
 
@@ -14,28 +14,48 @@ const EACH: Duration = Duration::from_millis(10);
 const LEAST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_millis(900);
 
-static ROUNDS: Mutex<Rounds> = Mutex::new(Rounds { targets: Vec::new(), running: false });
+/// See the module. Its clones are the same; there is a thread while there are targets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rounds(Arc<Mutex<State>>);
 
-struct Rounds {
+#[derive(Debug, Default)]
+struct State {
     targets: Vec<Weak<Shared>>,
     running: bool,
 }
 
-fn rounds() -> MutexGuard<'static, Rounds> {
-    // A list of targets is whole after any statement.
-    ROUNDS.lock()
-}
+impl Rounds {
+    /// Has a target read in rounds, until one of them finds that it is not quiet. Returns whether it is.
+    pub(super) fn join(&self, target: &Arc<Shared>) -> bool {
+        let mut state = self.0.lock();
+        if !state.running {
+            let rounds = self.clone();
+            state.running = std::thread::Builder::new().name("meters".to_owned()).spawn(move || rounds.run()).is_ok();
+        }
+        if state.running {
+            state.targets.push(Arc::downgrade(target));
+        }
+        state.running
+    }
 
-/// Has a target read in rounds, until one of them finds that it is not quiet. Returns whether it is.
-pub(super) fn join(target: &Arc<Shared>) -> bool {
-    let mut rounds = rounds();
-    if !rounds.running {
-        rounds.running = std::thread::Builder::new().name("meters".to_owned()).spawn(run).is_ok();
+    /// Goes round as long as there is a target.
+    fn run(&self) {
+        let mut pause = LEAST;
+        loop {
+            std::thread::sleep(pause);
+            // Not locked meanwhile: a target that joins holds its own lock.
+            let mut targets = std::mem::take(&mut self.0.lock().targets);
+            targets.retain(|target| target.upgrade().is_some_and(|target| visit(&target)));
+            let mut state = self.0.lock();
+            state.targets.append(&mut targets);
+            let count = u32::try_from(state.targets.len()).unwrap_or(u32::MAX);
+            if count == 0 {
+                state.running = false;
+                return;
+            }
+            pause = EACH.saturating_mul(count).clamp(LEAST, MOST);
+        }
     }
-    if rounds.running {
-        rounds.targets.push(Arc::downgrade(target));
-    }
-    rounds.running
 }
 
 /// Reads one target. A panic is a bug, and not the others' affair: that target's own thread goes on.
@@ -45,23 +65,4 @@ fn visit(target: &Shared) -> bool {
         target.leave_rounds();
         false
     })
-}
-
-/// Goes round as long as there is a target.
-fn run() {
-    let mut pause = LEAST;
-    loop {
-        std::thread::sleep(pause);
-        // Not locked meanwhile: a target that joins holds its own lock.
-        let mut targets = std::mem::take(&mut rounds().targets);
-        targets.retain(|target| target.upgrade().is_some_and(|target| visit(&target)));
-        let mut rounds = rounds();
-        rounds.targets.append(&mut targets);
-        let count = u32::try_from(rounds.targets.len()).unwrap_or(u32::MAX);
-        if count == 0 {
-            rounds.running = false;
-            return;
-        }
-        pause = EACH.saturating_mul(count).clamp(LEAST, MOST);
-    }
 }
