@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::settings::Settings;
 use crate::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig};
-use crate::node::settings::Settings;
 use crate::record::Selection;
 
 /// Sees goroutine leaks of running Go programs from outside the process.

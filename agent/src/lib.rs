@@ -3,9 +3,13 @@
 //!
 //! ARCHITECTURE.md follows one command through these modules.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod capture;
+pub mod cause;
 #[cfg(feature = "agent")]
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod detect;
 pub mod discover;
@@ -16,6 +20,7 @@ pub mod golang;
 pub mod governor;
 #[cfg(feature = "agent")]
 pub mod kube;
+pub mod live;
 pub mod memory;
 #[cfg(feature = "agent")]
 pub mod node;
@@ -29,6 +34,6 @@ pub mod report;
 pub mod session;
 pub mod snapshot;
 pub mod symbolize;
-pub mod target;
 pub mod timeline;
 pub mod watch;
+pub mod words;

@@ -7,25 +7,26 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Parser as _;
 
+use parkwarden::agent;
 use parkwarden::capture;
 use parkwarden::cli::{
     AgentArgs, Cli, Command, DoctorArgs, Format, ProveArgs, PsArgs, SnapshotArgs, SnapshotFormat, TimelineArgs,
     TimelineFormat, WatchArgs,
 };
+use parkwarden::config::node::NodeConfig;
 use parkwarden::config::{BpfLog, ProveConfig, nanoseconds};
 use parkwarden::detect::Verdict;
 use parkwarden::discover::confinement;
 use parkwarden::discover::workload::Workload;
 use parkwarden::exit::{Exit, chain};
 use parkwarden::export::pprof;
+use parkwarden::live::{Target, TargetError};
 use parkwarden::memory::stop::StopError;
-use parkwarden::node::{self, config::NodeConfig};
 use parkwarden::prove::{self, ProveError};
 use parkwarden::ps;
 use parkwarden::record::{Entry, History, Reader, Selection};
 use parkwarden::report::{self, Report};
 use parkwarden::snapshot::{self, Look, Snapshot, diff};
-use parkwarden::target::{Target, TargetError};
 use parkwarden::timeline::{self, Timeline, compare};
 use parkwarden::watch::fate::Fate;
 use parkwarden::watch::recording::Recordings;
@@ -182,7 +183,7 @@ fn agent(args: &AgentArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         write!(io::stdout().lock(), "{}", NodeConfig::load(&args.settings, file)?.to_toml())?;
         return Ok(Exit::Done);
     }
-    let left = node::run(&args.settings, file, bpf_log)?;
+    let left = agent::run(&args.settings, file, bpf_log)?;
     if left > 0 {
         // Their probes go with this process.
         eprintln!("parkwarden: {left} processes were not let go of in time; the kernel does it now");

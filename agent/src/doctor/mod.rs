@@ -18,7 +18,7 @@ pub use host::LiveHost;
 use crate::config::{Mode, ModeChoice};
 use crate::probe::calibrate::{CalibrateError, Costs};
 use crate::probe::{Refused, Uprobes};
-use crate::report::words::serde_word;
+use crate::words::serde_word;
 
 /// Version of [`Report`]'s JSON.
 pub const SCHEMA: u32 = 1;

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod moduledata;
 pub mod names;
 pub mod pclntab;
+pub mod proof_layout;
 pub mod references;
 pub mod sites;
 pub mod symbols;

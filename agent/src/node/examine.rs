@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::discover::describe::Description;
 use crate::discover::process::{OpenError, Process};
 use crate::golang::binary::GoBinary;
-use crate::target::{Binaries, Executable};
+use crate::live::{Binaries, Executable};
 
 use super::state::ProcessKey;
 

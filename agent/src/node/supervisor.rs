@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use parkwarden_common::lifecycle::{EXECUTED, Lifecycle};
 use tokio::sync::watch;
 
-use super::config::NodeConfig;
 use super::examine::{Examined, Examiners, Found, Opened};
 use super::select::{self, Candidate};
 use super::state::{Node, Process, ProcessKey, State};
 use super::task::{Ended, Task};
 use crate::config::WatchConfig;
+use crate::config::node::NodeConfig;
 use crate::discover::confinement;
 use crate::discover::describe::pids;
 use crate::discover::usage::Stat;

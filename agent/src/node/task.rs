@@ -8,15 +8,16 @@ use tokio::sync::watch;
 
 use super::examine::Opened;
 use super::state::{Node, Process, State};
+use crate::clock::now_ns;
 use crate::config::WatchConfig;
 use crate::discover;
 use crate::discover::confinement;
 use crate::kube::{Events, LeakStories, Pods};
+use crate::live::{Target, TargetError};
 use crate::probe::{OomVictims, Prober};
 use crate::record::Exit;
 use crate::report::Report;
 use crate::session::{EndReason, Session};
-use crate::target::{Target, TargetError, now_ns};
 use crate::watch::fate::Fate;
 use crate::watch::recording::{Recording, Recordings};
 use crate::watch::{self as one, Progress, WatchError};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::registry::EventCounts;
 use crate::report::Report;
-use crate::report::words::serde_word;
+use crate::words::serde_word;
 
 /// Counts by one fixed set of words.
 pub type Counts = BTreeMap<&'static str, u64>;

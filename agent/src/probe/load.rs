@@ -39,7 +39,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The program of this mode was refused when the others were loaded.
-    #[error("mode {} is not to be had here: {reason}", crate::report::words::serde_word(mode))]
+    #[error("mode {} is not to be had here: {reason}", crate::words::serde_word(mode))]
     Mode {
         /// Which.
         mode: Mode,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Group, ProofReport};
-use crate::report::words::{blocker, creator, goroutines, printable, serde_word};
+use crate::words::{blocker, creator, goroutines, printable, serde_word};
 
 /// Groups shown in full.
 const MAX_GROUPS_SHOWN: usize = 20;

@@ -17,7 +17,7 @@ use crate::discover::container::Identity;
 use crate::discover::describe::{Description, pids};
 use crate::discover::process::{OpenError, Process};
 use crate::golang::buildinfo::BuildInfo;
-use crate::target::{Binaries, Executable, Target, TargetError};
+use crate::live::{Binaries, Executable, Target, TargetError};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;

@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::heap::bytes_at;
 use super::objects::words;
 use super::types::{Types, bit};
 use crate::golang::Arch;
 use crate::golang::pclntab::{Func, FuncId, PcLnTab};
+use crate::memory::bytes_at;
 use crate::memory::census::{Goroutine, Status};
 use crate::memory::unwind::SAVED_LINK;
 use crate::memory::{Memory, word_at};

@@ -17,7 +17,7 @@ use super::interval::{
 use super::schema::{self, Unusable};
 use super::store::verdict_of;
 use crate::detect::Verdict;
-use crate::report::Place;
+use crate::words::Place;
 
 /// A process in a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::words::{blocker, creator, goroutines, printable, serde_word};
 use super::{Group, Lost, Proofs, Report};
 use crate::detect::Verdict;
+use crate::words::{blocker, creator, goroutines, printable, serde_word};
 
 /// Groups shown in full; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 20;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Group, GroupBy, Snapshot};
-use crate::report::words::{blocker, creator, goroutines, printable};
+use crate::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 40;

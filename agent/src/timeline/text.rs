@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::words::{self, bytes, number, rate, span};
 use super::{GroupLine, Life, Timeline, lives};
 use crate::detect::Verdict;
-use crate::report::words::{blocker, goroutines, printable};
+use crate::words::numbers::{self, bytes, number, rate, span};
+use crate::words::{blocker, goroutines, printable};
 
 /// Groups told of; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 12;
@@ -31,11 +31,11 @@ fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
     happened.extend(timeline.gaps.iter().map(|gap| {
         let what = if gap.blind { "gap" } else { "less seen" };
         let cause = gap.cause.word().replace('_', " ");
-        (gap.from_ms, format!("{what} until {}: {cause}, {}", words::full(gap.to_ms), printable(&gap.text)))
+        (gap.from_ms, format!("{what} until {}: {cause}, {}", numbers::full(gap.to_ms), printable(&gap.text)))
     }));
     happened.sort();
     for (ms, what) in happened.iter().take(MAX_MARKS_SHOWN) {
-        writeln!(out, "  {}  {what}", words::full(*ms))?;
+        writeln!(out, "  {}  {what}", numbers::full(*ms))?;
     }
     if happened.len() > MAX_MARKS_SHOWN {
         writeln!(out, "  and {} more", happened.len() - MAX_MARKS_SHOWN)?;
@@ -71,15 +71,15 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
         writeln!(
             out,
             "  {} to {}, {looks} looks every {} s; {}{} at the last",
-            words::full(first),
-            words::full(last),
+            numbers::full(first),
+            numbers::full(last),
             life.interval_seconds,
             goroutines(live),
             rss.map(|rss| format!(" and {}", bytes(rss))).unwrap_or_default(),
         )?;
     }
     if let Some(ended) = &life.ended {
-        writeln!(out, "  ended with {} at {} ({})", ended.how, words::full(ended.ms), printable(&ended.evidence))?;
+        writeln!(out, "  ended with {} at {} ({})", ended.how, numbers::full(ended.ms), printable(&ended.evidence))?;
     }
     Ok(())
 }
@@ -102,9 +102,9 @@ fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {
         writeln!(
             out,
             "  onset       {since}{} (between {} and {}, {})",
-            words::full(onset.ms),
-            words::full(onset.earliest_ms),
-            words::full(onset.latest_ms),
+            numbers::full(onset.ms),
+            numbers::full(onset.earliest_ms),
+            numbers::full(onset.latest_ms),
             span(width)
         )?;
     }

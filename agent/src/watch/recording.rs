@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::fate::Fate;
+use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{RecordConfig, WatchConfig, nanoseconds};
 use crate::discover::host;
 use crate::discover::usage::{Usage, start_mono_ns};
 use crate::discover::workload::Workload;
 use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, Status, WatchId};
 use crate::report::Report;
-use crate::report::words::serde_word;
 use crate::session::Session;
-use crate::target::{now_ns, unix_now_ns};
+use crate::words::serde_word;
 
 /// A recording that any number of watches write to, one after the other. Its clones are the same.
 #[derive(Clone, Debug)]

@@ -14,16 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus::{Encoder as _, TextEncoder};
 
+use crate::config::node::Limits;
 use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
-use crate::node::config::Limits;
 use crate::node::totals::{EndKey, SECONDS, Totals};
 use crate::node::{Node, Process, State};
 use crate::record;
 use crate::registry::durations::BOUNDS_NS;
-use crate::report::words::serde_word;
 use crate::report::{Group, Report};
+use crate::words::serde_word;
 use definitions::{
     BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
     KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LOOKED, LOSSES, MOVES, OLDEST, OVER_BUDGET,
@@ -236,7 +236,7 @@ fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64
 }
 
 fn labels(group: &Group, verdict: Verdict) -> [String; 4] {
-    let place = |place: &Option<crate::report::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
+    let place = |place: &Option<crate::words::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
     [
         place(&group.created_by),
         place(&group.blocked_at),
