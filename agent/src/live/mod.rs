@@ -6,6 +6,7 @@
 mod binaries;
 mod check;
 mod error;
+pub mod examine;
 mod tables;
 mod variables;
 mod waits;

@@ -1,5 +1,6 @@
 //! Words and places that reports of all kinds share.
 
+pub(crate) mod group;
 pub mod numbers;
 mod place;
 
