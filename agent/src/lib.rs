@@ -3,7 +3,11 @@
 //!
 //! ARCHITECTURE.md follows one command through these modules.
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod capture;
+pub mod cause;
+pub mod clock;
 pub mod config;
 pub mod detect;
 pub mod discover;
@@ -14,6 +18,7 @@ pub mod golang;
 pub mod governor;
 #[cfg(feature = "agent")]
 pub mod kube;
+pub mod live;
 pub mod memory;
 #[cfg(feature = "agent")]
 pub mod node;
@@ -27,9 +32,9 @@ pub mod report;
 pub mod session;
 pub mod snapshot;
 pub mod symbolize;
-pub mod target;
 pub mod timeline;
 pub mod watch;
+pub mod words;
 
 #[cfg(test)]
 mod word_tests;

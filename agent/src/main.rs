@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use parkwarden::discover::confinement;
 use parkwarden::exit::{Exit, chain};
+use parkwarden::live::TargetError;
 use parkwarden::memory::stop::StopError;
 use parkwarden::prove::ProveError;
-use parkwarden::target::TargetError;
 use parkwarden::watch::WatchError;
 
 use commands::Cli;

@@ -27,7 +27,7 @@ fn a_value_has_the_same_word_in_text_and_json() {
     agree::<crate::doctor::Status>();
     agree::<crate::golang::Arch>();
     agree::<crate::golang::sites::SiteClass>();
-    agree::<crate::reach::cause::CauseKind>();
+    agree::<crate::cause::CauseKind>();
     agree::<crate::record::GapCause>();
     agree::<crate::record::WatchEnd>();
     agree::<crate::timeline::compare::Change>();

@@ -203,7 +203,7 @@ fn start(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
             Ok(Watching::Parkwarden(watch))
         }
         Watcher::EmptyEntry => {
-            let target = parkwarden::target::Target::open(pid)?;
+            let target = parkwarden::live::Target::open(pid)?;
             let options = Options { further: vec![EMPTY], ..Options::of_nothing() };
             let prober = Prober::load(&options)?;
             let binary = target.binary();

@@ -21,7 +21,7 @@ pub fn run() -> anyhow::Result<Section> {
     let ways = [Uprobes::Multi, Uprobes::PerfEvent];
     for ((name, arguments), uprobes) in [idle, busy].into_iter().flat_map(|program| ways.map(|way| (program, way))) {
         let (running, _): (_, Value) = Target::ready(&program, arguments);
-        let target = parkwarden::target::Target::open(running.pid())?;
+        let target = parkwarden::live::Target::open(running.pid())?;
         let options = Options { further: vec![EMPTY], uprobes, ..Options::of_nothing() };
         let binary = target.binary();
         let symbols = parkwarden::golang::symbols::lookup(target.process().exe(), &binary.elf, &FUNCTIONS)?;

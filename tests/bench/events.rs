@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use parkwarden::config::{Mode, ModeChoice, Percent, WatchConfig};
+use parkwarden::discover::info::TargetInfo;
 use parkwarden::golang::Arch;
 use parkwarden::golang::binary::SymbolSource;
 use parkwarden::golang::layout::LayoutSource;
 use parkwarden::governor::Budget;
 use parkwarden::probe::measure::{GENERATE, Generator};
 use parkwarden::probe::{Bell, Options, Prober};
-use parkwarden::session::{Header, Input, Modes, Session, TargetInfo};
+use parkwarden::session::{Header, Input, Modes, Session};
 
 use crate::document::Section;
 

@@ -8,8 +8,8 @@ use parkwarden::golang::Frame;
 use parkwarden::record::{
     Group, GroupCount, Interval, Judgement, Moment, Process, Reader, Recorder, Run, Site, SiteCount, Usage,
 };
-use parkwarden::report::Place;
 use parkwarden::timeline::{Timeline, render_html};
+use parkwarden::words::Place;
 
 use crate::document::Section;
 use crate::measure::{TIMES, median, milliseconds, timed};

@@ -88,7 +88,7 @@ fn row(name: &str, mut program: Command) -> anyhow::Result<Vec<String>> {
 fn wait_until_watchable(pid: u32) -> anyhow::Result<String> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let error = match parkwarden::target::Target::open(pid) {
+        let error = match parkwarden::live::Target::open(pid) {
             Ok(target) => return Ok(target.info().go_version),
             Err(error) => error,
         };

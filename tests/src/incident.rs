@@ -10,7 +10,7 @@ use parkwarden::record::{
     Example, Exit, ExitKind, Group, GroupCount, Interval, Judgement, Moment, Process, Recorder, Run, Site, SiteCount,
     Usage,
 };
-use parkwarden::report::Place;
+use parkwarden::words::Place;
 
 /// 2026-11-23 00:30:00 UTC, in seconds.
 const BEGIN: u64 = 1_795_393_800;

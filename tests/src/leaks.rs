@@ -76,7 +76,7 @@ impl Statement {
 pub fn group_of<'r>(report: &'r Report, said: &Group) -> Option<&'r report::Group> {
     let place =
         |place: &Option<Place>| place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line));
-    let ours = |place: &Option<report::Place>| {
+    let ours = |place: &Option<parkwarden::words::Place>| {
         place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
     };
     report.groups.iter().find(|group| {
@@ -118,7 +118,7 @@ pub type Key = (Option<(String, String, u32)>, Option<(String, String, u32)>, St
 
 /// The program's goroutines by creation, blocking place and reason, as parkwarden sees them.
 pub fn seen(snapshot: &Snapshot) -> BTreeMap<Key, u64> {
-    let place = |place: &Option<report::Place>| {
+    let place = |place: &Option<parkwarden::words::Place>| {
         place.as_ref().map(|place| (place.function.clone(), place.file.clone(), place.line))
     };
     let mut counts = BTreeMap::new();

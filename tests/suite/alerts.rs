@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use parkwarden::report::Place;
+use parkwarden::words::Place;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::containers::{Container, Containerd, Run, image};
 use parkwarden_tests::http::{Answer, Server};

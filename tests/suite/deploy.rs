@@ -7,8 +7,8 @@ use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use parkwarden::node::config::NodeConfig;
-use parkwarden::node::settings::Settings;
+use parkwarden::config::node::NodeConfig;
+use parkwarden::config::settings::Settings;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::manifests::{BASE, Rendered, deploy, kustomizations};
 use parkwarden_tests::promql;

@@ -128,6 +128,7 @@ fn layouts_are_those_of_the_runtimes() {
         let minor = version.rsplit_once('.').expect("a patch number").0;
         let (_, fields, curg) = known.iter().find(|(known, ..)| *known == minor).expect("a known version");
         assert_eq!((&found, m.curg), (fields, *curg), "Go {version}");
+        assert_eq!(g.sched_lr + 8, g.sched_bp, "Go {version}");
         assert_eq!((g.stack_lo, g.stack_hi, g.m, g.sched_sp, g.sched_pc, m.g0), (0, 8, 48, 56, 64, 0), "Go {version}");
     }
 }

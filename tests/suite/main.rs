@@ -2,6 +2,7 @@
 
 mod agent;
 mod alerts;
+mod architecture;
 mod bpf_object;
 mod confined;
 mod containers;

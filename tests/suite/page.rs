@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use parkwarden::report::Place;
 use parkwarden::timeline::{Timeline, render_html};
+use parkwarden::words::Place;
 use parkwarden_tests::browser::drive;
 use parkwarden_tests::incident::{CAUSE, REMEDY};
 use serde::Deserialize;

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use parkwarden::cause::CauseKind;
 use parkwarden::prove::ProofReport;
-use parkwarden::reach::cause::CauseKind;
 use parkwarden_tests::agent::{binary, run};
 use parkwarden_tests::corpus::{PARTS, corpus};
 use parkwarden_tests::target::Target;

@@ -68,7 +68,7 @@ fn other_variables_are_where_the_symbols_say() {
             // and all variables may begin a little later.
             let [with, without] = [BuildFlags::NoDwarf, BuildFlags::Stripped].map(|flags| {
                 let (process, _): (_, Value) = Target::ready(&fixture(program, version, flags), arguments);
-                let target = parkwarden::target::Target::open(process.pid()).expect("it can be looked at");
+                let target = parkwarden::live::Target::open(process.pid()).expect("it can be looked at");
                 let first = target.variable("runtime.firstmoduledata").expect("every program has it");
                 let place = |name: &&'static str| (*name, target.variable(name).map(|at| at.wrapping_sub(first)));
                 names.iter().map(place).collect::<Vec<_>>()

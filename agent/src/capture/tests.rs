@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::{Error, Reader, Writer};
 use crate::config::{Mode, ModeChoice, Percent};
+use crate::discover::info::TargetInfo;
 use crate::golang::Arch;
 use crate::golang::binary::SymbolSource;
 use crate::golang::layout::LayoutSource;
 use crate::governor::Budget;
-use crate::session::{End, EndReason, Header, Input, Modes, TargetInfo};
+use crate::session::{End, EndReason, Header, Input, Modes};
 
 pub(crate) fn header() -> Header {
     Header {

@@ -4,9 +4,11 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
+use parkwarden::agent;
 use parkwarden::config::BpfLog;
+use parkwarden::config::node::NodeConfig;
+use parkwarden::config::settings::Settings;
 use parkwarden::exit::Exit;
-use parkwarden::node::{self, config::NodeConfig, settings::Settings};
 
 /// Arguments of `agent`.
 #[derive(Debug, Args)]
@@ -34,7 +36,7 @@ pub fn run(args: &AgentArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         write!(io::stdout().lock(), "{}", NodeConfig::load(&args.settings, file)?.to_toml())?;
         return Ok(Exit::Done);
     }
-    let left = node::run(&args.settings, file, bpf_log)?;
+    let left = agent::run(&args.settings, file, bpf_log)?;
     if left > 0 {
         // Their probes go with this process.
         eprintln!("parkwarden: {left} processes were not let go of in time; the kernel does it now");

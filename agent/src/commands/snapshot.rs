@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
+use parkwarden::live::Target;
 use parkwarden::snapshot::{self, GroupBy, Look, Snapshot, diff};
-use parkwarden::target::Target;
 
 use super::{output, print_json};
 

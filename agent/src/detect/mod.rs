@@ -7,15 +7,16 @@
 
 mod growth;
 mod retention;
+mod series;
 mod turnover;
 mod windows;
 
 use serde::{Deserialize, Serialize};
 
+pub use series::Series;
 pub use windows::{Looks, Windows};
 
 use crate::config::Rules;
-use crate::session::Series;
 
 /// What a group of parked goroutines is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The windows of time that rules look at.
 
+use super::Series;
 use crate::config::Rules;
-use crate::session::Series;
 
 /// When a target was looked at: the first time, the last, and how often in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ pub mod confinement;
 pub mod container;
 pub mod describe;
 pub mod host;
+pub mod info;
 pub mod process;
 pub mod usage;
 pub mod workload;

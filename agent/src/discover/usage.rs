@@ -83,7 +83,7 @@ fn ticks_ns(ticks: u64) -> u64 {
 pub fn start_mono_ns(start_ticks: u64) -> u64 {
     let boottime = clock_gettime(ClockId::Boottime);
     let boottime = boottime.tv_sec.cast_unsigned().saturating_mul(1_000_000_000) + boottime.tv_nsec.cast_unsigned();
-    let slept = boottime.saturating_sub(crate::target::now_ns());
+    let slept = boottime.saturating_sub(crate::clock::now_ns());
     ticks_ns(start_ticks).saturating_sub(slept)
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let pid = std::process::id();
         assert!(Usage::of(pid).expect("it lives").rss_bytes > 1 << 20);
         let start = start_mono_ns(Stat::of(pid).expect("it lives").start_ticks);
-        let now = crate::target::now_ns();
+        let now = crate::clock::now_ns();
         assert!(start < now && now - start < 3_600_000_000_000, "{start} {now}");
     }
 }

@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 
 use crate::golang::Frame;
 use crate::memory::census::{Goroutine, Status};
-use crate::session::call_of;
 use crate::snapshot::Look;
+use crate::symbolize::call_of;
 
 /// A frame of a stack: the return address it stands at, and the call there.
 type At<'a> = (u64, &'a Frame);

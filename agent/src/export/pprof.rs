@@ -15,9 +15,9 @@ use prost::Message;
 
 use crate::detect::Verdict;
 use crate::memory::census::Status;
-use crate::report::Place;
-use crate::session::call_of;
 use crate::snapshot::{GroupBy, Look};
+use crate::symbolize::call_of;
+use crate::words::Place;
 
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
@@ -240,8 +240,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
             }
             label.push(builder.label("state", &status.to_string()));
             if let Some(number) = reason {
-                label
-                    .push(builder.label("wait_reason", &crate::report::words::wait_reason(&look.wait_reasons, number)));
+                label.push(builder.label("wait_reason", &crate::words::wait_reason(&look.wait_reasons, number)));
             }
             if status == Status::Leaked {
                 label.push(builder.label("verdict", Verdict::Proven.into()));

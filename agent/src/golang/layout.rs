@@ -93,6 +93,8 @@ pub struct GLayout {
     pub sched_pc: u32,
     /// `sched.bp`
     pub sched_bp: u32,
+    /// `sched.lr`
+    pub sched_lr: u32,
     /// `syscallsp`
     pub syscallsp: u32,
     /// `syscallpc`
@@ -147,6 +149,7 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
             ("sched.sp", 8),
             ("sched.pc", 8),
             ("sched.bp", 8),
+            ("sched.lr", 8),
             ("syscallsp", 8),
             ("syscallpc", 8),
             ("atomicstatus", 4),
@@ -239,6 +242,7 @@ impl RuntimeLayout {
                 sched_sp: g("sched.sp")?,
                 sched_pc: g("sched.pc")?,
                 sched_bp: g("sched.bp")?,
+                sched_lr: g("sched.lr")?,
                 syscallsp: g("syscallsp")?,
                 syscallpc: g("syscallpc")?,
                 atomicstatus: g("atomicstatus")?,

@@ -18,6 +18,7 @@ pub mod layout_table;
 pub mod moduledata;
 pub mod names;
 pub mod pclntab;
+pub mod proof_layout;
 pub mod references;
 pub mod sites;
 pub mod symbols;

@@ -8,7 +8,7 @@ use kube::{Api, Client, Config};
 
 use super::events::{Events, Pace};
 use super::pods::{Known, Pods};
-use crate::node::settings::{KubernetesSettings, Switch};
+use crate::config::settings::{KubernetesSettings, Switch};
 
 /// Where a pod has the token of its service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";

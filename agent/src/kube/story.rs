@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::report::Group;
-use crate::report::words::{blocker, creator, goroutines, printable};
+use crate::words::{blocker, creator, goroutines, printable};
 
 /// How long a leak is likely before it is told.
 pub const LIKELY_FOR: Duration = Duration::from_secs(600);
@@ -171,9 +171,10 @@ fn truncate(mut sentence: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cause::{Cause, CauseKind};
     use crate::golang::Frame;
-    use crate::reach::cause::{Cause, CauseKind};
-    use crate::report::{Place, Span};
+    use crate::report::Span;
+    use crate::words::Place;
 
     fn pod() -> Workload {
         Workload { pod: Some("cart-1".into()), container: Some("cart".into()), ..Workload::default() }
@@ -186,6 +187,7 @@ mod tests {
         let frame = Frame { function, file: "/go/proc.go".to_owned(), line: 435, inlined: false };
         let sentence = "sends on an unbuffered channel that nobody can receive from any more".to_owned();
         Group {
+            key: None,
             verdict,
             count: 120,
             waiting: 120,

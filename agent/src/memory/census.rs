@@ -102,6 +102,10 @@ pub struct Goroutine {
     pub pc: u64,
     /// `g.sched.bp`
     pub bp: u64,
+    /// `g.sched.lr`: on arm64 where the innermost function returns to, if it stopped before it had a frame, as a goroutine does
+    /// that has not run yet or was preempted as it entered a function. Only a walk needs it: it is in no capture.
+    #[serde(skip)]
+    pub lr: u64,
     /// `g.syscallsp`: the stack pointer at the system call it is in, else 0.
     pub syscall_sp: u64,
     /// `g.syscallpc`
@@ -180,6 +184,7 @@ impl CensusReader {
             g.sched_sp,
             g.sched_pc,
             g.sched_bp,
+            g.sched_lr,
             g.goid,
             g.waitsince,
             g.gopc,
@@ -299,6 +304,7 @@ impl CensusReader {
             sp: word(layout.sched_sp)?,
             pc: word(layout.sched_pc)?,
             bp: word(layout.sched_bp)?,
+            lr: word(layout.sched_lr)?,
             syscall_sp: word(layout.syscallsp)?,
             syscall_pc: word(layout.syscallpc)?,
             tracking_seq: match layout.tracking_seq {

@@ -13,6 +13,7 @@ pub(crate) const LAYOUT: GLayout = GLayout {
     sched_sp: 56,
     sched_pc: 64,
     sched_bp: 96,
+    sched_lr: 88,
     syscallsp: 112,
     syscallpc: 120,
     atomicstatus: 144,

@@ -6,11 +6,14 @@ pub mod allocator;
 pub mod census;
 pub mod globals;
 pub mod image;
+pub mod look;
 pub mod pidfd;
 pub mod process;
 pub mod stacks;
 pub mod stop;
 pub mod unwind;
+
+use std::borrow::Cow;
 
 pub use stacks::{StackId, StackTable};
 
@@ -75,6 +78,18 @@ pub enum Fault {
     /// The kernel does not let this user read that process.
     #[error("no permission to read the process's memory: run as root, or with CAP_SYS_PTRACE")]
     Denied,
+}
+
+/// Bytes at `address`: lent if the memory is at hand, else read.
+pub fn bytes_at(memory: &dyn Memory, address: u64, len: usize) -> Option<Cow<'_, [u8]>> {
+    if let Some(lent) = memory.lend(address, len) {
+        return Some(Cow::Borrowed(lent));
+    }
+    let mut bytes = vec![0; len];
+    let mut requests = [Request { address, buf: &mut bytes, ok: false }];
+    memory.read_many(&mut requests).ok()?;
+    let [request] = requests;
+    if request.ok { Some(Cow::Owned(bytes)) } else { None }
 }
 
 /// The 64-bit word at `offset` of bytes that were read, if it is all there.

@@ -8,7 +8,7 @@
 
 use hashbrown::HashMap;
 
-use super::census::{CensusReader, Goroutine};
+use super::census::{CensusReader, Goroutine, Status};
 use super::{Fault, Memory, Request, StackId, StackTable, word_at};
 use crate::golang::Arch;
 
@@ -190,8 +190,15 @@ impl Unwinder {
                 return Some(Cut::TooDeep);
             }
             pcs.push(pc);
+            if self.arch == Arch::Arm64 && shape.sp_delta == 0 && pcs.len() == 1 && goroutine.status != Status::Syscall
+            {
+                // Before the innermost function had a frame, its return address was in the link register, which `g.sched` keeps
+                // (`gostartcall` in src/runtime/sys_arm64.go, `morestack` in src/runtime/asm_arm64.s).
+                pc = goroutine.lr;
+                continue;
+            }
             // amd64: the call pushed the return address above the frame. arm64: the frame's lowest word holds the
-            // link register; a function without a frame has it in a register that a parked goroutine does not keep.
+            // link register.
             let (slot, next) = match self.arch {
                 Arch::Amd64 => {
                     let slot = sp.saturating_add(shape.sp_delta);

@@ -113,6 +113,26 @@ fn arm64_finds_who_called_what_a_signal_interrupted() {
 }
 
 #[test]
+fn on_arm64_the_link_register_leads_out_of_a_function_that_has_no_frame_yet() {
+    let stack = |pc: u64, lr: u64, words: &[u64]| {
+        let mut image = Image::default();
+        let sp = HI - 8 * words.len() as u64;
+        image.insert_words(sp, words);
+        let g = Goroutine { lr, ..goroutine(sp, pc) };
+        with_g(&mut image, &g);
+        let (unwound, table) = unwind(&image, g, Arch::Arm64);
+        (unwound.cut, table.since(0)[0].to_vec())
+    };
+    // Preempted as it entered a function that another called.
+    assert_eq!(stack(0x010, 0x310, &[0x901, 0, 0]), (0, vec![0x010, 0x310]));
+    // Never run: it would return to where all goroutines end.
+    assert_eq!(stack(0x010, 0x901, &[0, 0]), (0, vec![0x010]));
+    // Only of the innermost does the register tell.
+    assert_eq!(stack(0x310, 0x210, &[0x010, 0, 0]), (1, vec![0x310, 0x010]));
+    assert_eq!(stack(0x010, 0x010, &[0, 0]), (1, vec![0x010, 0x010]));
+}
+
+#[test]
 fn a_goroutine_that_moved_has_no_stack() {
     let (image, g) = amd64_stack();
     let (unwound, _) = unwind(&image, Goroutine { wait_reason: 9, ..g }, Arch::Amd64);

@@ -7,12 +7,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::discover::describe::Description;
-use crate::discover::process::{OpenError, Process};
-use crate::golang::binary::GoBinary;
-use crate::target::{Binaries, Executable};
-
-use super::state::ProcessKey;
+use crate::live::Binaries;
+use crate::live::examine::{Examined, examine};
 
 /// Threads that examine.
 const WORKERS: usize = 2;
@@ -26,49 +22,19 @@ const MAX_HUNG: usize = 16;
 /// Processes that may wait to be examined; further ones are found by a later scan.
 const MAX_WAITING: usize = 16_384;
 
-/// What a process turned out to be.
-#[derive(Debug)]
-pub enum Examined {
-    /// No Go program, or gone already.
-    Other,
-    /// It may not be looked at.
-    Denied,
-    /// A Go program.
-    Go(Box<Found>),
-    /// It did not answer: what it is is not known.
-    Hung,
-}
-
-/// A process and its binary, open.
-pub type Opened = (Arc<Process>, Arc<GoBinary>);
-
-/// A Go program.
-#[derive(Debug)]
-pub struct Found {
-    /// Which process.
-    pub key: ProcessKey,
-    /// Path of its executable.
-    pub exe: String,
-    /// User, command line and control groups.
-    pub described: Description,
-    /// For example `go1.27.3`.
-    pub go_version: Option<String>,
-    /// Without a symbol table.
-    pub stripped: Option<bool>,
-    /// The process and its binary, or why the binary is not understood: in one word, and in full.
-    pub opened: Result<Opened, (&'static str, String)>,
-}
-
 /// See the module.
 pub struct Examiners {
     shared: Arc<Shared>,
 }
 
+/// Takes what a process turned out to be; `None` if it did not answer, so that this is not known.
+type Tell = dyn Fn(u32, Option<Examined>) + Send + Sync;
+
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
     binaries: Binaries,
-    tell: Box<dyn Fn(u32, Examined) + Send + Sync>,
+    tell: Box<Tell>,
 }
 
 #[derive(Default)]
@@ -84,7 +50,7 @@ struct State {
 
 impl Examiners {
     /// Starts them; what they find out goes to `tell`.
-    pub fn start(tell: impl Fn(u32, Examined) + Send + Sync + 'static) -> Self {
+    pub fn start(tell: impl Fn(u32, Option<Examined>) + Send + Sync + 'static) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -147,7 +113,7 @@ impl Examiners {
         }
         drop(state);
         for (_, pid) in late {
-            (self.shared.tell)(pid, Examined::Hung);
+            (self.shared.tell)(pid, None);
         }
     }
 }
@@ -181,38 +147,7 @@ impl Shared {
                 return;
             }
             // A panic is a bug, which its message tells; what the process is stays unknown.
-            (self.tell)(pid, examined.unwrap_or(Examined::Hung));
+            (self.tell)(pid, examined.ok());
         }
     }
-}
-
-fn examine(pid: u32, binaries: &Binaries) -> Examined {
-    let process = match Process::open(pid) {
-        Ok(process) => process,
-        Err(OpenError::Denied(_)) => return Examined::Denied,
-        // Kernel threads, zombies, and those that have gone meanwhile.
-        Err(_) => return Examined::Other,
-    };
-    let Some(described) = Description::of(&process) else { return Examined::Other };
-    let mut found = Found {
-        key: ProcessKey { pid, start_ticks: process.start_ticks() },
-        exe: process.exe_path().display().to_string(),
-        described,
-        go_version: None,
-        stripped: None,
-        opened: Err(("unreadable", String::new())),
-    };
-    match binaries.of(&process) {
-        None | Some(Executable::Other) => return Examined::Other,
-        Some(Executable::Refused(refused)) => {
-            found.go_version = refused.build.as_ref().map(|build| build.go_version.clone());
-            found.opened = Err((refused.refusal.word(), refused.refusal.to_string()));
-        }
-        Some(Executable::Go(binary)) => {
-            found.go_version = Some(binary.version.to_string());
-            found.stripped = Some(binary.stripped);
-            found.opened = Ok((Arc::new(process), binary));
-        }
-    }
-    Examined::Go(Box::new(found))
 }

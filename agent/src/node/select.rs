@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::SelectSettings;
+use crate::config::settings::SelectSettings;
 use crate::config::{ModeChoice, WatchConfig};
 use crate::discover::workload::Workload;
 
@@ -44,7 +44,7 @@ pub fn unselected(select: &SelectSettings, candidate: &Candidate<'_>) -> Option<
         Some(value) => format!("{setting} does not match {value}"),
         None => format!("{setting} is set, and it has no {what}"),
     };
-    let missed = |patterns: &Option<Vec<super::settings::Pattern>>, value: Option<&str>| {
+    let missed = |patterns: &Option<Vec<crate::config::settings::Pattern>>, value: Option<&str>| {
         let given = patterns.as_deref().filter(|patterns| !patterns.is_empty());
         given.is_some_and(|patterns| !value.is_some_and(|value| patterns.iter().any(|pattern| pattern.matches(value))))
     };

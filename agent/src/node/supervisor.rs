@@ -10,17 +10,19 @@ use parkwarden_common::lifecycle::{EXECUTED, Lifecycle};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::config::NodeConfig;
-use super::examine::{Examined, Examiners, Found, Opened};
+use super::examine::Examiners;
 use super::select::{self, Candidate};
 use super::state::{Node, Process, ProcessKey, State};
+use super::task::Opened;
 use super::task::{Ended, Task};
 use crate::config::WatchConfig;
+use crate::config::node::NodeConfig;
 use crate::discover::confinement;
 use crate::discover::describe::pids;
 use crate::discover::usage::Stat;
 use crate::discover::workload::Workload;
 use crate::kube::{Events, Pods};
+use crate::live::examine::{Examined, Found};
 use crate::probe::OomVictims;
 use crate::watch::Commons;
 use crate::watch::recording::Recordings;
@@ -57,7 +59,7 @@ pub enum Message {
     /// Processes have executed a program or exited; and how many of these messages were lost.
     Lifecycles(Vec<Lifecycle>, u64),
     /// What a process is.
-    Examined(u32, Examined),
+    Examined(u32, Option<Examined>),
     /// A task has ended.
     Ended(ProcessKey, Ended),
     /// Another configuration is in force.
@@ -322,11 +324,11 @@ impl Loop {
         }
     }
 
-    fn examined(&mut self, pid: u32, examined: Examined) {
+    fn examined(&mut self, pid: u32, examined: Option<Examined>) {
         self.settled(pid);
         match examined {
-            Examined::Go(found) => self.found(*found),
-            Examined::Other | Examined::Denied => {
+            Some(Examined::Go(found)) => self.found(*found),
+            Some(Examined::Other | Examined::Denied) => {
                 if matches!(self.known.get(&pid), Some(Known::Go(entry)) if entry.task.is_some()) {
                     return;
                 }
@@ -335,7 +337,7 @@ impl Loop {
                 }
                 // What is gone needs no place.
                 let Some(image) = Image::of(pid) else { return };
-                if matches!(examined, Examined::Denied) {
+                if matches!(examined, Some(Examined::Denied)) {
                     log::info!("pid {pid} may not be looked at: whether it is a Go program is not known");
                     if !std::mem::replace(&mut self.told_of_denied, true) {
                         log::warn!(
@@ -351,7 +353,7 @@ impl Loop {
                     self.known.insert(pid, Known::Other(Some(image)));
                 }
             }
-            Examined::Hung => {
+            None => {
                 log::warn!("pid {pid} did not answer: whether it is a Go program is not known");
                 self.known.insert(pid, Known::Other(None));
             }
@@ -360,7 +362,10 @@ impl Loop {
 
     /// A Go process: chosen, it gets a task.
     fn found(&mut self, found: Found) {
-        let Found { key, exe, described, go_version, stripped, opened } = found;
+        let (go_version, stripped) = (found.go_version(), found.stripped());
+        let Found { process: opened, described, binary } = found;
+        let key = ProcessKey { pid: opened.pid(), start_ticks: opened.start_ticks() };
+        let exe = opened.exe_path().display().to_string();
         let (since, retry, process) = match self.known.remove(&key.pid) {
             Some(Known::Go(entry)) if entry.task.is_some() => {
                 self.known.insert(key.pid, Known::Go(entry));
@@ -373,9 +378,11 @@ impl Loop {
         };
         self.own.node.insert(Arc::clone(&process));
         let mut entry = Entry { process, found: since, task: None, retry };
-        match opened {
-            Err((reason, message)) => entry.process.set_state(State::Refused { reason, message }),
-            Ok(opened) => self.judge_new(&mut entry, opened),
+        match binary {
+            Err(refused) => entry
+                .process
+                .set_state(State::Refused { reason: refused.refusal.word(), message: refused.refusal.to_string() }),
+            Ok(binary) => self.judge_new(&mut entry, (opened, binary)),
         }
         self.known.insert(key.pid, Known::Go(Box::new(entry)));
     }

@@ -7,20 +7,25 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::examine::Opened;
 use super::state::{Node, Process, State};
+use crate::clock::now_ns;
 use crate::config::WatchConfig;
 use crate::discover;
 use crate::discover::confinement;
+use crate::discover::process;
+use crate::golang::binary::GoBinary;
 use crate::kube::{Events, LeakStories, Pods};
+use crate::live::{Target, TargetError};
 use crate::probe::OomVictims;
 use crate::record::Exit;
 use crate::report::Report;
 use crate::session::{EndReason, Session};
-use crate::target::{Target, TargetError, now_ns};
 use crate::watch::fate::Fate;
 use crate::watch::recording::{Recording, Recordings};
 use crate::watch::{self as one, Commons, Progress, WatchError};
+
+/// A process and its binary, open.
+pub type Opened = (Arc<process::Process>, Arc<GoBinary>);
 
 /// How often, and how far apart, a process is tried that does not look as its binary says: it may have just started.
 const TRIES: u32 = 4;

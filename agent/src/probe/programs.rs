@@ -17,7 +17,7 @@ use super::kernel::{self, MULTI_BY_PROCESS, OLDEST};
 use super::object::{LoadError, OBJECT};
 use super::uprobe::{self, For};
 use crate::config::Mode;
-use crate::report::words::printable;
+use crate::words::printable;
 
 /// How a program is attached to a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::Display, strum::EnumString)]

@@ -4,12 +4,12 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::Goroutine;
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::candidates::Finder;
 use crate::reach::heap::{Spans, each_struct};
-use crate::reach::layout::ReachLayout;
 use crate::reach::objects::{ARENA, Objects};
 use crate::reach::roots::{self, Modules};
 use crate::reach::stack::MAX_STACK;

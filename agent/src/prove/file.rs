@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Pause, Program, Saved};
 use crate::capture::frame::{self, FrameReader, FrameWriter};
+use crate::discover::info::TargetInfo;
 use crate::golang::pclntab::PcLnTab;
+use crate::golang::proof_layout::ReachLayout;
 use crate::golang::version::GoVersion;
 use crate::memory::image::Image;
 use crate::memory::stop::Thread;
 use crate::reach::Variables;
-use crate::reach::layout::ReachLayout;
-use crate::session::TargetInfo;
 
 const MAGIC: [u8; 8] = *b"PKWIMAG\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of one frame's memory.
 const PIECE: usize = 16 << 20;
 /// Bytes of all frames' memory.

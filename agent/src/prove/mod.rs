@@ -14,17 +14,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::ProveConfig;
+use crate::discover::info::TargetInfo;
 use crate::golang::pclntab::PcLnTab;
+use crate::golang::proof_layout::ReachLayout;
+use crate::live::{Target, TargetError};
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
 use crate::memory::stop::{StopError, Thread, while_stopped};
 use crate::memory::{Memory, Request};
 use crate::reach::heap::Spans;
-use crate::reach::layout::ReachLayout;
 use crate::reach::roots::Modules;
 use crate::reach::{self, ReachError, Subject, Variables};
-use crate::session::TargetInfo;
-use crate::target::{Target, TargetError};
 
 pub use copy::CopyError;
 pub use file::FileError;

@@ -7,18 +7,18 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Pause, Saved};
+use crate::cause::primitive::Primitive;
+use crate::cause::wait::Wait;
+use crate::cause::{Case, Cause, Handler};
+use crate::discover::info::TargetInfo;
 use crate::golang::Frame;
 use crate::memory::census::Status;
-use crate::reach::candidates::Wait;
-use crate::reach::cause::{Case, Cause, Handler};
 use crate::reach::holders;
 use crate::reach::objects::Precision;
-use crate::reach::state::Primitive;
 use crate::reach::{Leaked, Proof};
-use crate::report::Place;
-use crate::session::TargetInfo;
-use crate::session::call_of;
 use crate::symbolize::Symbolizer;
+use crate::symbolize::call_of;
+use crate::words::Place;
 
 /// Version of the JSON document.
 pub const SCHEMA: u32 = 1;
@@ -155,7 +155,7 @@ fn describe(
     };
     let start_function =
         symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
-    let wait_reason = crate::report::words::wait_reason(&saved.program.wait_reasons, g.wait_reason);
+    let wait_reason = crate::words::wait_reason(&saved.program.wait_reasons, g.wait_reason);
     let cause = Cause::of(&Case {
         wait_reason: &wait_reason,
         primitives: &first.primitives,

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::report::{Group, ProofReport};
-use crate::report::words::{blocker, creator, goroutines, printable};
+use crate::words::group::GroupText;
+use crate::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown in full.
 const MAX_GROUPS_SHOWN: usize = 20;
@@ -71,27 +72,18 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
 
 fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(out, "\nPROVEN {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
-    writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
-    writeln!(out, "  runs        {}", printable(&group.start_function))?;
-    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
-    if let Some(cause) = &group.cause {
-        writeln!(out, "  cause       {}", printable(&cause.sentence))?;
-        writeln!(out, "  remedy      {}", cause.remedy)?;
-    }
-    for sentence in &group.evidence {
-        writeln!(out, "  evidence    {}", printable(sentence))?;
-    }
-    let ids: Vec<String> = group.goids.iter().take(MAX_GOIDS_SHOWN).map(u64::to_string).collect();
-    let more = if group.count > ids.len() as u64 { ", …" } else { "" };
-    writeln!(out, "  goroutines  {}{more}", ids.join(", "))?;
-    for (index, frame) in group.stack.iter().take(MAX_FRAMES_SHOWN).enumerate() {
-        let label = if index == 0 { "stack" } else { "" };
-        let inlined = if frame.inlined { " (inlined)" } else { "" };
-        let (function, file) = (printable(&frame.function), printable(&frame.file));
-        writeln!(out, "  {label:<11} {function}{inlined} {file}:{}", frame.line)?;
-    }
-    if group.stack.len() > MAX_FRAMES_SHOWN {
-        writeln!(out, "              … {} more frames", group.stack.len() - MAX_FRAMES_SHOWN)?;
-    }
-    Ok(())
+    let goids = group.goids.get(..MAX_GOIDS_SHOWN).unwrap_or(&group.goids);
+    let text = GroupText {
+        created_by: Some(creator(group.created_by.as_ref())),
+        runs: Some(&group.start_function),
+        blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
+        remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
+        evidence: &group.evidence,
+        goids: Some((goids, group.count > goids.len() as u64)),
+        stack: &group.stack,
+        frames: MAX_FRAMES_SHOWN,
+        ..GroupText::default()
+    };
+    text.write(out)
 }

@@ -16,9 +16,9 @@ pub use text::render;
 
 use crate::discover::container::Identity;
 use crate::discover::describe::{Description, pids};
-use crate::discover::process::{OpenError, Process};
 use crate::golang::buildinfo::BuildInfo;
-use crate::target::{Binaries, Executable, Target, TargetError};
+use crate::live::examine::{Examined, Found, examine};
+use crate::live::{Binaries, Target, TargetError};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -121,44 +121,31 @@ fn work(queue: &Mutex<std::vec::IntoIter<u32>>, binaries: &Binaries, results: &S
         let next = queue.lock().next();
         let Some(pid) = next else { return };
         // The receiver goes away when the time is up.
-        if results.send((pid, look(pid, binaries))).is_err() {
+        let seen = match examine(pid, binaries) {
+            Examined::Other => Seen::NotGo,
+            Examined::Denied => Seen::NotPermitted,
+            Examined::Go(found) => entry(pid, *found).map_or(Seen::NotGo, |entry| Seen::Go(Box::new(entry))),
+        };
+        if results.send((pid, seen)).is_err() {
             return;
         }
     }
 }
 
-fn look(pid: u32, binaries: &Binaries) -> Seen {
-    let process = match Process::open(pid) {
-        Ok(process) => process,
-        Err(OpenError::Denied(_)) => return Seen::NotPermitted,
-        // Kernel threads, zombies, and those that have gone meanwhile.
-        Err(_) => return Seen::NotGo,
+/// What is to be listed of a Go process; none of one that has gone.
+fn entry(pid: u32, found: Found) -> Option<Entry> {
+    let (go_version, stripped, main_module) = (found.go_version(), found.stripped(), found.build().and_then(module));
+    let Found { process, described, binary } = found;
+    let entry = Entry { go_version, main_module, stripped, ..self::described(pid, described) };
+    let counted = match binary {
+        Ok(binary) => Target::of(process, binary).and_then(|target| target.own_goroutines()),
+        Err(refused) => return Some(Entry { reason: Some(refused.refusal.to_string()), ..entry }),
     };
-    let Some(executable) = binaries.of(&process) else { return Seen::NotGo };
-    let Some(description) = Description::of(&process) else { return Seen::NotGo };
-    let mut entry = described(pid, description);
-    match executable {
-        Executable::Other => return Seen::NotGo,
-        Executable::Refused(refused) => {
-            entry.go_version = refused.build.as_ref().map(|build| build.go_version.clone());
-            entry.main_module = refused.build.as_ref().and_then(module);
-            entry.reason = Some(refused.refusal.to_string());
-        }
-        Executable::Go(binary) => {
-            entry.go_version = Some(binary.version.to_string());
-            entry.main_module = module(&binary.build);
-            entry.stripped = Some(binary.stripped);
-            match Target::of(Arc::new(process), binary).and_then(|target| target.own_goroutines()) {
-                Ok(count) => {
-                    entry.goroutines = Some(count);
-                    entry.supported = true;
-                }
-                Err(TargetError::Exited { .. } | TargetError::Replaced { .. }) => return Seen::NotGo,
-                Err(error) => entry.reason = Some(error.to_string()),
-            }
-        }
+    match counted {
+        Ok(count) => Some(Entry { goroutines: Some(count), supported: true, ..entry }),
+        Err(TargetError::Exited { .. } | TargetError::Replaced { .. }) => None,
+        Err(error) => Some(Entry { reason: Some(error.to_string()), ..entry }),
     }
-    Seen::Go(Box::new(entry))
 }
 
 fn module(build: &BuildInfo) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Entry, Listing};
-use crate::report::words::{aligned, printable};
+use crate::words::{aligned, printable};
 
 /// Characters of a command line that are shown.
 const MAX_COMMAND: usize = 60;

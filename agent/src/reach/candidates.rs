@@ -8,10 +8,11 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::heap::{Spans, bytes_at};
-use super::layout::ReachLayout;
+use super::heap::Spans;
+use crate::cause::wait::{Wait, channels_of, in_g, sudog};
+use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{Goroutine, Status};
-use crate::memory::{Memory, word_at};
+use crate::memory::{Memory, bytes_at, word_at};
 
 /// `semTabSize` (`src/runtime/sema.go`).
 const SEMTABLE: u64 = 251;
@@ -23,73 +24,6 @@ const NOTIFY_HEAD: u64 = 16;
 const COND_NOTIFY: u64 = 16;
 /// Largest object a sudog can be in.
 const MAX_SUDOG: u64 = 256;
-
-/// What a goroutine waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wait {
-    /// To send on a channel.
-    Send,
-    /// To receive from a channel.
-    Receive,
-    /// For one of several channel operations.
-    Select,
-    /// To send on a nil channel, which never happens.
-    NilSend,
-    /// To receive from a nil channel, which never happens.
-    NilReceive,
-    /// In a `select` without cases.
-    EmptySelect,
-    /// For a `sync.Cond`.
-    Cond,
-    /// For a `sync.Mutex`.
-    Mutex,
-    /// To read-lock a `sync.RWMutex`.
-    RLock,
-    /// To lock a `sync.RWMutex`.
-    Lock,
-    /// For a `sync.WaitGroup`.
-    WaitGroup,
-}
-
-impl Wait {
-    /// The wait behind a reason's text (`waitReasonStrings`), if it is one that can be a leak.
-    pub fn of_reason(reason: &str) -> Option<Self> {
-        Some(match reason {
-            "chan send" => Self::Send,
-            "chan receive" => Self::Receive,
-            "select" => Self::Select,
-            "chan send (nil chan)" => Self::NilSend,
-            "chan receive (nil chan)" => Self::NilReceive,
-            "select (no cases)" => Self::EmptySelect,
-            "sync.Cond.Wait" => Self::Cond,
-            "sync.Mutex.Lock" => Self::Mutex,
-            "sync.RWMutex.RLock" => Self::RLock,
-            "sync.RWMutex.Lock" => Self::Lock,
-            "sync.WaitGroup.Wait" => Self::WaitGroup,
-            _ => return None,
-        })
-    }
-
-    /// The same where the reason alone does not tell: until Go 1.23 everything that waits for a semaphore can have the same.
-    pub fn of(reason: &str, stack: &[crate::golang::Frame]) -> Option<Self> {
-        let through = |function: &str| stack.iter().any(|frame| frame.function == function);
-        Self::of_reason(reason).or(match reason {
-            "semacquire" if through("sync.(*WaitGroup).Wait") => Some(Self::WaitGroup),
-            _ => None,
-        })
-    }
-
-    /// Whether nothing at all can wake it.
-    pub const fn is_forever(self) -> bool {
-        matches!(self, Self::NilSend | Self::NilReceive | Self::EmptySelect)
-    }
-
-    /// Whether it waits for channels.
-    pub const fn is_channel(self) -> bool {
-        matches!(self, Self::Send | Self::Receive | Self::Select)
-    }
-}
 
 /// A goroutine that may be leaked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,53 +204,6 @@ impl Finder<'_> {
             next = word_at(&sudog, layout.next as usize).unwrap_or(0);
         }
     }
-}
-
-fn sudog<'m>(memory: &'m dyn Memory, layout: &ReachLayout, address: u64) -> Option<Cow<'m, [u8]>> {
-    if address == 0 || !address.is_multiple_of(8) {
-        return None;
-    }
-    bytes_at(memory, address, layout.sudog.size as usize)
-}
-
-/// The sudogs in a goroutine's `g.waiting` with their channels. `None` when the list is damaged.
-pub fn channels_of(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
-    let head = goroutine.address.checked_add(u64::from(layout.g.waiting))?;
-    let mut next = memory.read_u64(head).ok()?;
-    let mut found = Vec::new();
-    while next != 0 {
-        let sudog = sudog(memory, layout, next)?;
-        if word_at(&sudog, layout.sudog.g as usize)? != goroutine.address || found.len() > 1 << 16 {
-            return None;
-        }
-        found.push((next, word_at(&sudog, layout.sudog.c as usize)?));
-        next = word_at(&sudog, layout.sudog.waitlink as usize)?;
-    }
-    Some(found)
-}
-
-/// Addresses of what a goroutine waits for, as its `g` leads to them. `None` where it does not: for semaphores and
-/// conditions before Go 1.26.
-pub fn primitives_of(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, goroutine: &Goroutine) -> Option<Vec<u64>> {
-    match wait {
-        _ if wait.is_forever() => None,
-        Wait::Send | Wait::Receive | Wait::Select => {
-            Some(channels_of(memory, layout, goroutine)?.into_iter().map(|(_, channel)| channel).collect())
-        }
-        _ if layout.sudog.in_g => {
-            Some(in_g(memory, layout, goroutine)?.into_iter().map(|(_, element)| element).collect())
-        }
-        _ => None,
-    }
-}
-
-/// The one sudog in `g.waiting` of a goroutine that waits for something other than channels, and what that is.
-fn in_g(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Goroutine) -> Option<Vec<(u64, u64)>> {
-    let address = memory.read_u64(goroutine.address.checked_add(u64::from(layout.g.waiting))?).ok()?;
-    let sudog = sudog(memory, layout, address)?;
-    let own = word_at(&sudog, layout.sudog.g as usize)? == goroutine.address;
-    let element = word_at(&sudog, layout.sudog.elem as usize)?;
-    (own && element != 0).then(|| vec![(address, element)])
 }
 
 /// Which sudogs are in the queue of their channel.

@@ -3,10 +3,8 @@
 //! Spans come from `mheap.allspans`. They are the target's word: those that overlap, or whose size makes no sense, are
 //! dropped and counted, and the number of objects is bounded.
 
-use std::borrow::Cow;
-
-use super::layout::{ReachLayout, SpanLayout};
-use crate::memory::{Fault, Memory, Request, word_at};
+use crate::golang::proof_layout::{ReachLayout, SpanLayout};
+use crate::memory::{Fault, Memory, word_at};
 
 /// Spans read at most: two terabytes of heap in spans of the smallest size.
 const MAX_SPANS: u64 = 1 << 28;
@@ -280,16 +278,4 @@ impl Marks {
         *word |= bit;
         new
     }
-}
-
-/// Bytes at `address`: lent if the memory is at hand, else read.
-pub fn bytes_at(memory: &dyn Memory, address: u64, len: usize) -> Option<Cow<'_, [u8]>> {
-    if let Some(lent) = memory.lend(address, len) {
-        return Some(Cow::Borrowed(lent));
-    }
-    let mut bytes = vec![0; len];
-    let mut requests = [Request { address, buf: &mut bytes, ok: false }];
-    memory.read_many(&mut requests).ok()?;
-    let [request] = requests;
-    if request.ok { Some(Cow::Owned(bytes)) } else { None }
 }

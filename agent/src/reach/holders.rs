@@ -8,11 +8,11 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::Leaked;
-use super::candidates::Wait;
 use super::heap::Spans;
 use super::stack::{Stacks, Start};
-use super::state::State;
 use super::unlocks::{Pending, Unlocks};
+use crate::cause::primitive::State;
+use crate::cause::wait::Wait;
 
 /// Stacks looked through at most.
 const MAX_STACKS: usize = 20_000;
@@ -31,7 +31,7 @@ struct Known {
     perhaps: Vec<u64>,
 }
 
-/// Fills in who [`holds`](super::state::Primitive::holds) and [`may_hold`](super::state::Primitive::may_hold) a lock.
+/// Fills in who [`holds`](crate::cause::primitive::Primitive::holds) and [`may_hold`](crate::cause::primitive::Primitive::may_hold) a lock.
 pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
     let object_of = |address: u64| spans.find(address).map(|object| (object.span, object.index));
     let mut known: HashMap<u64, Known> = HashMap::new();

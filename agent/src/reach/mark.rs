@@ -131,7 +131,7 @@ impl<'a, 'm> Marker<'a, 'm> {
             self.objects.pointers(object, &mut |word| pointers.push(word));
         } else {
             // The first `g` of the program is a variable.
-            let g = super::heap::bytes_at(self.memory, goroutine.address, self.layout().g.size as usize);
+            let g = crate::memory::bytes_at(self.memory, goroutine.address, self.layout().g.size as usize);
             pointers.extend(g.iter().flat_map(|bytes| words(bytes)));
         }
         self.deferred(goroutine, &mut pointers);
@@ -217,7 +217,7 @@ impl<'a, 'm> Marker<'a, 'm> {
                 return;
             }
             pointers.push(next);
-            let Some(record) = super::heap::bytes_at(self.memory, next, size) else {
+            let Some(record) = crate::memory::bytes_at(self.memory, next, size) else {
                 self.unreadable += 1;
                 return;
             };
@@ -235,13 +235,13 @@ impl<'a, 'm> Marker<'a, 'm> {
         }
         let Ok(saved) = self.memory.read_u64(goroutine.address.wrapping_add(u64::from(offset))) else { return };
         if let Some(bytes) =
-            Some(saved).filter(|saved| *saved != 0).and_then(|at| super::heap::bytes_at(self.memory, at, XREGS))
+            Some(saved).filter(|saved| *saved != 0).and_then(|at| crate::memory::bytes_at(self.memory, at, XREGS))
         {
             pointers.extend(words(&bytes));
         }
     }
 
-    fn layout(&self) -> &'m super::layout::ReachLayout {
+    fn layout(&self) -> &'m crate::golang::proof_layout::ReachLayout {
         self.objects.layout()
     }
 }

@@ -6,15 +6,12 @@
 //! target and copying its memory (see `prove`); every word comes through [`Memory`].
 
 pub mod candidates;
-pub mod cause;
 pub mod heap;
 pub mod holders;
-pub mod layout;
 pub mod mark;
 pub mod objects;
 pub mod roots;
 pub mod stack;
-pub mod state;
 pub mod types;
 mod unlocks;
 
@@ -26,14 +23,15 @@ use std::collections::BTreeSet;
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use candidates::{Candidate, Finder, Wait, is_parked};
+use crate::cause::primitive::Primitive;
+use crate::cause::wait::Wait;
+use crate::golang::proof_layout::ReachLayout;
+use candidates::{Candidate, Finder, is_parked};
 use heap::{HeapError, Spans};
-use layout::ReachLayout;
 use mark::Marker;
 use objects::{Objects, Precision};
 use roots::Modules;
 use stack::{Stacks, Start};
-use state::Primitive;
 use types::Types;
 use unlocks::Unlocks;
 

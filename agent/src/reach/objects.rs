@@ -9,9 +9,10 @@ use std::cell::{Cell, OnceCell, RefCell};
 
 use hashbrown::HashMap;
 
-use super::heap::{Object, Span, Spans, bytes_at};
-use super::layout::ReachLayout;
+use super::heap::{Object, Span, Spans};
 use super::types::{Types, bit};
+use crate::golang::proof_layout::ReachLayout;
+use crate::memory::bytes_at;
 use crate::memory::{Memory, word_at};
 
 /// Objects up to this size have their pointer bits in the span (`minSizeForMallocHeader`, Go 1.22 and later).

@@ -3,13 +3,14 @@
 
 use hashbrown::{HashMap, HashSet};
 
-use super::heap::{bytes_at, each_struct};
-use super::layout::{ReachLayout, SpecialKind, SpecialLayout};
+use super::heap::each_struct;
 use super::mark::Marker;
 use super::objects::{Objects, words};
 use super::stack::{MAX_STACK, Start};
 use super::types::{Types, bit};
 use super::{ReachError, Subject, start_of};
+use crate::golang::proof_layout::{ReachLayout, SpecialKind, SpecialLayout};
+use crate::memory::bytes_at;
 use crate::memory::census::Goroutine;
 use crate::memory::stop::Thread;
 use crate::memory::{Fault, Memory, word_at};

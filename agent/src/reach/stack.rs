@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::heap::bytes_at;
 use super::objects::words;
 use super::types::{Types, bit};
 use crate::golang::Arch;
 use crate::golang::pclntab::{Func, FuncId, PcLnTab};
+use crate::memory::bytes_at;
 use crate::memory::census::{Goroutine, Status};
 use crate::memory::unwind::SAVED_LINK;
 use crate::memory::{Memory, word_at};
@@ -213,7 +213,7 @@ impl<'m> Stacks<'m> {
         let bytes = Bytes { base: from, bytes: &bytes };
         let frames = match start {
             Start::Walk if g.status != Status::Running => {
-                self.walk(g.resume(), None, g, &bytes).map(|frames| (0, frames))
+                self.walk(g.resume(), Some(g.lr), g, &bytes).map(|frames| (0, frames))
             }
             Start::Running { pc, sp, lr } => {
                 self.walk((pc, sp), Some(lr), g, &bytes).map(|frames| (inexact(&frames), frames))
@@ -244,7 +244,7 @@ impl<'m> Stacks<'m> {
         }
         let Some(bytes) = bytes_at(self.memory, sp, (g.stack_hi - sp) as usize) else { return (pcs, false) };
         let bytes = Bytes { base: sp, bytes: &bytes };
-        let (mut pc, mut sp, mut lr) = (pc, sp, None);
+        let (mut pc, mut sp, mut lr) = (pc, sp, Some(g.lr));
         while pcs.len() <= limit {
             let Some((next, frame)) = self.step(pc, sp, lr.take(), g, &bytes) else { return (pcs, false) };
             let Some(next) = next else {
@@ -267,7 +267,7 @@ impl<'m> Stacks<'m> {
         }
         let Some(bytes) = bytes_at(self.memory, sp, (g.stack_hi - sp) as usize) else { return frames };
         let bytes = Bytes { base: sp, bytes: &bytes };
-        let mut lr = None;
+        let mut lr = Some(g.lr);
         while let Some((next, frame)) = self.step(pc, sp, lr.take(), g, &bytes).filter(|_| frames.len() < limit) {
             frames.push((pc, frame.varp));
             let Some(next) = next else { break };

@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use proptest::prelude::*;
 
 use super::heap::{HeapError, Marks, Spans, each_struct};
-use super::layout::{ReachLayout, SpecialKind, SpecialLayout};
 use super::objects::Objects;
 use super::types::Types;
 use crate::golang::Arch;
 use crate::golang::layout_table::LayoutTable as _;
+use crate::golang::proof_layout::{ReachLayout, SpecialKind, SpecialLayout};
 use crate::golang::table;
 use crate::golang::version::GoVersion;
 use crate::memory::image::Image;

@@ -14,10 +14,10 @@ use hashbrown::HashMap;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Register};
 
 use super::Subject;
-use super::heap::bytes_at;
 use super::stack::Stacks;
 use crate::golang::Arch;
 use crate::golang::pclntab::FuncId;
+use crate::memory::bytes_at;
 use crate::memory::census::Goroutine;
 use crate::memory::word_at;
 

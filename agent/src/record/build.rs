@@ -5,9 +5,10 @@ use hashbrown::HashMap;
 use super::interval::{Example, Group, GroupCount, Interval, Judgement, Moment, Site, SiteCount, Usage};
 use crate::detect::Verdict;
 use crate::golang::Frame;
-use crate::report::words::{is_system, start_function, wait_reason};
-use crate::report::{self, Place, Report};
+use crate::report::{self, Report};
 use crate::session::{GroupKey, Session};
+use crate::words::Place;
+use crate::words::{is_system, start_function, wait_reason};
 
 /// Groups recorded of one look; those with the strongest verdict and the most goroutines.
 pub const MAX_GROUPS: usize = 200;
@@ -88,7 +89,9 @@ fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<SiteCount> {
 
 /// Strongest verdict first, then largest.
 fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), u64>) -> Vec<GroupCount> {
+    // What is the same to a reader is one group, also if it comes from two addresses or in two stacks.
     let mut groups: HashMap<Group, GroupCount> = HashMap::new();
+    let mut by_key: HashMap<GroupKey, Group> = HashMap::new();
     for ((key, start_pc), count) in waiting {
         let group = Group {
             site: site(session, key.creation_pc, start_pc),
@@ -96,18 +99,12 @@ fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), 
             stack: stack(session.stack_frames(key.stack)),
         };
         let empty = GroupCount { group: group.clone(), waiting: 0, parked: 0, judgement: None, examples: Vec::new() };
-        groups.entry(group).or_insert(empty).waiting += count;
+        groups.entry(group.clone()).or_insert(empty).waiting += count;
+        by_key.insert(key, group);
     }
     for reported in &report.groups {
-        let group = Group {
-            site: Site {
-                created_by: reported.created_by.clone().map(short_place),
-                start_function: short(&reported.start_function),
-            },
-            wait_reason: reported.wait_reason.clone(),
-            stack: stack(reported.stack.iter()),
-        };
-        if let Some(count) = groups.get_mut(&group) {
+        let group = reported.key.as_ref().and_then(|key| by_key.get(key));
+        if let Some(count) = group.and_then(|group| groups.get_mut(group)) {
             count.parked += reported.count;
             judge(session, count, reported);
         }

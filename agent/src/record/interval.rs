@@ -1,11 +1,12 @@
 //! What is recorded: plain values, made from a session by `build`, by the agent, and by tests.
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Verdict;
 pub use crate::discover::usage::Usage;
 use crate::golang::Frame;
-use crate::report::Place;
+use crate::words::Place;
 
 /// A moment by both clocks. The monotonic one orders what happened since a boot; the wall clock is for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -194,6 +195,23 @@ pub enum ExitKind {
     Unknown,
 }
 
+impl ExitKind {
+    /// The same as it stands behind "until".
+    pub fn ending(self) -> String {
+        match self {
+            Self::Exited(code) => format!("its exit with code {code}"),
+            Self::Signaled(signal) => match Signal::try_from(signal) {
+                Ok(signal) => format!("its end by {}", signal.as_str()),
+                Err(_) => format!("its end by signal {signal}"),
+            },
+            Self::OomKilled => "the OOM kill".to_owned(),
+            Self::PerhapsOomKilled => "its end by SIGKILL, perhaps for lack of memory,".to_owned(),
+            Self::Replaced => "its exec of another program".to_owned(),
+            Self::Unknown => "its end".to_owned(),
+        }
+    }
+}
+
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -253,4 +271,15 @@ pub enum WatchEnd {
     Stopped,
     /// The process ended.
     ProcessEnded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_their_names() {
+        assert_eq!(ExitKind::Signaled(15).ending(), "its end by SIGTERM");
+        assert_eq!(ExitKind::Signaled(64).ending(), "its end by signal 64");
+    }
 }

@@ -14,7 +14,7 @@ use super::history::{GroupHistory, History, Sample, Verdicts, Watched};
 use super::interval::{Example, Exit, ExitKind, Gap, Group, Judgement, Moment, Process, Site, Usage};
 use super::schema::{self, Unusable};
 use crate::detect::Verdict;
-use crate::report::Place;
+use crate::words::Place;
 
 /// A process in a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::*;
 use crate::config::{RecordConfig, Thin};
 use crate::detect::Verdict;
 use crate::golang::Frame;
-use crate::report::Place;
+use crate::words::Place;
 
 const SECOND: u64 = 1_000_000_000;
 /// Some day in 2026.

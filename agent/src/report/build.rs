@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::words::{is_system, seconds, start_function, wait_reason};
 use super::{
-    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Place, Proofs, Report, Ring,
-    SCHEMA, Span, cost,
+    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Report, Ring, SCHEMA,
+    Span, cost,
 };
 use crate::config::Rules;
 use crate::detect::{self, Suspect, Verdict};
@@ -15,6 +14,7 @@ use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
+use crate::words::{Place, is_system, seconds, start_function, wait_reason};
 
 /// Members of one group.
 #[derive(Default)]
@@ -200,7 +200,7 @@ fn build_group(
         return None;
     }
     let (created, exited) = site_counts.get(&key.creation_pc).copied().unwrap_or_default();
-    let none = crate::session::Series::default();
+    let none = crate::detect::Series::default();
     let waiting = session.group_series(key).unwrap_or(&none);
     let suspect = Suspect {
         waiting,
@@ -241,6 +241,7 @@ fn build_group(
     let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
     let mut group = Group {
+        key: Some(*key),
         verdict: if proven > 0 { Verdict::Proven } else { verdict },
         count,
         waiting: members.waiting,

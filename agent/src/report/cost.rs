@@ -1,8 +1,8 @@
 //! What watching has cost, and in which modes, for reports.
 
-use super::words::{printable, seconds};
 use super::{Cost, Modes, Moved, Observed, Probe, RefusedMode};
 use crate::session::Session;
+use crate::words::{printable, seconds};
 
 /// Moves shown to a person; JSON has all of them.
 const MAX_MOVES_SHOWN: usize = 5;

@@ -5,20 +5,21 @@
 mod build;
 mod cost;
 mod text;
-pub(crate) mod words;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::primitive::Primitive;
+use crate::cause::{Case, Cause, Handler};
 pub use crate::config::{Mode, ModeChoice};
 use crate::detect::Verdict;
+use crate::discover::info::TargetInfo;
 use crate::golang::sites::SiteClass;
-use crate::reach::cause::{Case, Cause, Handler};
-use crate::reach::state::Primitive;
 use crate::registry::durations::Durations;
 use crate::registry::{Anomalies, EventCounts};
-use crate::session::{EndReason, TargetInfo};
+use crate::session::{EndReason, GroupKey};
+use crate::words::Place;
 
 pub use text::render;
 
@@ -246,17 +247,6 @@ pub struct ParkDurations {
     pub lasted: Durations,
 }
 
-/// A place in source code.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Full function name.
-    pub function: String,
-    /// Source file.
-    pub file: String,
-    /// Line, 0 when unknown.
-    pub line: u32,
-}
-
 /// Shortest and longest of something, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Span {
@@ -269,6 +259,9 @@ pub struct Span {
 /// Goroutines that one `go` statement made and that wait at the same place for the same reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
+    /// Which of the session's groups it is; not in JSON.
+    #[serde(skip)]
+    pub key: Option<GroupKey>,
     /// What they are.
     pub verdict: Verdict,
     /// How many are parked beyond the threshold; if `loops`, how many wait here.

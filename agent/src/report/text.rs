@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::words::{blocker, creator, goroutines, printable};
 use super::{Group, Lost, Proofs, Report};
 use crate::detect::Verdict;
+use crate::words::group::GroupText;
+use crate::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown in full; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 20;
@@ -117,33 +118,18 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
         group.parked_seconds.max,
         group.growth_per_second,
     )?;
-    writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
-    writeln!(out, "  runs        {}", printable(&group.start_function))?;
-    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
-    if let Some(cause) = &group.cause {
-        writeln!(out, "  cause       {}", printable(&cause.sentence))?;
-        writeln!(out, "  remedy      {}", cause.remedy)?;
-    }
-    for sentence in &group.evidence {
-        writeln!(out, "  evidence    {}", printable(sentence))?;
-    }
-    if group.verdict > Verdict::Idle {
-        for (index, frame) in group.stack.iter().take(MAX_FRAMES_SHOWN).enumerate() {
-            let label = if index == 0 { "stack" } else { "" };
-            writeln!(
-                out,
-                "  {label:<11} {}{} {}:{}",
-                printable(&frame.function),
-                if frame.inlined { " (inlined)" } else { "" },
-                printable(&frame.file),
-                frame.line
-            )?;
-        }
-        if group.stack.len() > MAX_FRAMES_SHOWN {
-            writeln!(out, "              … {} more frames", group.stack.len() - MAX_FRAMES_SHOWN)?;
-        }
-    }
-    Ok(())
+    let text = GroupText {
+        created_by: Some(creator(group.created_by.as_ref())),
+        runs: Some(&group.start_function),
+        blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
+        remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
+        evidence: &group.evidence,
+        stack: if group.verdict > Verdict::Idle { &group.stack } else { &[] },
+        frames: MAX_FRAMES_SHOWN,
+        ..GroupText::default()
+    };
+    text.write(out)
 }
 
 fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {

@@ -3,9 +3,9 @@
 use hashbrown::{HashMap, HashSet};
 
 use super::{CensusTaken, Symbols};
+use crate::cause::Handler;
 use crate::golang::goroutine::is_http_server;
 use crate::memory::StackId;
-use crate::reach::cause::Handler;
 
 /// See the module. Grows with the program's `go` statements, not with its goroutines.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ mod tests {
         let mut symbols = Symbols::default();
         let serve: Arc<[Frame]> = [frame("net/http.(*Server).Serve")].into();
         let handler: Arc<[Frame]> = [frame("main.handle")].into();
-        symbols.extend(&[(super::super::call_of(SERVE), serve), (super::super::call_of(HANDLER), handler)]);
+        symbols.extend(&[(crate::symbolize::call_of(SERVE), serve), (crate::symbolize::call_of(HANDLER), handler)]);
         symbols
     }
 

@@ -4,38 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::Cause;
 use crate::config::{Mode, ModeChoice};
-use crate::golang::Arch;
+use crate::discover::info::TargetInfo;
 use crate::golang::Frame;
-use crate::golang::binary::SymbolSource;
-use crate::golang::layout::LayoutSource;
 use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
-use crate::memory::StackId;
-use crate::memory::census::{self, Census};
-use crate::reach::cause::Cause;
+use crate::memory::look::CensusTaken;
 use crate::registry::{Held, SiteCount};
-
-/// The watched program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetInfo {
-    /// Process id in parkwarden's PID namespace.
-    pub pid: u32,
-    /// Path of the executable as the kernel names it.
-    pub exe: String,
-    /// For example `go1.27.3`.
-    pub go_version: String,
-    /// Instruction set.
-    pub arch: Arch,
-    /// Without a symbol table.
-    pub stripped: bool,
-    /// Position-independent.
-    pub pie: bool,
-    /// Where field offsets came from.
-    pub layout_source: LayoutSource,
-    /// Where addresses came from.
-    pub symbol_source: SymbolSource,
-}
 
 /// One attached probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,28 +99,6 @@ pub struct ModeMove {
     pub probes: Vec<ProbeInfo>,
     /// What the probes before cost while they were being removed, as far as no program counted it: an estimate.
     pub uncounted_ns: u64,
-}
-
-/// A census with the stacks of those that wait.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CensusTaken {
-    /// The goroutines.
-    pub census: Census,
-    /// One for each goroutine of the census; `None` where it does not wait or its stack could not be read.
-    pub stacks: Vec<Option<StackId>>,
-    /// Goroutines that moved while their stack was read, so that they have none.
-    pub stack_moved: u64,
-    /// Stacks whose outer part is missing.
-    pub stack_cut: u64,
-    /// Goroutines of whose stack nothing could be read.
-    pub stack_unknown: u64,
-}
-
-impl CensusTaken {
-    /// Goroutines with their stacks.
-    pub fn goroutines(&self) -> impl Iterator<Item = (&census::Goroutine, Option<StackId>)> {
-        self.census.goroutines.iter().zip(self.stacks.iter().copied().chain(std::iter::repeat(None)))
-    }
 }
 
 /// What was found out about some goroutines from the target's memory: why they are stuck.

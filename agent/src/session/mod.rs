@@ -7,8 +7,6 @@ mod cost;
 mod http;
 mod input;
 mod proofs;
-mod series;
-mod symbols;
 
 use std::sync::Arc;
 
@@ -18,20 +16,19 @@ use parkwarden_common::record::{Event, Kind};
 pub use cost::{Spent, Total};
 use http::HttpConnections;
 pub use input::{
-    CensusTaken, End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
-    Proven, TargetInfo,
+    End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken, Proven,
 };
 pub use proofs::{Proofs, Tally};
-pub use series::Series;
-pub use symbols::{Symbols, call_of};
 
+use crate::cause::Handler;
 use crate::config::Mode;
-use crate::detect::Looks;
+use crate::detect::{Looks, Series};
 use crate::golang::Frame;
 use crate::governor::Budget;
 use crate::memory::StackId;
-use crate::reach::cause::Handler;
+use crate::memory::look::CensusTaken;
 use crate::registry::Registry;
+use crate::symbolize::Symbols;
 
 /// What makes two parked goroutines the same case: the `go` statement, the stack they block in, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

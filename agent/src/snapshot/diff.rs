@@ -7,8 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{SCHEMA, Snapshot};
-use crate::report::Place;
-use crate::report::words::{blocker, creator};
+use crate::words::Place;
+use crate::words::{blocker, creator};
 
 /// Changes shown as text; the others are counted in one line.
 const MAX_SHOWN: usize = 40;

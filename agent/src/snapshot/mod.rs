@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 
 pub use text::render;
 
+use crate::discover::info::TargetInfo;
 use crate::golang::Frame;
+use crate::live::{News, Target, TargetError};
 use crate::memory::StackId;
 use crate::memory::census::{self, Status};
-use crate::report::words::{is_system, seconds, start_function, wait_reason};
-use crate::report::{MAX_GOIDS, Place, Span};
-use crate::session::{CensusTaken, Input, Symbols, TargetInfo, call_of};
-use crate::target::{Target, TargetError};
+use crate::memory::look::CensusTaken;
+use crate::report::{MAX_GOIDS, Span};
+use crate::symbolize::{Symbols, call_of};
+use crate::words::Place;
+use crate::words::{is_system, seconds, start_function, wait_reason};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
@@ -60,7 +63,7 @@ impl Look {
     /// Looks at a process.
     pub fn at(target: &mut Target) -> Result<Self, TargetError> {
         let taken = target.look(None)?;
-        let unix_ns = crate::target::unix_now_ns();
+        let unix_ns = crate::clock::unix_now_ns();
         let mut look = Self {
             target: target.info(),
             symbols: Symbols::default(),
@@ -70,13 +73,9 @@ impl Look {
             entries: HashMap::new(),
             taken,
         };
-        for news in target.news(&look.taken) {
-            match news {
-                Input::Symbols(resolved) => look.symbols.extend(&resolved),
-                Input::Stacks(stacks) => look.stacks.extend(stacks),
-                _ => {}
-            }
-        }
+        let News { names, stacks } = target.news(&look.taken);
+        look.symbols.extend(&names);
+        look.stacks = stacks;
         let creations = look.taken.census.goroutines.iter().map(|goroutine| goroutine.creation_pc);
         let returns = look.stacks.iter().flatten().copied().chain(creations);
         look.entries = returns.filter_map(|pc| Some((pc, target.function_entry(call_of(pc))?))).collect();

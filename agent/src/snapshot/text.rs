@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{Group, GroupBy, Snapshot};
-use crate::report::words::{blocker, creator, goroutines, printable};
+use crate::words::group::GroupText;
+use crate::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 40;
@@ -57,17 +58,15 @@ fn write_group(out: &mut String, group: &Group, group_by: GroupBy) -> std::fmt::
         Some(span) => writeln!(out, ", parked at least {:.1} to {:.1} s", span.min, span.max)?,
         None => writeln!(out)?,
     }
-    if group_by != GroupBy::Blocked {
-        writeln!(out, "  created by  {}", creator(group.created_by.as_ref()))?;
-    }
-    if let Some(function) = &group.start_function {
-        writeln!(out, "  runs        {}", printable(function))?;
-    }
-    if group_by != GroupBy::Created {
-        match (&group.blocked_at, group.stack.is_empty()) {
-            (None, true) => writeln!(out, "  stack       not known: it ran or moved while it was read")?,
-            (place, _) => writeln!(out, "  blocked at  {}", blocker(place.as_ref()))?,
-        }
-    }
-    Ok(())
+    let blocked_at = match (&group.blocked_at, group.stack.is_empty()) {
+        (None, true) => "not known: it ran or moved while it was read".to_owned(),
+        (place, _) => blocker(place.as_ref()),
+    };
+    let text = GroupText {
+        created_by: (group_by != GroupBy::Blocked).then(|| creator(group.created_by.as_ref())),
+        runs: group.start_function.as_deref(),
+        blocked_at: (group_by != GroupBy::Created).then_some(blocked_at),
+        ..GroupText::default()
+    };
+    text.write(out)
 }

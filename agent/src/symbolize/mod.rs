@@ -3,8 +3,12 @@
 //!
 //! Deliberately absent: C code and other modules of the process. Their addresses become a frame that says so.
 
+mod symbols;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use symbols::{Symbols, call_of};
 
 use crate::golang::Frame;
 use crate::golang::pclntab::PcLnTab;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::axis::Axis;
 use super::lives::{self, Rows};
-use super::words::{self, Clock};
 use super::{
     Change, Example, GapSpan, GroupLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine, Timeline, headline, trend,
 };
 use crate::detect::Verdict;
 use crate::record::{ExitKind, Group, GroupHistory, History, Site};
-use crate::report::Place;
-use crate::report::words::printable;
+use crate::words::Place;
+use crate::words::numbers::{self, Clock};
+use crate::words::printable;
 
 /// `go` statements shown by themselves; the others are summed.
 const MAX_SITES: usize = 24;
@@ -336,7 +336,7 @@ fn marks(histories: &[History], lives: &[Life], lines: &[GroupLine], axis: &Axis
             let step = i128::from(b.unix_ns) - i128::from(a.unix_ns) - i128::from(b.mono_ns) + i128::from(a.mono_ns);
             if step.unsigned_abs() > 2_000_000_000 {
                 let way = if step > 0 { "forward" } else { "back" };
-                let by = words::span(u64::try_from(step.unsigned_abs() / 1_000_000).unwrap_or(u64::MAX));
+                let by = numbers::span(u64::try_from(step.unsigned_abs() / 1_000_000).unwrap_or(u64::MAX));
                 let text = format!("the wall clock went {way} by {by}");
                 marks.push(Mark { ms: axis.ms(history.boot, b.mono_ns), kind: MarkKind::Clock, text, life: index });
             }

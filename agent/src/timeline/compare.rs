@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::trend;
-use super::words::{self, number, rate};
 use crate::detect::Verdict;
 use crate::record::History;
-use crate::report::words::printable;
+use crate::words::numbers::{self, number, rate};
+use crate::words::printable;
 
 /// Sites told of in text.
 const MAX_SITES_SHOWN: usize = 40;
@@ -223,8 +223,8 @@ fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
         writeln!(
             out,
             "{name:<7} {} to {} UTC, {} looks: {}",
-            words::full(side.from_unix_ms),
-            words::full(side.to_unix_ms),
+            numbers::full(side.from_unix_ms),
+            numbers::full(side.to_unix_ms),
             side.looks,
             processes.join(", ")
         )?;

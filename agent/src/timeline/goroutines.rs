@@ -16,9 +16,9 @@ use super::trace::{Trace, Track};
 use crate::capture::{Error, Reader};
 use crate::golang::Frame;
 use crate::memory::census::Census;
-use crate::report::Place;
-use crate::report::words::{printable, start_function, wait_reason};
-use crate::session::{Header, Input, Symbols, split_record};
+use crate::session::{Header, Input, split_record};
+use crate::symbolize::Symbols;
+use crate::words::{Place, printable, start_function, wait_reason};
 
 /// Goroutines shown; a trace with more is more than a browser holds.
 const MAX_GOROUTINES: usize = 50_000;

@@ -1,9 +1,9 @@
 //! The incident in one sentence.
 
-use super::words::{Clock, number, rate};
 use super::{GroupLine, Life, lives};
 use crate::detect::Verdict;
-use crate::report::words::{goroutines, printable};
+use crate::words::numbers::{Clock, number, rate};
+use crate::words::{goroutines, printable};
 
 /// Index of the group that an incident is about: the one most certainly leaking, and of those the largest.
 pub fn culprit(groups: &[GroupLine]) -> Option<usize> {

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{self, number};
 use crate::detect::Verdict;
 use crate::record::{Entry, ExitKind};
-use crate::report::words::{aligned, printable};
+use crate::words::numbers::{self, number};
+use crate::words::{aligned, printable};
 
 /// The list as a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
         "EXECUTABLE",
     ];
     let rows = entries.iter().map(|entry| {
-        let look = |at: Option<u64>| at.map_or("-".to_owned(), |ns| words::full(ms(ns)));
+        let look = |at: Option<u64>| at.map_or("-".to_owned(), |ns| numbers::full(ms(ns)));
         let process = &entry.process;
         let place = process.pod_name.as_ref().or(process.pod_uid.as_ref()).or(process.unit.as_ref());
         let container = || process.container.as_ref().map(|id| id.chars().take(12).collect());
@@ -102,7 +102,7 @@ fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
             number(entry.live),
             entry.verdict.map_or("-".to_owned(), |verdict| verdict.to_string()),
             entry.exit.as_ref().map_or("-".to_owned(), |exit| {
-                let end = words::end(exit.kind);
+                let end = exit.kind.ending();
                 end.strip_prefix("its ").or(end.strip_prefix("the ")).unwrap_or(&end).to_owned()
             }),
             printable(&place.cloned().or_else(container).unwrap_or_else(|| entry.host.clone())),

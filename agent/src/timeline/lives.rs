@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::axis::Axis;
-use super::{Counts, Ended, Life, Segment, words};
+use super::{Counts, Ended, Life, Segment};
 use crate::record::{History, Sample};
 
 /// Looks of one process in a document; of more, those with the most goroutines stand for their neighbours.
@@ -41,7 +41,7 @@ pub fn life(history: &History, axis: &Axis, rows: &Rows) -> Life {
         ended: history.exit.as_ref().map(|exit| Ended {
             ms: ms(exit.at.mono_ns),
             kind: exit.kind,
-            how: words::end(exit.kind),
+            how: exit.kind.ending(),
             evidence: exit.evidence.clone(),
         }),
         interval_seconds: seconds(last.map(|watch| watch.interval_ns)),

@@ -20,14 +20,13 @@ mod tests;
 mod text;
 mod trace;
 mod trend;
-mod words;
 
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Verdict;
 use crate::golang::Frame;
 use crate::record::{ExitKind, GapCause};
-use crate::report::Place;
+use crate::words::Place;
 
 pub use html::render as render_html;
 pub use list::{Listed, Listing, render as render_list};

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::trace::{Trace, Track};
 use super::{Segment, Timeline};
-use crate::report::words::printable;
+use crate::words::printable;
 
 /// Threads of a process in the trace that are no goroutines; goroutines follow.
 const GAPS: u64 = 1;

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::words::{self, bytes, number, rate, span};
 use super::{GroupLine, Life, Timeline, lives};
 use crate::detect::Verdict;
-use crate::report::words::{blocker, goroutines, printable};
+use crate::words::group::GroupText;
+use crate::words::numbers::{self, bytes, number, rate, span};
+use crate::words::{blocker, goroutines, printable};
 
 /// Groups told of; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 12;
+
+/// Frames shown of a stack.
+const FRAMES_SHOWN: usize = 8;
 
 /// Marks told of.
 const MAX_MARKS_SHOWN: usize = 40;
@@ -31,11 +35,11 @@ fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
     happened.extend(timeline.gaps.iter().map(|gap| {
         let what = if gap.blind { "gap" } else { "less seen" };
         let cause = gap.cause.to_string().replace('_', " ");
-        (gap.from_ms, format!("{what} until {}: {cause}, {}", words::full(gap.to_ms), printable(&gap.text)))
+        (gap.from_ms, format!("{what} until {}: {cause}, {}", numbers::full(gap.to_ms), printable(&gap.text)))
     }));
     happened.sort();
     for (ms, what) in happened.iter().take(MAX_MARKS_SHOWN) {
-        writeln!(out, "  {}  {what}", words::full(*ms))?;
+        writeln!(out, "  {}  {what}", numbers::full(*ms))?;
     }
     if happened.len() > MAX_MARKS_SHOWN {
         writeln!(out, "  and {} more", happened.len() - MAX_MARKS_SHOWN)?;
@@ -71,15 +75,15 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
         writeln!(
             out,
             "  {} to {}, {looks} looks every {} s; {}{} at the last",
-            words::full(first),
-            words::full(last),
+            numbers::full(first),
+            numbers::full(last),
             life.interval_seconds,
             goroutines(live),
             rss.map(|rss| format!(" and {}", bytes(rss))).unwrap_or_default(),
         )?;
     }
     if let Some(ended) = &life.ended {
-        writeln!(out, "  ended with {} at {} ({})", ended.how, words::full(ended.ms), printable(&ended.evidence))?;
+        writeln!(out, "  ended with {} at {} ({})", ended.how, numbers::full(ended.ms), printable(&ended.evidence))?;
     }
     Ok(())
 }
@@ -93,32 +97,28 @@ fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {
         goroutines(group.at_end).replacen(&group.at_end.to_string(), &number(group.at_end), 1),
         printable(&group.wait_reason)
     )?;
-    writeln!(out, "  created by  {}", group.who())?;
-    writeln!(out, "  runs        {}", printable(&group.start_function))?;
-    writeln!(out, "  blocked at  {}", blocker(group.blocked_at.as_ref()))?;
-    if let Some(onset) = group.onset {
+    let onset = group.onset.map(|onset| {
         let since = if onset.before_first_look { "before the first look, by its growth " } else { "" };
-        let width = onset.latest_ms.saturating_sub(onset.earliest_ms);
-        writeln!(
-            out,
-            "  onset       {since}{} (between {} and {}, {})",
-            words::full(onset.ms),
-            words::full(onset.earliest_ms),
-            words::full(onset.latest_ms),
-            span(width)
-        )?;
-    }
-    for (name, text) in [("cause", &group.cause), ("remedy", &group.remedy)] {
-        if let Some(text) = text {
-            writeln!(out, "  {name:<11} {}", printable(text))?;
-        }
-    }
-    for sentence in &group.evidence {
-        writeln!(out, "  evidence    {}", printable(sentence))?;
-    }
-    for (index, frame) in group.stack.iter().take(8).enumerate() {
-        let name = if index == 0 { "stack" } else { "" };
-        writeln!(out, "  {name:<11} {} {}:{}", printable(&frame.function), printable(&frame.file), frame.line)?;
-    }
-    Ok(())
+        let (at, earliest, latest) = (onset.ms, onset.earliest_ms, onset.latest_ms);
+        let width = span(latest.saturating_sub(earliest));
+        format!(
+            "{since}{} (between {} and {}, {width})",
+            numbers::full(at),
+            numbers::full(earliest),
+            numbers::full(latest)
+        )
+    });
+    let text = GroupText {
+        created_by: Some(group.who()),
+        runs: Some(&group.start_function),
+        blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        onset,
+        cause: group.cause.as_deref(),
+        remedy: group.remedy.as_deref(),
+        evidence: &group.evidence,
+        stack: &group.stack,
+        frames: FRAMES_SHOWN,
+        ..GroupText::default()
+    };
+    text.write(out)
 }

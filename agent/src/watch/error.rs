@@ -2,8 +2,8 @@
 
 use super::sink::SaveError;
 use crate::golang::sites::PlanError;
+use crate::live::TargetError;
 use crate::probe::{AttachError, LoadError};
-use crate::target::TargetError;
 
 /// See the module. Each message says what to do where something can be done.
 #[derive(Debug, thiserror::Error)]

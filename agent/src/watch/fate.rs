@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::now_ns;
 use crate::config::nanoseconds;
 use crate::discover::cgroup::{self, MemoryGroup};
 use crate::discover::process::Process;
 use crate::probe::OomVictims;
 use crate::record::{Exit, ExitKind};
 use crate::session::{EndReason, Session};
-use crate::target::now_ns;
 
 use super::recording::now;
 

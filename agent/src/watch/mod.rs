@@ -26,10 +26,10 @@ pub use error::WatchError;
 
 use crate::config::{Mode, WatchConfig};
 use crate::discover::process::Process;
+use crate::live::{Target, TargetError};
 use crate::probe::{LoadError, Prober};
 use crate::report::Report;
 use crate::session::{EndReason, Session};
-use crate::target::{Target, TargetError};
 use observer::Observer;
 
 /// What a watch is doing, for whoever shows it.

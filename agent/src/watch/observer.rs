@@ -14,18 +14,19 @@ use super::commons::Commons;
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
+use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
 use crate::discover::process::OpenError;
 use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
+use crate::live::{News, Target, TargetError};
 use crate::probe::calibrate::{self, Costs};
 use crate::probe::{AttachError, Bell, EventStream, LoadError, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
 use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
-use crate::target::{Target, TargetError, now_ns, unix_now_ns};
 
 /// See the module. Dropping it removes the probes.
 #[derive(Debug)]
@@ -169,9 +170,9 @@ impl Observer {
             probed.probes.read()?;
             self.take_events()?;
         }
-        for news in self.target.news(&taken) {
-            self.sink.feed(&news)?;
-        }
+        let News { names, stacks } = self.target.news(&taken);
+        self.sink.feed(&Input::Symbols(names))?;
+        self.sink.feed(&Input::Stacks(stacks))?;
         self.sink.feed(&Input::Census(taken))?;
         Ok(())
     }

@@ -20,6 +20,7 @@ use parkwarden_common::record::Kind;
 
 use super::error::WatchError;
 use super::rounds::Rounds;
+use crate::clock::now_ns;
 use crate::config::{Mode, nanoseconds};
 use crate::discover::process::Process;
 use crate::golang::layout::RuntimeLayout;
@@ -29,7 +30,6 @@ use crate::probe::calibrate::Costs;
 use crate::probe::{AttachError, Attachment, Bell, EventStream, Prober, Removed};
 use crate::registry::{Held, SiteCount};
 use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
-use crate::target::now_ns;
 
 /// Time between two readings.
 const METER_EVERY: Duration = Duration::from_millis(100);

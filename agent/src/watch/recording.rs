@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::fate::Fate;
+use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{RecordConfig, WatchConfig, nanoseconds};
 use crate::discover::host;
 use crate::discover::usage::{Usage, start_mono_ns};
@@ -14,7 +15,6 @@ use crate::discover::workload::Workload;
 use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, Status, WatchId};
 use crate::report::Report;
 use crate::session::Session;
-use crate::target::{now_ns, unix_now_ns};
 
 /// A recording that any number of watches write to, one after the other. Its clones are the same.
 #[derive(Clone, Debug)]

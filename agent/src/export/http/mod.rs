@@ -27,8 +27,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 
+use crate::config::settings::Switch;
 use crate::node::Node;
-use crate::node::settings::Switch;
 
 pub use numbers::HttpNumbers;
 

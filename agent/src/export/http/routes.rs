@@ -23,9 +23,9 @@ use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::export::{goroutine_text, pprof};
+use crate::live::Target;
 use crate::node::{Node, Process, State};
 use crate::snapshot::{GroupBy, Look};
-use crate::target::Target;
 
 /// Version of the shape of what `/api/v1/processes` answers.
 const SCHEMA: u32 = 1;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Metrics, Running, serve};
+use crate::config::settings::Switch;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
-use crate::node::settings::Switch;
 use crate::node::{Node, Process, ProcessKey, State};
 
 const TOKEN: &str = "0123456789abcdef0123";

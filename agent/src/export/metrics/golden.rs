@@ -9,18 +9,19 @@ use std::sync::Arc;
 use super::definitions::{ALL, Kind, PROCESS};
 use super::tests::{process, report};
 use super::{AgentNumbers, Exporter};
+use crate::cause::{Cause, CauseKind};
 use crate::config::Mode;
+use crate::config::node::Limits;
 use crate::detect::Verdict;
 use crate::discover::workload::{Owner, Workload};
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
-use crate::node::config::Limits;
 use crate::node::{Node, State};
-use crate::reach::cause::{Cause, CauseKind};
 use crate::record;
 use crate::registry::EventCounts as Events;
 use crate::registry::durations::Durations;
-use crate::report::{Goroutines, Group, Lost, ParkDurations, Place, Proofs, Report, Ring};
+use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring};
+use crate::words::Place;
 
 /// What a scrape at another time, or of another version, would say otherwise.
 const VARIES: &str = "parkwarden_process_last_look_seconds{";

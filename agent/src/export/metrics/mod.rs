@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{Encoder as _, TextEncoder};
 use strum::VariantNames as _;
 
+use crate::config::node::Limits;
 use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
-use crate::node::config::Limits;
 use crate::node::totals::{EndKey, SECONDS, Totals};
 use crate::node::{Node, Process, State};
 use crate::record;
@@ -236,7 +236,7 @@ fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64
 }
 
 fn labels(group: &Group, verdict: Verdict) -> [String; 4] {
-    let place = |place: &Option<crate::report::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
+    let place = |place: &Option<crate::words::Place>| place.as_ref().map(ToString::to_string).unwrap_or_default();
     [
         place(&group.created_by),
         place(&group.blocked_at),

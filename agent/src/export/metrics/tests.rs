@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::definitions::{ALL, Kind, PROCESS};
 use super::{AgentNumbers, Exporter};
+use crate::config::node::Limits;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
-use crate::node::config::Limits;
 use crate::node::{Node, Process, ProcessKey, State};
 use crate::record::{Exit, ExitKind, Moment};
 use crate::report::Report;

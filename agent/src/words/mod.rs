@@ -1,29 +1,12 @@
 //! Words and places that reports of all kinds share.
 
-use super::Place;
-use crate::golang::Frame;
-use crate::session::Symbols;
+pub(crate) mod group;
+pub mod numbers;
+mod place;
 
-impl Place {
-    /// Where a frame stands.
-    pub(crate) fn of(frame: &Frame) -> Self {
-        Self { function: frame.function.clone(), file: frame.file.clone(), line: frame.line }
-    }
+pub use place::Place;
 
-    /// The `go` statement whose call to `runtime.newproc` returns to `creation_pc`; none for goroutines that no `go`
-    /// statement made (the main goroutine, for one).
-    pub(crate) fn of_creation(symbols: &Symbols, creation_pc: u64) -> Option<Self> {
-        if creation_pc == 0 {
-            return None;
-        }
-        symbols.return_address(creation_pc).first().map(Self::of)
-    }
-
-    /// Where a stack blocks: its first frame outside the machinery of waiting.
-    pub(crate) fn of_blocking(stack: &[Frame]) -> Option<Self> {
-        stack.iter().find(|frame| !frame.is_plumbing()).map(Self::of)
-    }
-}
+use crate::symbolize::Symbols;
 
 /// Name of the function that starts at `start_pc`.
 pub(crate) fn start_function(symbols: &Symbols, start_pc: u64) -> String {
@@ -56,12 +39,6 @@ pub(crate) fn creator(place: Option<&Place>) -> String {
 /// Where goroutines block, for a person.
 pub(crate) fn blocker(place: Option<&Place>) -> String {
     place.map_or_else(|| "the runtime, with no frame of the program's".to_owned(), Place::to_string)
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}:{}", printable(&self.function), printable(&self.file), self.line)
-    }
 }
 
 /// Names come from the target's binary: nothing in them may steer the terminal, or have it show them in another order than

@@ -1,12 +1,12 @@
 //! What goroutines wait for, read from the running target: the state of their channels, mutexes and wait groups.
 
 use super::{Target, TargetError};
+use crate::cause::primitive::Primitive;
+use crate::cause::wait::{Wait, primitives_of};
 use crate::golang::Frame;
+use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::Goroutine;
 use crate::memory::unwind::stands_still;
-use crate::reach::candidates::{Wait, primitives_of};
-use crate::reach::layout::ReachLayout;
-use crate::reach::state::Primitive;
 
 /// Channels of one `select` that are read.
 const MAX_PRIMITIVES: usize = 16;

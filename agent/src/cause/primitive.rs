@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::candidates::Wait;
-use super::layout::ReachLayout;
+use super::wait::Wait;
+use crate::golang::proof_layout::ReachLayout;
 use crate::memory::{Memory, word_at};
 
 /// What is waited for.

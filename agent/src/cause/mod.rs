@@ -1,10 +1,14 @@
 //! Why a goroutine is stuck, in a sentence, and what to do about it, in another: from its wait, what it waits for, and
 //! where it was made. Of leaks that are proven it says what cannot happen any more, of likely ones what does not happen.
 
+pub mod primitive;
+pub mod wait;
+
 use serde::{Deserialize, Serialize};
 
-use super::candidates::Wait;
-use super::state::{Primitive, State};
+use primitive::{Primitive, State};
+use wait::Wait;
+
 use crate::golang::Frame;
 
 /// A cause by name.

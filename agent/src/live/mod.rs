@@ -6,6 +6,7 @@
 mod binaries;
 mod check;
 mod error;
+pub mod examine;
 mod tables;
 mod variables;
 mod waits;
@@ -18,6 +19,8 @@ pub use binaries::{Binaries, Executable, Refused};
 pub use error::TargetError;
 pub use tables::LoadedTables;
 
+use crate::clock::now_ns;
+use crate::discover::info::TargetInfo;
 use crate::discover::process::Process;
 use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
@@ -26,11 +29,11 @@ use crate::golang::layout::LayoutSource;
 use crate::golang::symbols;
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
+use crate::memory::look::CensusTaken;
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::{Unwinder, Unwound};
 use crate::memory::{Fault, StackId, StackTable};
-use crate::session::{CensusTaken, Input, TargetInfo, call_of};
-use crate::symbolize::Symbolizer;
+use crate::symbolize::{Symbolizer, call_of};
 
 /// Addresses named for one target at most; a real program shows some thousands.
 const MAX_NAMED: usize = 1 << 20;
@@ -53,6 +56,15 @@ pub struct Target {
     /// Stacks that [`Target::news`] has told of.
     told_stacks: usize,
     named: HashSet<u64>,
+}
+
+/// What a look refers to and no look before did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct News {
+    /// Addresses with their frames.
+    pub names: Vec<(u64, Arc<[Frame]>)>,
+    /// Stacks, innermost return address first, in the order of their ids.
+    pub stacks: Vec<Vec<u64>>,
 }
 
 impl Target {
@@ -211,7 +223,7 @@ impl Target {
     }
 
     /// What `taken` refers to and has not been told of before: names of addresses, and stacks.
-    pub fn news(&mut self, taken: &CensusTaken) -> [Input; 2] {
+    pub fn news(&mut self, taken: &CensusTaken) -> News {
         let mut names: Vec<(u64, Arc<[Frame]>)> = Vec::new();
         let mut name = |address: u64| {
             if self.named.len() < MAX_NAMED && self.named.insert(address) {
@@ -225,7 +237,7 @@ impl Target {
             name(goroutine.start_pc);
         }
         self.told_stacks = self.stacks.len();
-        [Input::Symbols(names), Input::Stacks(stacks)]
+        News { names, stacks }
     }
 
     /// Refuses a target that, looked at several times, does not look as its binary says.
@@ -297,18 +309,6 @@ impl<'a> Standing<'a> {
         now.tracking_seq?;
         (now.has_stack() && Goroutine { wait_since_ns: then.wait_since_ns, ..*now } == **then).then_some(*stack)
     }
-}
-
-/// Nanoseconds since the Unix epoch.
-pub fn unix_now_ns() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, crate::config::nanoseconds)
-}
-
-/// `CLOCK_MONOTONIC`, the clock of the events and of Go's `nanotime`.
-pub fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    // Neither part is negative on this clock.
-    now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec.cast_unsigned())
 }
 
 #[cfg(test)]

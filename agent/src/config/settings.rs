@@ -12,7 +12,7 @@ use clap::builder::TypedValueParser;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use super::config::{Limits, NodeConfig};
+use super::node::{Limits, NodeConfig};
 use crate::config::{ModeChoice, Percent};
 
 /// What `watch.windows` may be, in a file as on the command line.

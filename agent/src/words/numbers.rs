@@ -2,10 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::Signal;
-
-use crate::record::ExitKind;
-
 /// `118 400`.
 pub fn number(count: u64) -> String {
     let digits = count.to_string();
@@ -83,21 +79,6 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// How a process ended, as it stands behind "until".
-pub fn end(kind: ExitKind) -> String {
-    match kind {
-        ExitKind::Exited(code) => format!("its exit with code {code}"),
-        ExitKind::Signaled(signal) => match Signal::try_from(signal) {
-            Ok(signal) => format!("its end by {}", signal.as_str()),
-            Err(_) => format!("its end by signal {signal}"),
-        },
-        ExitKind::OomKilled => "the OOM kill".to_owned(),
-        ExitKind::PerhapsOomKilled => "its end by SIGKILL, perhaps for lack of memory,".to_owned(),
-        ExitKind::Replaced => "its exec of another program".to_owned(),
-        ExitKind::Unknown => "its end".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,11 +106,9 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_ends() {
+    fn spans() {
         let said: Vec<_> =
             [4_100, 45_000, 95_000, 720_000, 3_600_000, 12_000_000, 90_000_000].map(span).into_iter().collect();
         assert_eq!(said, ["4.1 s", "45 s", "1 min 35 s", "12 min", "1 h", "3 h 20 min", "1 d 1 h"]);
-        assert_eq!(end(ExitKind::Signaled(15)), "its end by SIGTERM");
-        assert_eq!(end(ExitKind::Signaled(64)), "its end by signal 64");
     }
 }

@@ -1,5 +1,10 @@
 //! Settings and their defaults. Each default lives here alone; the command line shows these values.
 
+#[cfg(feature = "agent")]
+pub mod node;
+#[cfg(feature = "agent")]
+pub mod settings;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,0 +1,45 @@
+//! A place in source code, as people are shown it.
+
+use serde::{Deserialize, Serialize};
+
+use super::printable;
+use crate::golang::Frame;
+use crate::symbolize::Symbols;
+
+/// A place in source code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Full function name.
+    pub function: String,
+    /// Source file.
+    pub file: String,
+    /// Line, 0 when unknown.
+    pub line: u32,
+}
+
+impl Place {
+    /// Where a frame stands.
+    pub(crate) fn of(frame: &Frame) -> Self {
+        Self { function: frame.function.clone(), file: frame.file.clone(), line: frame.line }
+    }
+
+    /// The `go` statement whose call to `runtime.newproc` returns to `creation_pc`; none for goroutines that no `go`
+    /// statement made (the main goroutine, for one).
+    pub(crate) fn of_creation(symbols: &Symbols, creation_pc: u64) -> Option<Self> {
+        if creation_pc == 0 {
+            return None;
+        }
+        symbols.return_address(creation_pc).first().map(Self::of)
+    }
+
+    /// Where a stack blocks: its first frame outside the machinery of waiting.
+    pub(crate) fn of_blocking(stack: &[Frame]) -> Option<Self> {
+        stack.iter().find(|frame| !frame.is_plumbing()).map(Self::of)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}:{}", printable(&self.function), printable(&self.file), self.line)
+    }
+}
