@@ -13,6 +13,7 @@ mod golden;
 mod health;
 mod holders;
 mod hostile;
+mod hung;
 mod incident;
 mod layouts;
 mod matrix;

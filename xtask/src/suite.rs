@@ -16,6 +16,7 @@ const LIVE: &[&str] = &[
     "containers",
     "health",
     "holders",
+    "hung",
     "hostile",
     "incident",
     "matrix",

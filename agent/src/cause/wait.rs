@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::golang::Frame;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::Goroutine;
+use crate::memory::chain::Chain;
 use crate::memory::{Memory, bytes_at, word_at};
 
 /// What a goroutine waits for.
@@ -94,9 +95,11 @@ pub fn channels_of(memory: &dyn Memory, layout: &ReachLayout, goroutine: &Gorout
     let head = goroutine.address.checked_add(u64::from(layout.g.waiting))?;
     let mut next = memory.read_u64(head).ok()?;
     let mut found = Vec::new();
+    let mut chain = Chain::default();
     while next != 0 {
         let sudog = sudog(memory, layout, next)?;
-        if word_at(&sudog, layout.sudog.g as usize)? != goroutine.address || found.len() > 1 << 16 {
+        let whole = chain.goes_on(next) && found.len() <= 1 << 16;
+        if !whole || word_at(&sudog, layout.sudog.g as usize)? != goroutine.address {
             return None;
         }
         found.push((next, word_at(&sudog, layout.sudog.c as usize)?));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use parkwarden::config::{BpfLog, ModeChoice, Percent, ProveConfig, RecordConfig, Rules, WatchConfig, nanoseconds};
+use parkwarden::config::{
+    BpfLog, ModeChoice, Percent, ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig, nanoseconds,
+};
 use parkwarden::detect::Verdict;
 use parkwarden::discover::workload::Workload;
 use parkwarden::exit::{Exit, chain};
@@ -65,6 +67,12 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().min_park.into())]
     pub min_park: humantime::Duration,
 
+    /// Look at what the running process can still reach, without stopping it, keeping so many MiB of its heap at a time; 0 for no
+    /// such looks.
+    #[arg(long, value_name = "MIB", default_value_t = WatchConfig::default().reach.window_mib, conflicts_with = "replay",
+          value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub reach_window_mib: u32,
+
     /// When goroutines are a likely leak, try to prove it: stop the process for a moment and follow everything that can still
     /// run. At most once an interval, and for at most 1 % of the time.
     #[arg(long, conflicts_with = "replay")]
@@ -81,6 +89,10 @@ pub struct WatchArgs {
     /// Exit with status 3 if a group behaves like a leak.
     #[arg(long)]
     pub fail_on_leak: bool,
+
+    /// Exit with status 3 if a group is stuck or behaves like a leak.
+    #[arg(long)]
+    pub fail_on_stuck: bool,
 
     /// Save everything that is seen to FILE, for --replay.
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
@@ -118,6 +130,7 @@ impl WatchArgs {
             // An interval of zero would read the target without a pause.
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
             rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
+            reach: ReachConfig { window_mib: self.reach_window_mib },
             prove: self.prove.then(|| ProveConfig { max_pause: self.max_pause.into() }),
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
@@ -140,7 +153,7 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     if let Some(path) = &args.replay {
         let report = Report::of(&replay::replay(path)?, threshold_ns, &config.rules);
         print_report(&report, args.format)?;
-        return Ok(verdict(&report, args.fail_on_leak));
+        return Ok(verdict(&report, args));
     }
     // clap sees to it that there is a pid or a replay.
     let pid = args.pid.unwrap_or_default();
@@ -179,7 +192,7 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         clear()?;
     }
     print_report(&report, args.format)?;
-    let verdict = verdict(&report, args.fail_on_leak);
+    let verdict = verdict(&report, args);
     match outcome.failure(&config) {
         // What was found until then is a finding all the same.
         Some(why) if verdict == Exit::Leak => {
@@ -191,9 +204,10 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     }
 }
 
-fn verdict(report: &Report, fail_on_leak: bool) -> Exit {
-    let leak = report.groups.iter().any(|group| group.verdict > Verdict::Idle);
-    if leak && fail_on_leak { Exit::Leak } else { Exit::Done }
+fn verdict(report: &Report, args: &WatchArgs) -> Exit {
+    let worst = report.groups.iter().map(|group| group.verdict).max().unwrap_or(Verdict::Idle);
+    let fails = args.fail_on_leak && worst.is_leak() || args.fail_on_stuck && worst >= Verdict::Stuck;
+    if fails { Exit::Leak } else { Exit::Done }
 }
 
 fn print_report(report: &Report, format: Format) -> anyhow::Result<()> {

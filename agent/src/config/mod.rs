@@ -51,11 +51,13 @@ pub struct Rules {
     pub min_growth: u64,
     /// How many in a hundred that were there as a window began have to be there still.
     pub min_kept_percent: u8,
+    /// In how many looks at the running program, one after the other, nothing has to lead to what they wait for.
+    pub unreached_looks: u32,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { windows: 5, min_growth: 5, min_kept_percent: 90 }
+        Self { windows: 5, min_growth: 5, min_kept_percent: 90, unreached_looks: 3 }
     }
 }
 
@@ -143,6 +145,8 @@ pub struct WatchConfig {
     pub interval: Duration,
     /// When goroutines are called a likely leak.
     pub rules: Rules,
+    /// How the running program is looked at for what nothing leads to any more.
+    pub reach: ReachConfig,
     /// How to prove likely leaks, if that is wanted.
     pub prove: Option<ProveConfig>,
     /// Size of the ring buffer in bytes.
@@ -166,6 +170,7 @@ impl Default for WatchConfig {
             duration: Duration::from_secs(30),
             interval: Duration::from_secs(5),
             rules: Rules::default(),
+            reach: ReachConfig::default(),
             prove: None,
             ring_bytes: 8 << 20,
             save: None,
@@ -174,6 +179,19 @@ impl Default for WatchConfig {
             budget: Percent::new(1_000),
             min_park: Duration::from_millis(10),
         }
+    }
+}
+
+/// How the running program is looked at for what nothing leads to any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReachConfig {
+    /// MiB of its heap kept at a time; 0 for no such looks.
+    pub window_mib: u32,
+}
+
+impl Default for ReachConfig {
+    fn default() -> Self {
+        Self { window_mib: 64 }
     }
 }
 

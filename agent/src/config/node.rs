@@ -9,9 +9,10 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::settings::{
-    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
+    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, REACH_WINDOW_MIB, SIZE_MIB, SelectSettings, Settings,
+    Switch, WINDOWS,
 };
-use crate::config::{ProveConfig, RecordConfig, Rules, WatchConfig};
+use crate::config::{ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig};
 
 /// Shortest time between two looks at a process: an agent has many.
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
@@ -158,6 +159,7 @@ impl NodeConfig {
         }
         for (key, value, range) in [
             ("watch.windows", watch.windows.map(u64::from), WINDOWS),
+            ("watch.reach_window_mib", watch.reach_window_mib.map(u64::from), REACH_WINDOW_MIB),
             ("watch.min_growth", watch.min_growth, MIN_GROWTH),
             ("record.size_mib", record.size_mib, SIZE_MIB),
             ("limits.processes", limits.processes.map(u64::from), PROCESSES),
@@ -179,6 +181,7 @@ impl NodeConfig {
                 min_growth: watch.min_growth.unwrap_or(default.watch.rules.min_growth),
                 ..default.watch.rules
             },
+            reach: ReachConfig { window_mib: watch.reach_window_mib.unwrap_or(default.watch.reach.window_mib) },
             prove: watch.prove.unwrap_or(default.watch.prove.is_some()).then_some(prove),
             mode: watch.mode.unwrap_or(default.watch.mode),
             budget: watch.budget.unwrap_or(default.watch.budget),

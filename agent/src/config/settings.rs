@@ -19,6 +19,8 @@ use crate::config::{ModeChoice, Percent};
 pub const WINDOWS: RangeInclusive<u64> = 2..=1000;
 /// The same for `watch.min_growth`.
 pub const MIN_GROWTH: RangeInclusive<u64> = 1..=u64::MAX;
+/// The same for `watch.reach_window_mib`.
+pub const REACH_WINDOW_MIB: RangeInclusive<u64> = 0..=1 << 20;
 /// The same for `record.size_mib`.
 pub const SIZE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 /// The same for `limits.processes`.
@@ -93,6 +95,9 @@ pub struct WatchSettings {
     #[arg(long, value_name = "TIME")]
     #[serde(with = "text")]
     pub min_park: Option<humantime::Duration>,
+    /// Look at what a running process can still reach, keeping so many MiB of its heap at a time; 0 for no such looks.
+    #[arg(long, value_name = "MIB", value_parser = within::<u32>(REACH_WINDOW_MIB))]
+    pub reach_window_mib: Option<u32>,
     /// Try to prove likely leaks: stop a process that has some for a moment, at most once an interval and 1 % of the time.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub prove: Option<bool>,
@@ -225,7 +230,7 @@ impl Settings {
 
 impl WatchSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, prove, max_pause)
+        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, reach_window_mib, prove, max_pause)
     }
 }
 
@@ -385,6 +390,7 @@ impl From<&NodeConfig> for Settings {
                 mode: Some(watch.mode),
                 budget: Some(watch.budget),
                 min_park: Some(watch.min_park.into()),
+                reach_window_mib: Some(watch.reach.window_mib),
                 prove: Some(watch.prove.is_some()),
                 max_pause: Some(watch.prove.unwrap_or_default().max_pause.into()),
             },

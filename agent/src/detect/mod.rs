@@ -8,6 +8,7 @@
 mod growth;
 mod retention;
 mod series;
+pub mod stuck;
 mod turnover;
 mod windows;
 
@@ -24,12 +25,21 @@ use crate::config::Rules;
 #[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub enum Verdict {
-    /// Parked long, and nothing says that it is a leak.
+    /// Parked long, and nothing says that anything is wrong.
     Idle,
+    /// Does not grow, and yet something is wrong with it.
+    Stuck,
     /// Behaves like a leak.
     Likely,
     /// Can never be woken.
     Proven,
+}
+
+impl Verdict {
+    /// Whether it says that something leaks.
+    pub fn is_leak(self) -> bool {
+        self >= Self::Likely
+    }
 }
 
 /// A group of goroutines that wait, and the history that rules judge it by.

@@ -78,7 +78,7 @@ impl LeakStories {
             let since = *story.likely_since.get_or_insert(now);
             let due = match group.verdict {
                 Verdict::Proven => true,
-                Verdict::Likely => now.saturating_sub(since) >= LIKELY_FOR,
+                Verdict::Stuck | Verdict::Likely => now.saturating_sub(since) >= LIKELY_FOR,
                 Verdict::Idle => false,
             };
             if due && story.told < Some(group.verdict) && workload.pod.is_some() {
@@ -127,6 +127,7 @@ fn sentence(workload: &Workload, group: &Group) -> String {
         workload.container.as_deref().map_or_else(|| "a container".to_owned(), |name| format!("container {name}"));
     let (count, verdict) = match group.verdict {
         Verdict::Proven => (group.proven, "can never run again"),
+        Verdict::Stuck => (group.count, "are stuck"),
         _ => (if group.loops { group.waiting } else { group.count }, "behave like a leak"),
     };
     let mut sentence = format!(

@@ -3,7 +3,9 @@
 //! Deliberately absent: writing. Nothing in parkwarden can change a target's memory. (`allocator` is about parkwarden's own.)
 
 pub mod allocator;
+pub mod blocks;
 pub mod census;
+pub mod chain;
 pub mod globals;
 pub mod image;
 pub mod look;

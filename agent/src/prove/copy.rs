@@ -9,6 +9,7 @@ use crate::memory::census::Goroutine;
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::candidates::Finder;
+use crate::reach::contents::Reads;
 use crate::reach::heap::{Spans, each_struct};
 use crate::reach::objects::{ARENA, Objects};
 use crate::reach::roots::{self, Modules};
@@ -306,7 +307,7 @@ fn copy_arena_bitmaps(
         return Ok(());
     }
     let types = Types::new(recorder, layout.minor, Vec::new());
-    let objects = Objects::new(recorder, layout, Spans::default(), &types, mheap);
+    let objects = Objects::new(recorder, layout, Spans::default(), &types, mheap, Reads::WHOLE);
     let mut ranges = Vec::new();
     for (from, to) in scannable(spans) {
         let mut at = from;

@@ -8,6 +8,7 @@ mod copy;
 mod file;
 mod report;
 mod text;
+mod unstopped;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
 use crate::memory::stop::{StopError, Thread, while_stopped};
 use crate::memory::{Memory, Request};
+use crate::reach::contents::Reads;
 use crate::reach::heap::Spans;
 use crate::reach::roots::Modules;
 use crate::reach::{self, ReachError, Subject, Variables};
@@ -30,6 +32,7 @@ pub use copy::CopyError;
 pub use file::FileError;
 pub use report::{ProofReport, SCHEMA};
 pub use text::render;
+pub use unstopped::{Unreached, unreached};
 
 use copy::Recorder;
 
@@ -140,7 +143,8 @@ pub struct Program {
 }
 
 impl Program {
-    fn of(target: &Target) -> Result<Self, ProveError> {
+    /// What the binary and process of `target` tell.
+    pub fn of(target: &Target) -> Result<Self, ProveError> {
         let binary = target.binary();
         let unsupported = |reason: String| ProveError::Unsupported { pid: target.process().pid(), reason };
         let layout = ReachLayout::from_structs(&binary.structs, &binary.version, binary.arch)
@@ -181,6 +185,7 @@ impl Program {
             variables: &self.variables,
             threads,
             immutable: &self.immutable,
+            reads: Reads::WHOLE,
         }
     }
 }
@@ -216,7 +221,7 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
         saved.image.merge(recorder.into_image());
         file::write(path, &saved)?;
     }
-    Ok(ProofReport::of(&saved, &proof, false))
+    Ok(ProofReport::of(&saved.program, saved.pause, &proof, false))
 }
 
 /// Proves leaks on an image saved before.
@@ -224,7 +229,7 @@ pub fn from_image(path: &Path) -> Result<ProofReport, ProveError> {
     let saved = file::read(path)?;
     let proof = reach::prove(&saved.program.subject(&saved.image, &saved.image, &saved.threads))
         .map_err(|source| ProveError::Reach { pid: saved.program.info.pid, source })?;
-    Ok(ProofReport::of(&saved, &proof, true))
+    Ok(ProofReport::of(&saved.program, saved.pause, &proof, true))
 }
 
 fn stop_and_copy(

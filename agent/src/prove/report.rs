@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Pause, Saved};
+use super::{Pause, Program};
 use crate::cause::primitive::Primitive;
 use crate::cause::wait::Wait;
 use crate::cause::{Case, Cause, Handler};
@@ -26,7 +26,7 @@ pub const SCHEMA: u32 = 1;
 /// Goroutines of a group described one by one.
 const MAX_EXAMPLES: usize = 8;
 /// Ids of a group's goroutines that are told.
-const MAX_GOIDS: usize = 100_000;
+const MAX_GOIDS: usize = 1_000_000;
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct Group {
     pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
-    /// Their ids, at most a hundred thousand.
+    /// Their ids, at most a million.
     pub goids: Vec<u64>,
     /// Some of them, one by one.
     pub examples: Vec<Example>,
@@ -108,23 +108,13 @@ pub struct Example {
 
 impl ProofReport {
     /// The report of a proof.
-    pub fn of(saved: &Saved, proof: &Proof, from_image: bool) -> Self {
-        let program = &saved.program;
-        let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
-        let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
-        for leaked in &proof.leaked {
-            let g = &leaked.goroutine;
-            groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
-        }
-        let by_goid = proof.leaked.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
-        let mut leaks: Vec<Group> =
-            groups.into_values().map(|group| describe(&group, saved, proof, &by_goid, &mut symbolizer)).collect();
-        leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
+    pub fn of(program: &Program, pause: Pause, proof: &Proof, from_image: bool) -> Self {
+        let leaks = groups(program, proof, Shown::Proven);
         Self {
             schema: SCHEMA,
             target: program.info.clone(),
             from_image,
-            pause: saved.pause,
+            pause,
             goroutines: Counts {
                 live: proof.goroutines,
                 candidates: proof.candidates,
@@ -139,12 +129,37 @@ impl ProofReport {
     }
 }
 
+/// How it is shown that goroutines can never run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// On a copy of the program as it stood still.
+    Proven,
+    /// By a look at the running program, behind whose back pointers may have moved.
+    Running,
+}
+
+/// What one `go` statement made and is stuck at the same place, the largest group first.
+pub fn groups(program: &Program, proof: &Proof, shown: Shown) -> Vec<Group> {
+    let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
+    let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
+    for leaked in &proof.leaked {
+        let g = &leaked.goroutine;
+        groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
+    }
+    let by_goid = proof.leaked.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
+    let mut leaks: Vec<Group> =
+        groups.into_values().map(|group| describe(&group, program, proof, &by_goid, &mut symbolizer, shown)).collect();
+    leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
+    leaks
+}
+
 fn describe(
     group: &[&Leaked],
-    saved: &Saved,
+    program: &Program,
     proof: &Proof,
     by_goid: &HashMap<u64, &Leaked>,
     symbolizer: &mut Symbolizer,
+    shown: Shown,
 ) -> Group {
     let first = group[0];
     let g = &first.goroutine;
@@ -155,7 +170,7 @@ fn describe(
     };
     let start_function =
         symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
-    let wait_reason = crate::words::wait_reason(&saved.program.wait_reasons, g.wait_reason);
+    let wait_reason = crate::words::wait_reason(&program.wait_reasons, g.wait_reason);
     let cause = Cause::of(&Case {
         wait_reason: &wait_reason,
         primitives: &first.primitives,
@@ -167,7 +182,7 @@ fn describe(
             .any(|leaked| proof.http_connections.contains(&leaked.goroutine.parent_goid))
             .then_some(Handler::Serving),
         loops: false,
-        proven: true,
+        proven: shown == Shown::Proven,
     });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     Group {
@@ -179,7 +194,11 @@ fn describe(
         start_function,
         blocked_at: Place::of_blocking(&stack),
         cause,
-        evidence: evidence(group, proof, by_goid, by_runtime),
+        evidence: match shown {
+            Shown::Proven => evidence(group, proof, by_goid, by_runtime),
+            // Who holds what may have changed meanwhile.
+            Shown::Running => first.primitives.iter().map(ToString::to_string).collect(),
+        },
         goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
         examples: group
             .iter()

@@ -5,6 +5,8 @@
 //! waiters live at once, so that a chain of waiters costs as much as its links. `g`s and the sudogs of waiters are marked
 //! but not looked into: they are how the runtime finds waiters, not how a program reaches what they wait for.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 use super::candidates::Candidate;
@@ -12,6 +14,7 @@ use super::heap::{Marks, Object};
 use super::objects::{Objects, words};
 use super::stack::{Stacks, Start};
 use crate::memory::census::{Goroutine, Status};
+use crate::memory::chain::Chain;
 use crate::memory::{Memory, word_at};
 
 /// Deferred calls of one goroutine followed at most.
@@ -158,7 +161,11 @@ impl<'a, 'm> Marker<'a, 'm> {
 
     /// Follows everything marked so far to the end.
     pub fn run(&mut self) {
+        let windowed = self.objects.contents.is_windowed();
         loop {
+            if windowed {
+                self.sweep();
+            }
             if let Some(object) = self.todo.pop() {
                 self.look_into(object);
             } else if let Some(candidate) = self.woken.pop() {
@@ -170,6 +177,24 @@ impl<'a, 'm> Marker<'a, 'm> {
                 self.root(&goroutine);
             } else {
                 return;
+            }
+        }
+    }
+
+    /// Looks into what was marked, span by span in the order of their addresses and from the first again, since a span that has
+    /// been read does not stay.
+    fn sweep(&mut self) {
+        let mut pending: BTreeMap<u32, Vec<Object>> = BTreeMap::new();
+        let mut at = self.objects.contents.first();
+        loop {
+            for object in self.todo.drain(..) {
+                pending.entry(object.span).or_default().push(object);
+            }
+            let next = pending.range(at..).next().or_else(|| pending.iter().next()).map(|(span, _)| *span);
+            let Some(span) = next.filter(|_| !self.objects.contents.is_exhausted()) else { return };
+            at = span;
+            for object in pending.remove(&span).unwrap_or_default() {
+                self.look_into(object);
             }
         }
     }
@@ -212,9 +237,13 @@ impl<'a, 'm> Marker<'a, 'm> {
         let (size, link) = (layout.defer_size as usize, layout.defer_link as usize);
         let head = goroutine.address.wrapping_add(u64::from(layout.g_defer));
         let mut next = self.memory.read_u64(head).unwrap_or(0);
+        let mut chain = Chain::default();
         for _ in 0..MAX_DEFERS {
             if next == 0 {
                 return;
+            }
+            if !chain.goes_on(next) {
+                break;
             }
             pointers.push(next);
             let Some(record) = crate::memory::bytes_at(self.memory, next, size) else {

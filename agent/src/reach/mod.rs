@@ -6,6 +6,7 @@
 //! target and copying its memory (see `prove`); every word comes through [`Memory`].
 
 pub mod candidates;
+pub mod contents;
 pub mod heap;
 pub mod holders;
 pub mod mark;
@@ -27,6 +28,7 @@ use crate::cause::primitive::Primitive;
 use crate::cause::wait::Wait;
 use crate::golang::proof_layout::ReachLayout;
 use candidates::{Candidate, Finder, is_parked};
+use contents::Reads;
 use heap::{HeapError, Spans};
 use mark::Marker;
 use objects::{Objects, Precision};
@@ -83,6 +85,8 @@ pub struct Subject<'a> {
     pub threads: &'a [Thread],
     /// Ranges of its memory that never change.
     pub immutable: &'a [(u64, u64)],
+    /// How much of its heap is read.
+    pub reads: Reads,
 }
 
 /// Why nothing can be proven.
@@ -101,6 +105,12 @@ pub enum ReachError {
         what: &'static str,
         /// Why.
         source: Fault,
+    },
+    /// More would have to be read than may be.
+    #[error("its heap of {} MiB is more than may be read and kept", read >> 20)]
+    TooMuch {
+        /// Bytes of heap whose objects can hold pointers.
+        read: u64,
     },
     /// Part of what can run is not known, so that anything might be reachable.
     #[error("{0}: nothing can be proven where part of what is live is unknown")]
@@ -201,7 +211,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     if spans.dropped > 0 {
         return Err(ReachError::Incomplete(format!("{} spans of the heap make no sense", spans.dropped)));
     }
-    let objects = Objects::new(memory, layout, spans, &types, variables.mheap);
+    let objects = Objects::new(memory, layout, spans, &types, variables.mheap, subject.reads);
     let rodata = modules.list.first().map_or(0, |module| module.rodata);
     let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, rodata, &types);
     if layout.minor < 24 {
@@ -236,6 +246,9 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         }
     }
     marker.run();
+    if objects.contents.is_exhausted() {
+        return Err(ReachError::TooMuch { read: objects.spans.scannable() });
+    }
     if marker.unreadable > 0 {
         return Err(ReachError::Incomplete(format!("{} live objects or stacks cannot be read", marker.unreadable)));
     }

@@ -4,15 +4,14 @@
 //!
 //! Where there is no bitmap every word counts as a pointer, and that is counted.
 
-use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 
 use hashbrown::HashMap;
 
+use super::contents::{Contents, Reads};
 use super::heap::{Object, Span, Spans};
 use super::types::{Types, bit};
 use crate::golang::proof_layout::ReachLayout;
-use crate::memory::bytes_at;
 use crate::memory::{Memory, word_at};
 
 /// Objects up to this size have their pointer bits in the span (`minSizeForMallocHeader`, Go 1.22 and later).
@@ -53,7 +52,8 @@ pub struct Objects<'m> {
     /// The spans.
     pub spans: Spans,
     types: &'m Types<'m>,
-    data: Vec<OnceCell<Option<Cow<'m, [u8]>>>>,
+    /// What is in the spans.
+    pub contents: Contents<'m>,
     inline: Inline,
     /// `mheap_.arenas[0]`, in Go 1.21.
     arenas: Option<u64>,
@@ -63,24 +63,25 @@ pub struct Objects<'m> {
 }
 
 impl<'m> Objects<'m> {
-    /// The objects of `spans`.
+    /// The objects of `spans`, of which `reads` is read.
     pub fn new(
         memory: &'m dyn Memory,
         layout: &'m ReachLayout,
         spans: Spans,
         types: &'m Types<'m>,
         mheap: u64,
+        reads: Reads,
     ) -> Self {
         let arenas = layout.arena_bitmap.as_ref();
         let arenas = arenas.and_then(|at| memory.read_u64(mheap.wrapping_add(u64::from(at.arenas))).ok());
-        let data = spans.spans.iter().map(|_| OnceCell::new()).collect();
+        let contents = Contents::new(memory, spans.spans.len(), reads);
         let inline = inline_marks(&spans, layout.minor);
         Self {
             memory,
             layout,
             spans,
             types,
-            data,
+            contents,
             inline,
             arenas,
             heap_arenas: RefCell::default(),
@@ -120,25 +121,16 @@ impl<'m> Objects<'m> {
         if span.noscan {
             return true;
         }
-        let Some(data) = self.span_data(object.span) else { return false };
+        let Some(data) = self.contents.of(object.span, &span) else { return false };
         let start = (object.index * span.elem) as usize;
         let Some(body) = data.get(start..start + span.elem as usize) else { return false };
-        if self.exactly(&span, object, data, body, visit) {
+        if self.exactly(&span, object, &data, body, visit) {
             self.exact.set(self.exact.get() + 1);
         } else {
             self.conservative.set(self.conservative.get() + 1);
             words(body).for_each(visit);
         }
         true
-    }
-
-    fn span_data(&self, index: u32) -> Option<&[u8]> {
-        let cell = self.data.get(index as usize)?;
-        cell.get_or_init(|| {
-            let span = self.spans.spans.get(index as usize)?;
-            bytes_at(self.memory, span.base, usize::try_from(span.bytes).ok()?)
-        })
-        .as_deref()
     }
 
     /// Visits the pointers if it is known which words they are.

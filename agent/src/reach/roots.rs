@@ -12,6 +12,7 @@ use super::{ReachError, Subject, start_of};
 use crate::golang::proof_layout::{ReachLayout, SpecialKind, SpecialLayout};
 use crate::memory::bytes_at;
 use crate::memory::census::Goroutine;
+use crate::memory::chain::Chain;
 use crate::memory::stop::Thread;
 use crate::memory::{Fault, Memory, word_at};
 
@@ -99,7 +100,8 @@ impl Modules {
 pub fn blocks(memory: &dyn Memory, head: u64, size: usize, link: usize) -> Result<Vec<Vec<u8>>, Fault> {
     let mut next = memory.read_u64(head)?;
     let mut blocks = Vec::new();
-    while next != 0 && blocks.len() < MAX_BLOCKS {
+    let mut chain = Chain::default();
+    while next != 0 && blocks.len() < MAX_BLOCKS && chain.goes_on(next) {
         let mut block = vec![0; size];
         memory.read(next, &mut block)?;
         next = word_at(&block, link).unwrap_or(0);
@@ -114,6 +116,7 @@ pub type Special = (u64, Vec<u8>);
 /// All specials, a level of all lists at a time.
 pub fn specials(memory: &dyn Memory, layout: &SpecialLayout, heads: Vec<(u64, u64)>) -> Result<Vec<Special>, Fault> {
     let mut found = Vec::new();
+    let mut seen: HashSet<u64> = heads.iter().map(|(_, address)| *address).collect();
     let mut level = heads;
     while !level.is_empty() && found.len() < MAX_SPECIALS {
         let addresses: Vec<u64> = level.iter().map(|(_, address)| *address).collect();
@@ -121,7 +124,7 @@ pub fn specials(memory: &dyn Memory, layout: &SpecialLayout, heads: Vec<(u64, u6
         each_struct(memory, &addresses, layout.size + SPECIAL_TAIL, |index, bytes| {
             let Some(bytes) = bytes else { return };
             let link = word_at(bytes, layout.next as usize).unwrap_or(0);
-            if link != 0 {
+            if link != 0 && seen.insert(link) {
                 next.push((level[index].0, link));
             }
             found.push((level[index].0, bytes.to_vec()));
@@ -231,8 +234,9 @@ pub fn system(subject: &Subject<'_>) -> Result<System, Fault> {
     let whole = |(lo, hi): (u64, u64)| (lo.max(hi.saturating_sub(MAX_SYSTEM_STACK)), hi);
     let mut system = System::default();
     let mut next = memory.read_u64(variables.allm)?;
+    let mut chain = Chain::default();
     for _ in 0..MAX_THREADS {
-        if next == 0 {
+        if next == 0 || !chain.goes_on(next) {
             break;
         }
         let mut m = vec![0; at.size as usize];

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use proptest::prelude::*;
 
+use super::contents::Reads;
 use super::heap::{HeapError, Marks, Spans, each_struct};
 use super::objects::Objects;
 use super::types::Types;
@@ -72,7 +73,7 @@ fn heap(layout: &ReachLayout, spans: &[SpanOf]) -> Image {
 fn pointers(image: &Image, layout: &ReachLayout, address: u64, immutable: (u64, u64)) -> (Vec<u64>, bool) {
     let spans = Spans::read(image, layout, MHEAP).expect("readable");
     let types = Types::new(image, layout.minor, vec![immutable]);
-    let objects = Objects::new(image, layout, spans, &types, MHEAP);
+    let objects = Objects::new(image, layout, spans, &types, MHEAP, Reads::WHOLE);
     let mut found = Vec::new();
     let object = objects.spans.find(address).expect("an object");
     assert!(objects.pointers(object, &mut |word| found.push(word)));

@@ -116,7 +116,7 @@ CREATE TABLE group_sample (
   goroutine_group INTEGER NOT NULL,
   waiting INTEGER NOT NULL,
   parked INTEGER NOT NULL,  -- beyond the threshold
-  verdict TEXT,             -- idle, likely, proven; NULL while nobody is parked beyond the threshold
+  verdict TEXT,             -- idle, stuck, likely, proven; NULL while nobody is parked beyond the threshold
   PRIMARY KEY (sample, goroutine_group)
 ) WITHOUT ROWID;
 

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Report, Ring, SCHEMA,
-    Span, cost,
+    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
+    SCHEMA, Span, cost,
 };
+use crate::cause::wait::Wait;
 use crate::config::Rules;
+use crate::detect::stuck::{self, Standing};
 use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::registry::State;
 use crate::session::{GroupKey, Session};
 use crate::words::{Place, is_system, seconds, start_function, wait_reason};
+
+/// Steps up a chain of goroutines that wait for those they made.
+const MAX_CHAIN: usize = 16;
 
 /// Members of one group.
 #[derive(Default)]
@@ -93,6 +98,7 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
         ring: Ring { size_bytes: header.ring_bytes, fill_max_bytes: session.ring_fill_max(), lost: ring_full },
         probes: cost::probes(session),
         proofs: proofs(session),
+        reach: reach(session),
     }
 }
 
@@ -105,6 +111,16 @@ fn proofs(session: &Session) -> Option<Proofs> {
         paused_seconds: tally.paused_seconds,
         longest_pause_seconds: tally.longest_pause_seconds,
         contradicted: tally.contradicted,
+    })
+}
+
+fn reach(session: &Session) -> Option<Reach> {
+    let tally = session.standing().tally();
+    (tally.taken + tally.refused > 0).then(|| Reach {
+        taken: tally.taken,
+        refused: tally.refused,
+        refusal: tally.refusal.clone(),
+        cpu_seconds: (tally.cpu_seconds * 1e3).round() / 1e3,
     })
 }
 
@@ -157,12 +173,50 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
             }
         }
     }
-    let parked_by = session.now_ns().saturating_sub(threshold_ns);
     let site_counts = site_counts(session);
-    members
+    let built = members
         .into_iter()
-        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, parked_by, rules))
-        .collect()
+        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, threshold_ns, rules));
+    let mut groups: Vec<Group> = built.collect();
+    wait_for_stuck(session, &mut groups);
+    groups
+}
+
+/// Whoever waits for goroutines that it made, all of which are stuck, is stuck itself.
+fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
+    let Some(taken) = session.latest() else { return };
+    let waits =
+        |group: &Group| matches!(Wait::of(&group.wait_reason, &group.stack), Some(Wait::WaitGroup | Wait::Receive));
+    // Up a chain of them, one step at a time.
+    for _ in 0..MAX_CHAIN {
+        let stuck: HashSet<GroupKey> =
+            groups.iter().filter(|group| group.verdict > Verdict::Idle).filter_map(|group| group.key).collect();
+        let mut made: HashMap<u64, (u64, u64)> = HashMap::new();
+        for (goroutine, stack) in taken.goroutines() {
+            let key = stack.map(|stack| GroupKey {
+                creation_pc: goroutine.creation_pc,
+                stack,
+                wait_reason: goroutine.wait_reason,
+            });
+            let (all, standing) = made.entry(goroutine.parent_goid).or_default();
+            *all += 1;
+            *standing += u64::from(key.is_some_and(|key| stuck.contains(&key)));
+        }
+        let mut any = false;
+        for group in groups.iter_mut().filter(|group| group.verdict == Verdict::Idle && waits(group)) {
+            // All of those that are told by their ids.
+            let of = group.goids.iter().filter_map(|goid| made.get(goid));
+            let (all, standing) = of.fold((0, 0), |(all, standing), (a, s)| (all + a, standing + s));
+            if all > 0 && all == standing {
+                group.verdict = Verdict::Stuck;
+                group.evidence.push(format!("All {all} goroutines it made that are left are stuck."));
+                any = true;
+            }
+        }
+        if !any {
+            return;
+        }
+    }
 }
 
 /// Created and exited by events, for each creation site.
@@ -181,18 +235,26 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
     counts
 }
 
-/// The group of `members`, if any of them was parked by `parked_by`, or if they pile up although none was.
+/// The group of `members`, if any of them has been parked longer than `threshold_ns`, if it is known that one of them can never
+/// run again, or if they pile up.
 fn build_group(
     session: &Session,
     key: &GroupKey,
     mut members: Members,
     site_counts: &HashMap<u64, (u64, u64)>,
-    parked_by: u64,
+    threshold_ns: u64,
     rules: &Rules,
 ) -> Option<Group> {
     members.parked.sort_unstable();
+    let parked_by = session.now_ns().saturating_sub(threshold_ns);
     let parked_since: Vec<u64> = members.parked.iter().map(|(since, _)| *since).collect();
     let over_threshold = parked_since.partition_point(|since| *since <= parked_by);
+    // Of whom it is known that nothing leads to them, it does not matter how long they have been parked.
+    let proofs = session.proofs();
+    let is_proven = |goid| proofs.proven(goid).is_some() || members.found_by_runtime.contains(&goid);
+    let is_unreached = |goid| session.standing().looks(goid) >= rules.unreached_looks;
+    let lost = |(_, goid): &(u64, u64)| is_proven(*goid) || is_unreached(*goid);
+    let over_threshold = if members.parked.iter().any(lost) { members.parked.len() } else { over_threshold };
     let loops = over_threshold == 0;
     let wait_reason = wait_reason(&session.header().wait_reasons, key.wait_reason);
     // Connections on which something happens now and then are no leak, however many there are.
@@ -214,6 +276,19 @@ fn build_group(
     if loops && verdict == Verdict::Idle {
         return None;
     }
+    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let wait = Wait::of(&wait_reason, &stack);
+    let signs = stuck::signs(&Standing {
+        wait,
+        stack: &stack,
+        waiting,
+        parked_since: &parked_since,
+        first_look_ns: session.looks().first_ns,
+        now_ns: session.now_ns(),
+        threshold_ns,
+    });
+    let verdict = if signs.is_empty() { verdict } else { verdict.max(Verdict::Stuck) };
+    evidence.extend(signs);
     let told = if loops { &members.parked[..] } else { &members.parked[..over_threshold] };
     let count = told.len() as u64;
     let lower_bounds = members.lower_bounds.iter().filter(|since| loops || **since <= parked_by).count();
@@ -222,9 +297,8 @@ fn build_group(
             "{lower_bounds} of {count} were parked before they were first seen: their time is a lower bound."
         ));
     }
-    let proofs = session.proofs();
     let by_runtime = told.iter().filter(|(_, goid)| members.found_by_runtime.contains(goid)).count();
-    let is_proven = |goid| proofs.proven(goid).is_some() || members.found_by_runtime.contains(&goid);
+    let unreached = told.iter().filter(|(_, goid)| is_unreached(*goid)).count() as u64;
     let proven = told.iter().filter(|(_, goid)| is_proven(*goid)).count() as u64;
     if proven > 0 {
         evidence.push(format!("{proven} of {count} are proven: they can never run again."));
@@ -232,14 +306,21 @@ fn build_group(
     if by_runtime > 0 {
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
+    let verdict = if unreached > 0 { verdict.max(Verdict::Likely) } else { verdict };
+    if unreached > 0 && proven < count {
+        evidence.push(format!(
+            "In each of {} or more looks at the running program nothing led to what {unreached} of {count} wait for.",
+            rules.unreached_looks
+        ));
+    }
     let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
+    let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));
     if proven > 0 || verdict > Verdict::Idle {
         evidence.extend(explained.into_iter().flat_map(|explained| explained.evidence.iter().cloned()));
     }
     let now_ns = session.now_ns();
     let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
-    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
     let mut group = Group {
         key: Some(*key),
         verdict: if proven > 0 { Verdict::Proven } else { verdict },

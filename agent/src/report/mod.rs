@@ -77,6 +77,22 @@ pub struct Observed {
     pub probes: Vec<Probe>,
     /// Attempts to prove leaks, if there were any.
     pub proofs: Option<Proofs>,
+    /// Looks at what the running program can still reach, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// Looks at what the running program can still reach.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Looks.
+    pub taken: u64,
+    /// Looks that were given up.
+    pub refused: u64,
+    /// Why the last one was, if it was.
+    pub refusal: Option<String>,
+    /// Processor time that all of them took parkwarden.
+    pub cpu_seconds: f64,
 }
 
 /// How the attempts to prove leaks went.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Group, Lost, Proofs, Report};
+use super::{Group, Lost, Proofs, Reach, Report};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
 use crate::words::{blocker, creator, goroutines, printable};
@@ -12,6 +12,11 @@ const MAX_GROUPS_SHOWN: usize = 20;
 
 /// Frames of a blocking stack shown.
 const MAX_FRAMES_SHOWN: usize = 12;
+
+/// Goroutines at one place that are always told of in the summary.
+const MANY: u64 = 1000;
+/// Of a program with so many goroutines also half of them.
+const FEW: u64 = 20;
 
 /// The report for a person, with lines of at most about 120 columns where names allow.
 pub fn render(report: &Report) -> String {
@@ -63,6 +68,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     if let Some(proofs) = &observed.proofs {
         write_proofs(out, proofs)?;
     }
+    if let Some(reach) = &observed.reach {
+        write_reach(out, reach)?;
+    }
     let goroutines = &report.goroutines;
     let states: Vec<_> = goroutines.by_state.iter().map(|(state, count)| format!("{count} {state}")).collect();
     writeln!(
@@ -87,6 +95,16 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "\n… and {} more groups with {count} goroutines (all of them: --format json).", rest.len())?;
     }
     write_summary(out, report)
+}
+
+fn write_reach(out: &mut String, reach: &Reach) -> std::fmt::Result {
+    let looks = if reach.taken == 1 { "look" } else { "looks" };
+    let cpu = reach.cpu_seconds;
+    write!(out, "  {} {looks} at what it can still reach, without a stop, took parkwarden {cpu:.2} s", reach.taken)?;
+    match &reach.refusal {
+        Some(refusal) => writeln!(out, "; {} given up, the last because {}", reach.refused, printable(refusal)),
+        None => writeln!(out),
+    }
 }
 
 fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
@@ -133,21 +151,57 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
 }
 
 fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
-    let leaks: Vec<&Group> = report.groups.iter().filter(|group| group.verdict > Verdict::Idle).collect();
-    if leaks.is_empty() {
-        return writeln!(out, "\nNo group behaves like a leak.");
+    let of = |wanted: fn(Verdict) -> bool| report.groups.iter().filter(move |group| wanted(group.verdict));
+    let leaks: Vec<&Group> = of(Verdict::is_leak).collect();
+    let stuck: Vec<&Group> = of(|verdict| verdict == Verdict::Stuck).collect();
+    let sum = |groups: &[&Group]| groups.iter().map(|group| group.count).sum::<u64>();
+    let in_groups =
+        |groups: &[&Group]| format!("in {} group{}", groups.len(), if groups.len() == 1 { "" } else { "s" });
+    if let Some(largest) = leaks.first() {
+        writeln!(
+            out,
+            "\n{} goroutines {} are leaked or behave like it{}; the largest is made by {}",
+            sum(&leaks),
+            in_groups(&leaks),
+            match leaks.iter().map(|group| group.proven).sum::<u64>() {
+                0 => String::new(),
+                proven => format!(", {proven} of them proven"),
+            },
+            creator(largest.created_by.as_ref())
+        )?;
     }
-    let count: u64 = leaks.iter().map(|group| group.count).sum();
+    if let Some(largest) = stuck.first() {
+        writeln!(
+            out,
+            "\n{} {} {} stuck; the largest is made by {}",
+            goroutines(sum(&stuck)),
+            in_groups(&stuck),
+            if sum(&stuck) == 1 { "is" } else { "are" },
+            creator(largest.created_by.as_ref())
+        )?;
+    }
+    if leaks.is_empty() && stuck.is_empty() {
+        writeln!(out, "\nNo group behaves like a leak.")?;
+    }
+    write_standing(out, report)
+}
+
+/// What stands still in great number is told of, whatever its verdict: that nothing grows does not mean that all is well.
+fn write_standing(out: &mut String, report: &Report) -> std::fmt::Result {
+    let own = report.goroutines.live.saturating_sub(report.goroutines.system);
+    let much = |group: &&Group| group.count >= MANY || own >= FEW && 2 * group.count >= own;
+    let idle = report.groups.iter().filter(|group| group.verdict == Verdict::Idle && !group.loops);
+    let standing: Vec<&Group> = idle.filter(much).collect();
+    let Some(largest) = standing.first() else { return Ok(()) };
+    let count: u64 = standing.iter().map(|group| group.count).sum();
     writeln!(
         out,
-        "\n{count} goroutines in {} group{} are leaked or behave like it{}; the largest is made by {}",
-        leaks.len(),
-        if leaks.len() == 1 { "" } else { "s" },
-        match leaks.iter().map(|group| group.proven).sum::<u64>() {
-            0 => String::new(),
-            proven => format!(", {proven} of them proven"),
-        },
-        creator(leaks[0].created_by.as_ref())
+        "{count} of {own} goroutines have stood at {} place{} for {:.1} s or longer, most of them at {} [{}]",
+        standing.len(),
+        if standing.len() == 1 { "" } else { "s" },
+        standing.iter().map(|group| group.parked_seconds.min).fold(f64::INFINITY, f64::min),
+        blocker(largest.blocked_at.as_ref()),
+        printable(&largest.wait_reason)
     )
 }
 

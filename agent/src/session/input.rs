@@ -112,6 +112,17 @@ pub struct Explained {
     pub evidence: Vec<String>,
 }
 
+/// A look at what the running program can still reach.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnreachedTaken {
+    /// When it ended, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// Processor time it took, in seconds.
+    pub cpu_seconds: f64,
+    /// Goroutines that wait for what nothing was found to lead to, or why there was no look.
+    pub outcome: Result<Vec<Explained>, String>,
+}
+
 /// An attempt to prove leaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofTaken {
@@ -194,4 +205,6 @@ pub enum Input {
     Held(Vec<Held>),
     /// Counts of `go` statements.
     Sites(Vec<SiteCount>),
+    /// A look at what the running program can still reach.
+    Unreached(UnreachedTaken),
 }

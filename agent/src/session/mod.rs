@@ -7,6 +7,7 @@ mod cost;
 mod http;
 mod input;
 mod proofs;
+mod standing;
 
 use std::sync::Arc;
 
@@ -17,8 +18,10 @@ pub use cost::{Spent, Total};
 use http::HttpConnections;
 pub use input::{
     End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken, Proven,
+    UnreachedTaken,
 };
 pub use proofs::{Proofs, Tally};
+pub use standing::Standing;
 
 use crate::cause::Handler;
 use crate::config::Mode;
@@ -83,6 +86,7 @@ pub struct Session {
     live: HashMap<u64, Series>,
     gone: HashMap<u64, Series>,
     proofs: Proofs,
+    standing: Standing,
     http_connections: HttpConnections,
     ring_fill_max: u64,
     now_ns: u64,
@@ -113,6 +117,7 @@ impl Session {
             live: HashMap::new(),
             gone: HashMap::new(),
             proofs: Proofs::default(),
+            standing: Standing::default(),
             http_connections: HttpConnections::default(),
             ring_fill_max: 0,
             now_ns,
@@ -149,6 +154,10 @@ impl Session {
             }
             Input::Mode(entered) => self.feed_mode(entered),
             Input::Held(parks) => parks.iter().for_each(|park| self.registry.hold(park)),
+            Input::Unreached(taken) => {
+                self.now_ns = self.now_ns.max(taken.time_ns);
+                self.standing.take(taken, self.latest.as_ref().map(|latest| &latest.census));
+            }
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }
@@ -215,6 +224,7 @@ impl Session {
         note(&mut self.gone, gone, &earlier, time_ns);
         self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
         self.proofs.check(&taken.census);
+        self.standing.check(&taken.census);
         let (stacks, symbols) = (&self.stacks, &self.symbols);
         let serves = |stack: StackId| {
             let pcs = stacks.get(stack.0 as usize).map_or(&[][..], |pcs| pcs);
@@ -322,6 +332,11 @@ impl Session {
     /// What was found out and proven of goroutines.
     pub fn proofs(&self) -> &Proofs {
         &self.proofs
+    }
+
+    /// What looks at the running program found nothing to lead to.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Whether HTTP handlers make the goroutines of this creation site.

@@ -233,7 +233,9 @@ fn grow(line: &mut GroupLine, history: &History, index: usize, axis: &Axis) {
         samples().map(|sample| (sample.at.mono_ns as f64 / 1e9, count(sample).0 as f64)).collect();
     let Some(fit) = trend::fit(&points) else { return };
     // What no verdict calls a leak comes and goes with the hour: only what at least doubled and stayed has an onset.
-    if line.strongest <= Some(Verdict::Idle) && (line.at_end * 2 < line.peak || fit.level * 2.0 > line.at_end as f64) {
+    if !line.strongest.is_some_and(Verdict::is_leak)
+        && (line.at_end * 2 < line.peak || fit.level * 2.0 > line.at_end as f64)
+    {
         return;
     }
     let ms = |seconds: f64| axis.ms(history.boot, (seconds.max(0.0) * 1e9) as u64);

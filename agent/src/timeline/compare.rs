@@ -122,7 +122,7 @@ fn judge(before: &Measure, after: &Measure) -> Change {
         let margin = 5 + than.peak / 10;
         more.median > than.median + margin && more.peak > than.peak + margin
     };
-    let leaks = |measure: &Measure| measure.verdict > Some(Verdict::Idle);
+    let leaks = |measure: &Measure| measure.verdict.is_some_and(Verdict::is_leak);
     match (before.peak, after.peak) {
         (0, 0) => Change::Same,
         (0, _) => Change::New,

@@ -128,6 +128,7 @@ impl<W: Write> Writer<W> {
             | Input::Stacks(_)
             | Input::Cpu { .. }
             | Input::Sites(_)
+            | Input::Unreached(_)
             | Input::Waits(_)
             | Input::Proof(_) => {}
         }

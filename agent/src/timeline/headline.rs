@@ -8,7 +8,9 @@ use crate::words::{goroutines, printable};
 /// Index of the group that an incident is about: the one most certainly leaking, and of those the largest.
 pub fn culprit(groups: &[GroupLine]) -> Option<usize> {
     let leaks = |group: &GroupLine| {
-        group.strongest > Some(Verdict::Idle) && group.onset.is_some() && group.at_end.saturating_mul(2) >= group.peak
+        group.strongest.is_some_and(Verdict::is_leak)
+            && group.onset.is_some()
+            && group.at_end.saturating_mul(2) >= group.peak
     };
     let candidates = groups.iter().enumerate().filter(|(_, group)| leaks(group));
     // Of equals the first, which the order of groups puts there for a reason.

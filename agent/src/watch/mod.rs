@@ -12,6 +12,7 @@ pub mod recording;
 pub mod replay;
 mod rounds;
 mod sink;
+mod unstopped;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ pub fn run(pid: u32, config: &WatchConfig, mut progress: impl FnMut(Progress<'_>
         };
         let target = Target::open(pid)?;
         progress(Progress::Opened(target.process()));
-        let observer = Observer::start(target, config, &Commons::default())?;
+        let observer = Observer::start(target, config, &Commons::default(), Company::None)?;
         watch(observer, config, Company::None, stop, progress).await
     })
 }
@@ -123,7 +124,7 @@ pub fn among(
     stop: impl Future<Output = ()>,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
-    let observer = Observer::start(target, config, commons)?;
+    let observer = Observer::start(target, config, commons, Company::Others)?;
     runtime()?.block_on(watch(observer, config, Company::Others, stop, progress))
 }
 
@@ -144,16 +145,17 @@ async fn watch(
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
     // The first look is the baseline that growth is measured against.
-    if let Err(error) = observer.census() {
-        return cut_short(observer, error);
+    match observer.census().and_then(|()| observer.follow_up(config)) {
+        Ok(report) => progress(Progress::Looked(observer.session(), Arc::new(report))),
+        Err(error) => return cut_short(observer, error),
     }
-    progress(Progress::Looked(observer.session(), Arc::new(observer.report(config))));
     progress(Progress::Attached);
 
     let mut take = tokio::time::interval(company.takes_every());
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = tokio::time::interval_at(Instant::now() + config.interval, config.interval);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A look that takes long does not put off the next ones.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let end = Instant::now().checked_add(config.duration).filter(|_| !config.duration.is_zero());
     let elapsed = async {
         match end {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::Company;
 use super::commons::Commons;
 use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
+use super::unstopped::Unstopped;
 use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
@@ -26,7 +28,7 @@ use crate::probe::calibrate::{self, Costs};
 use crate::probe::{AttachError, Bell, EventStream, LoadError, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
-use crate::session::{End, EndReason, Explained, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
+use crate::session::{End, EndReason, Explained, GroupKey, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
 
 /// See the module. Dropping it removes the probes.
 #[derive(Debug)]
@@ -39,6 +41,9 @@ pub struct Observer {
     sink: Sink,
     bell: Bell,
     commons: Commons,
+    unstopped: Unstopped,
+    /// Likely groups when the last proof was tried, with how many there were of each.
+    at_proof: HashMap<GroupKey, u64>,
 }
 
 /// What there is only with probes.
@@ -54,7 +59,12 @@ struct Probed {
 
 impl Observer {
     /// Attaches to the target, with what it shares with other watches.
-    pub fn start(target: Target, config: &WatchConfig, commons: &Commons) -> Result<Self, WatchError> {
+    pub(super) fn start(
+        target: Target,
+        config: &WatchConfig,
+        commons: &Commons,
+        company: Company,
+    ) -> Result<Self, WatchError> {
         let pid = target.process().pid();
         let budget = Budget { of_target: config.budget };
         let mut no_probes = None;
@@ -98,7 +108,17 @@ impl Observer {
             interval_ns: nanoseconds(config.interval),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
-        Ok(Self { probed, target, records: Vec::new(), wanted: None, sink, bell, commons: commons.clone() })
+        Ok(Self {
+            probed,
+            target,
+            records: Vec::new(),
+            wanted: None,
+            sink,
+            bell,
+            commons: commons.clone(),
+            unstopped: Unstopped::new(config.reach, config.interval, company),
+            at_proof: HashMap::new(),
+        })
     }
 
     /// The target's pid.
@@ -177,30 +197,50 @@ impl Observer {
         Ok(())
     }
 
-    /// Finds out more about likely leaks: what they wait for, and, if that is asked for and due, whether they can ever run
-    /// again. Returns what is known then.
+    /// Finds out more: what nothing leads to in the running program, what likely leaks wait for, and, if that is asked for and
+    /// would tell anything new, whether they can ever run again. Returns what is known then.
     pub fn follow_up(&mut self, config: &WatchConfig) -> Result<Report, WatchError> {
-        let report = self.report(config);
-        let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
-        // One that has doubled since is proven again: so there are few proofs, however long it grows.
-        let grown = |group: &Group| group.verdict == Verdict::Proven && group.count >= 2 * group.proven;
-        if likely.is_empty() && !report.groups.iter().any(grown) {
-            return Ok(report);
+        let mut report = self.report(config);
+        if self.unstopped.is_due(self.sink.session(), &report)
+            && let Some(_turn) = self.commons.turn_to_prove()
+        {
+            let taken = self.unstopped.look(&self.target, self.sink.session(), &report);
+            self.sink.feed(&Input::Unreached(taken))?;
+            report = self.report(config);
         }
+        let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
         let explained = self.explain(&likely)?;
         let mut learned = !explained.is_empty();
         if learned {
             self.sink.feed(&Input::Waits(explained))?;
         }
         if let Some(prove) = &config.prove
+            && self.would_tell(&report)
             && is_due(self.session().proofs().tally(), now_ns(), config.interval)
             && let Some(_turn) = self.commons.turn_to_prove()
         {
+            let likely = report.groups.iter().filter(|group| group.verdict >= Verdict::Likely);
+            self.at_proof = likely.filter_map(|group| Some((group.key?, group.count))).collect();
             let taken = self.prove(prove);
             self.sink.feed(&Input::Proof(taken))?;
             learned = true;
         }
         Ok(if learned { self.report(config) } else { report })
+    }
+
+    /// Whether a proof would tell anything new: nothing leads to somebody of whom that was not so at the last one, it was refused,
+    /// or groups that are likely are new or have doubled since: so there are few proofs, however long a leak grows.
+    fn would_tell(&self, report: &Report) -> bool {
+        let session = self.session();
+        let last_ns = session.proofs().tally().last.map_or(0, |(last_ns, _)| last_ns);
+        let mut likely = report.groups.iter().filter(|group| group.verdict >= Verdict::Likely);
+        let mut unproven = likely.clone().filter(|group| group.proven < group.count);
+        session.standing().is_news_since(last_ns)
+            || session.proofs().tally().refusal.is_some() && unproven.next().is_some()
+            || likely.any(|group| match group.key.and_then(|key| self.at_proof.get(&key)) {
+                None => group.proven < group.count,
+                Some(then) => group.proven < group.count && group.count >= then.saturating_mul(2),
+            })
     }
 
     /// What is known.

@@ -1,6 +1,7 @@
 // Movers keeps goroutines waiting for channels that never stay in one place: every reference to each channel is moved
 // on all the time, from cell to cell, through maps, channels, stacks and closures, and each is used to wake its waiter in
-// the end. Whoever looks at its memory while it runs sees channels that nobody has.
+// the end. Whoever looks at its memory while it runs sees channels that nobody has. With an argument the channels of cells and
+// maps are moved, and nobody is woken.
 package main
 
 import (
@@ -26,6 +27,9 @@ const (
 
 var woken atomic.Uint64
 
+// resting moves channels and wakes nobody, so that the waiters stand still although all of them can be woken.
+var resting = len(os.Args) > 1
+
 func waiter(c chan int) {
 	for range c {
 		woken.Add(1)
@@ -49,7 +53,7 @@ func inCells() {
 		if rand.Intn(64) == 0 {
 			own[from] = &cell{c: own[from].c, next: &cell{}}
 		}
-		if c := own[to].c; c != nil && rand.Intn(16) == 0 {
+		if c := own[to].c; c != nil && !resting && rand.Intn(16) == 0 {
 			c <- 1
 		}
 	}
@@ -90,7 +94,9 @@ func inMaps() {
 		for key, c := range a {
 			delete(a, key)
 			b[rand.Int()] = c
-			c <- 1
+			if !resting {
+				c <- 1
+			}
 		}
 		a, b = b, a
 	}

@@ -63,6 +63,8 @@ definitions! {
         "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, mode census of none.";
     LEAKED: Gauge process "leaked_goroutines" ["created_by", "blocked_at", "cause", "verdict"]
         "Goroutines of groups that are likely or proven to leak: the largest groups, and the rest as created_by=\"other\".";
+    STUCK: Gauge process "stuck_goroutines" ["created_by", "blocked_at"]
+        "Goroutines of groups that are stuck and do not grow: the largest groups, and the rest as created_by=\"other\".";
     OVERHEAD_SECONDS: Counter process "target_overhead_seconds_total" []
         "Time that probes have cost the process: their hits times what one costs on this host, an estimate.";
     OVERHEAD_RATIO: Gauge process "target_overhead_ratio" []

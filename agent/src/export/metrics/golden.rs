@@ -53,6 +53,7 @@ fn telling() -> Report {
         group(&like, Verdict::Proven, 12, 24),
         group(&like, Verdict::Likely, 7, 40),
         group(&like, Verdict::Likely, 3, 60),
+        group(&like, Verdict::Stuck, 2, 80),
     ];
     report.goroutines = Goroutines {
         live: 65,

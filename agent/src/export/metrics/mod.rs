@@ -28,7 +28,7 @@ use definitions::{
     BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
     KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LOOKED, LOSSES, MOVES, OLDEST, OVER_BUDGET,
     OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES, PROOFS_REFUSED,
-    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, UNSEEN,
+    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, STUCK, UNSEEN,
 };
 use scrape::{Scrape, Value};
 
@@ -205,12 +205,31 @@ fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: u
         );
     }
     leaks(report, max_groups, |labels, count| add(&LEAKED, &labels, &Value::Number(count as f64)));
+    stuck(report, max_groups, |labels, count| add(&STUCK, &labels, &Value::Number(count as f64)));
+}
+
+/// The largest groups that are stuck, those with the same labels together, and the rest.
+fn stuck(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 2], u64)) {
+    let mut groups: BTreeMap<[String; 2], u64> = BTreeMap::new();
+    for group in report.groups.iter().filter(|group| group.verdict == Verdict::Stuck) {
+        let [created_by, blocked_at, ..] = labels(group, Verdict::Stuck);
+        *groups.entry([created_by, blocked_at]).or_default() += group.count;
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(a, count), (b, other)| other.cmp(count).then_with(|| a.cmp(b)));
+    let rest: u64 = groups.drain(groups.len().min(max_groups)..).map(|(_, count)| count).sum();
+    for ([created_by, blocked_at], count) in &groups {
+        tell([created_by, blocked_at], *count);
+    }
+    if rest > 0 {
+        tell(["other", ""], rest);
+    }
 }
 
 /// The leaking groups, those with the same labels together: the worst and largest of them each, the rest by verdict.
 fn leaks(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 4], u64)) {
     let mut groups: BTreeMap<[String; 4], (Verdict, u64)> = BTreeMap::new();
-    for group in report.groups.iter().filter(|group| group.verdict > Verdict::Idle) {
+    for group in report.groups.iter().filter(|group| group.verdict.is_leak()) {
         // Those that came after the proof are likely to leak, too.
         let proven = if group.verdict == Verdict::Proven { group.proven.min(group.count) } else { 0 };
         for (verdict, count) in [(Verdict::Proven, proven), (Verdict::Likely, group.count - proven)] {

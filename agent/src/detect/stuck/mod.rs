@@ -1,0 +1,130 @@
+//! What does not grow, and yet something is wrong with it: goroutines that stand, and the signs that theirs is no normal rest.
+//!
+//! Each sign is a file and looks at one [`Standing`] group. All of them ask whether anybody has left: where now and then somebody
+//! is served, what stands is a queue, and that is contention or load, not a hang. A group for which any sign is there is
+//! [`super::Verdict::Stuck`]. Pure, as the rules are.
+
+mod lock;
+mod resource;
+mod senders;
+
+use super::Series;
+use crate::cause::wait::Wait;
+use crate::golang::Frame;
+
+/// However low the threshold is, what lasts no longer than this is no standstill.
+const SHORTEST_NS: u64 = 3_000_000_000;
+
+/// A group of goroutines that wait at the same place, as long as they do.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    /// What they wait for, if that is something others have to bring about.
+    pub wait: Option<Wait>,
+    /// Their stack, innermost first.
+    pub stack: &'a [Frame],
+    /// Members that wait, since when ever: history.
+    pub waiting: &'a Series,
+    /// Since when each member has been parked, ascending.
+    pub parked_since: &'a [u64],
+    /// When the first look was.
+    pub first_look_ns: u64,
+    /// The time of the last.
+    pub now_ns: u64,
+    /// Parked longer than this counts as long.
+    pub threshold_ns: u64,
+}
+
+/// Members that stand, and for how long none has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unmoved {
+    count: u64,
+    seconds: u64,
+}
+
+impl Standing<'_> {
+    /// Those that waited `times` thresholds ago, if every one of them still does.
+    fn unmoved(&self, times: u64) -> Option<Unmoved> {
+        let long = self.threshold_ns.max(SHORTEST_NS).saturating_mul(times);
+        let wanted = self.now_ns.checked_sub(long)?;
+        if wanted < self.first_look_ns {
+            return None;
+        }
+        let (time_ns, waited) = self.waiting.nearest(wanted);
+        let still = self.parked_since.partition_point(|since| *since <= time_ns) as u64;
+        let seconds = self.now_ns.saturating_sub(time_ns) / 1_000_000_000;
+        (waited > 0 && still >= waited).then_some(Unmoved { count: waited, seconds })
+    }
+
+    /// Whether their stack passes through `function`.
+    fn passes(&self, function: &str) -> bool {
+        self.stack.iter().any(|frame| frame.function == function)
+    }
+}
+
+/// One sign: a sentence with its numbers, if it is there.
+type Sign = fn(&Standing<'_>) -> Option<String>;
+
+const SIGNS: [Sign; 3] = [lock::sign, resource::sign, senders::sign];
+
+/// The signs that a group is stuck.
+pub fn signs(standing: &Standing<'_>) -> Vec<String> {
+    SIGNS.iter().filter_map(|sign| sign(standing)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn frame(function: &str) -> Frame {
+        Frame { function: function.to_owned(), file: String::new(), line: 1, inlined: false }
+    }
+
+    /// A group of which `waited` were there at each of 14 looks, 5 s apart, and `since` tells of those that are now.
+    fn told(wait: Wait, functions: &[&str], waited: u64, since: &[u64], first_look: u64) -> Vec<String> {
+        let mut series = Series::default();
+        (0..=13).for_each(|look| series.push(look * 5 * SECOND, waited));
+        let stack: Vec<Frame> = functions.iter().map(|function| frame(function)).collect();
+        let since: Vec<u64> = since.iter().map(|second| second * SECOND).collect();
+        signs(&Standing {
+            wait: Some(wait),
+            stack: &stack,
+            waiting: &series,
+            parked_since: &since,
+            first_look_ns: first_look * SECOND,
+            now_ns: 65 * SECOND,
+            threshold_ns: 10 * SECOND,
+        })
+    }
+
+    #[test]
+    fn a_lock_that_nobody_gets_is_stuck_and_one_that_changes_hands_is_not() {
+        let stuck = told(Wait::Mutex, &[], 2, &[0, 3], 0);
+        assert_eq!(stuck, ["For 10 s none of the 2 goroutines that wait for this lock has got it."]);
+        assert!(told(Wait::Mutex, &[], 2, &[0, 58], 0).is_empty(), "one was served and another came");
+        assert!(told(Wait::Mutex, &[], 2, &[0, 3], 60).is_empty(), "not watched long enough");
+        assert!(told(Wait::Receive, &[], 2, &[0, 3], 0).is_empty(), "workers without work");
+    }
+
+    #[test]
+    fn a_pool_that_gives_nothing_is_stuck() {
+        let conn = ["runtime.gopark", "database/sql.(*DB).conn", "main.query"];
+        let said = told(Wait::Select, &conn, 3, &[0, 0, 1], 0);
+        assert_eq!(
+            said,
+            [
+                "For 30 s none of the 3 goroutines that wait for a connection of the database pool (SetMaxOpenConns) has got it."
+            ]
+        );
+        assert!(told(Wait::Select, &conn, 3, &[0, 0, 50], 0).is_empty());
+        assert!(told(Wait::Select, &["main.loop"], 3, &[0, 0, 1], 0).is_empty());
+    }
+
+    #[test]
+    fn many_senders_that_nobody_hears_are_stuck_and_a_generator_is_not() {
+        assert_eq!(told(Wait::Send, &[], 4, &[0, 0, 0, 1], 0).len(), 1);
+        assert!(told(Wait::Send, &[], 1, &[0], 0).is_empty());
+        assert!(told(Wait::Send, &[], 4, &[0, 0, 0, 40], 0).is_empty(), "one was heard");
+    }
+}

@@ -1,0 +1,98 @@
+//! A look at what the running program can still reach: what `prove` does, without stopping it.
+//!
+//! The heap is read while the program changes it, a span after the other, so that a pointer can move behind the reader's back from
+//! what is read later to what was read before, and its goroutine look unreachable for a moment. So one look proves nothing; that
+//! several in a row, and several passes within each, lead to nothing is a strong sign. What registers hold is not known either.
+
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::report::{Group, Shown, groups};
+use super::{Program, ProveError};
+use crate::live::Target;
+use crate::memory::blocks::Blocks;
+use crate::memory::census::CensusReader;
+use crate::memory::process::ProcessMemory;
+use crate::memory::unwind::stands_still;
+use crate::reach::contents::Reads;
+use crate::reach::{self, Proof, ReachError, Subject};
+
+/// Passes, each from elsewhere, that have to reach nobody whom those before have not: of a pointer that moves all the time each
+/// finds by chance whether it is where it is being looked for.
+const AGREED: u32 = 2;
+
+/// Passes of one look at most.
+const MAX_PASSES: u64 = 12;
+
+/// What one look led to nowhere.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unreached {
+    /// Goroutines that stood still and wait for what nothing was found to lead to.
+    pub groups: Vec<Group>,
+    /// Goroutines that wait in a way that can be a leak.
+    pub candidates: u64,
+    /// Bytes of heap whose objects can hold pointers.
+    pub heap_bytes: u64,
+}
+
+/// Looks once, reading as much as `reads` allows. Tells how much processor time it took, also if it came to nothing.
+pub fn unreached(target: &Target, program: &Program, reads: Reads) -> (Duration, Result<Unreached, ProveError>) {
+    let began = cpu_time();
+    let found = look(target, program, reads);
+    (cpu_time().saturating_sub(began), found)
+}
+
+fn look(target: &Target, program: &Program, reads: Reads) -> Result<Unreached, ProveError> {
+    let pid = target.process().pid();
+    let memory = ProcessMemory::new(pid);
+    let failed = |source| ProveError::Reach { pid, source };
+    let mut proof = pass(&memory, program, reads).map_err(failed)?;
+    let mut agreed = 0;
+    for further in 1..MAX_PASSES {
+        if proof.leaked.is_empty() || agreed == AGREED {
+            break;
+        }
+        let turn = reads.turn.wrapping_add(further);
+        let again = pass(&memory, program, Reads { turn, ..reads }).map_err(failed)?;
+        let unreached: HashSet<u64> = again.leaked.iter().map(|leaked| leaked.goroutine.goid).collect();
+        let before = proof.leaked.len();
+        proof.leaked.retain(|leaked| unreached.contains(&leaked.goroutine.goid));
+        agreed = if proof.leaked.len() == before { agreed + 1 } else { 0 };
+    }
+    only_standing(&mut proof, program, &memory).map_err(failed)?;
+    Ok(Unreached {
+        groups: groups(program, &proof, Shown::Running),
+        candidates: proof.candidates,
+        heap_bytes: proof.scannable_bytes,
+    })
+}
+
+/// Follows everything that can run once.
+fn pass(memory: &ProcessMemory, program: &Program, reads: Reads) -> Result<Proof, ReachError> {
+    let blocks = Blocks::new(memory, reads.window / 4);
+    log::trace!("a pass from turn {}", reads.turn);
+    reach::prove(&Subject { reads, ..program.subject(&blocks, memory, &[]) })
+}
+
+/// Leaves out whoever has moved meanwhile.
+fn only_standing(proof: &mut Proof, program: &Program, memory: &ProcessMemory) -> Result<(), ReachError> {
+    let addresses: Vec<u64> = proof.leaked.iter().map(|leaked| leaked.goroutine.address).collect();
+    let reader = CensusReader::new(program.layout.g, program.variables.allgs);
+    let after =
+        reader.reread(memory, &addresses).map_err(|source| ReachError::Memory { what: "its goroutines", source })?;
+    let mut after = after.into_iter();
+    proof.leaked.retain(|leaked| {
+        let after = after.next().flatten();
+        after.is_some_and(|after| {
+            stands_still(&leaked.goroutine, &after) && leaked.goroutine.tracking_seq == after.tracking_seq
+        })
+    });
+    Ok(())
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
