@@ -9,8 +9,9 @@ use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST};
+use crate::live::watch::EACH;
 
 fn list() -> BTreeMap<u32, Entry> {
     let output = run(["ps", "--format", "json"]);

@@ -12,8 +12,9 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST};
+use super::watch::EACH;
 
 const TOKEN: &str = "a-token-nobody-can-guess-0123456789";
 

@@ -10,8 +10,9 @@ use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST, assert_as_said};
+use super::watch::{EACH, assert_as_said};
 
 #[test]
 fn of_two_processes_of_one_binary_only_the_chosen_one_is_reported() {

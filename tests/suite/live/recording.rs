@@ -12,8 +12,9 @@ use parkwarden::record::{
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::{BuildFlags, Target, fixture};
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST, Ready};
+use super::watch::{EACH, Ready};
 
 const SECOND: u64 = 1_000_000_000;
 

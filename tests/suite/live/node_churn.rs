@@ -10,8 +10,7 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
-
-use crate::watch::NEWEST;
+use xtask::toolchain::NEWEST;
 
 /// Programs that stay.
 const STAY: usize = 20;

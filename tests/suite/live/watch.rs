@@ -12,7 +12,7 @@ use parkwarden_tests::leaks::{CLASSES, Statement, group_of};
 use parkwarden_tests::target::{Target, spawn};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
-use xtask::toolchain;
+use xtask::toolchain::{self, NEWEST};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ready {
@@ -32,8 +32,6 @@ struct Stats {
     #[serde(alias = "requests")]
     iterations: u64,
 }
-
-pub(crate) const NEWEST: &str = "1.27.3";
 
 /// Goroutines of each class; more than a report lists ids of would hide some.
 pub(crate) const EACH: &str = "3";

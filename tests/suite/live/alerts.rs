@@ -18,10 +18,10 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use xtask::toolchain::NEWEST;
 
+use super::servers::{self, free_ports};
 use crate::deploy::passes_promtool;
-use crate::servers::{self, free_ports};
-use crate::watch::NEWEST;
 
 const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";
 

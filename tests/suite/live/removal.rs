@@ -13,8 +13,9 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
+use xtask::toolchain::NEWEST;
 
-use super::watch::{NEWEST, Ready, bytes_at_sites};
+use super::watch::{Ready, bytes_at_sites};
 
 /// The second signal comes within this time after the first: removing probes takes less.
 const WINDOW: Duration = Duration::from_millis(120);

@@ -13,9 +13,7 @@ use parkwarden_tests::corpus::{PARTS, corpus};
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
-use xtask::toolchain;
-
-const NEWEST: &str = "1.27.3";
+use xtask::toolchain::{self, NEWEST};
 
 /// Versions a proof works for.
 fn versions() -> impl Iterator<Item = &'static str> {
