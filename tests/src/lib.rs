@@ -19,6 +19,7 @@ pub mod memory_group;
 pub mod node;
 pub mod promql;
 pub mod target;
+pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};
 pub use target::Target;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
 use xtask::toolchain::NEWEST;
 
@@ -84,7 +84,7 @@ fn come_and_go(program: &Path, end: Instant, mut beside: impl FnMut()) -> usize 
         }
         beside();
         // A pace, not a wait for anything.
-        std::thread::sleep(Duration::from_millis(20));
+        wait::nothing_for(Duration::from_millis(20));
     }
     begun
 }
