@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod http;
 pub mod incident;
 pub mod kernels;
+pub mod layouts;
 pub mod leaks;
 pub mod manifests;
 pub mod memory_group;

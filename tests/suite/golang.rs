@@ -8,8 +8,8 @@ use parkwarden::golang::binary::{GoBinary, LayoutTable as _, SymbolSource};
 use parkwarden::golang::layout::LayoutSource;
 use parkwarden::golang::pclntab::FuncId;
 use parkwarden::golang::{Arch, Frame, table};
-use parkwarden_tests::{BuildFlags, fixture};
-use xtask::{layouts, toolchain};
+use parkwarden_tests::{BuildFlags, fixture, layouts};
+use xtask::toolchain;
 
 fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()))
