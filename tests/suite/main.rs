@@ -1,6 +1,7 @@
 //! Integration tests, one module a subject, in one binary.
 
 mod bpf_object;
+mod contributing;
 mod deploy;
 mod fixtures;
 mod golang;

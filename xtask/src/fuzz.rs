@@ -49,7 +49,7 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
         anyhow::ensure!(!names.is_empty(), "there is no fuzz target {only}: {:?}", TARGETS.map(|(name, _)| name));
     }
     let mut seeds = command::cargo();
-    seeds.args(["run", "--quiet", "--locked", "--package", "parkwarden-tests", "--bin", "fuzz-seeds", "--"]);
+    seeds.args(["run", "--quiet", "--locked", "--workspace", "--bin", "fuzz-seeds", "--"]);
     run(seeds.arg(directory.join("corpus")))?;
     for name in names {
         let max_len = TARGETS.iter().find(|(known, _)| *known == name).map_or(4096, |(_, len)| *len);

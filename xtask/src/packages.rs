@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::command::{self, say};
 
 /// Programs that tests take from the PATH, and Debian's packages that have them.
-const PROGRAMS: [(&str, &[&str]); 8] = [
+const PROGRAMS: [(&str, &[&str]); 9] = [
     // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
     ("gcc", &["gcc", "libc6-dev"]),
     ("objcopy", &["binutils"]),
@@ -23,6 +23,8 @@ const PROGRAMS: [(&str, &[&str]); 8] = [
     ("containerd", &["containerd"]),
     ("runc", &["runc"]),
     ("setpriv", &["util-linux"]),
+    // What contributors have who are not root.
+    ("sudo", &["sudo"]),
 ];
 
 /// Installs all of [`PROGRAMS`] that are not on the PATH, at once.

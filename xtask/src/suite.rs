@@ -15,7 +15,7 @@ use crate::check::{self, as_root, cargo, step};
 const LIVE: &str = "live::";
 
 /// What cargo tests: the integration tests.
-const SUITE: [&str; 2] = ["--package", "parkwarden-tests"];
+const SUITE: [&str; 3] = ["--workspace", "--test", "suite"];
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
@@ -146,7 +146,7 @@ fn test_matching(filter: &str, arguments: &TestArgs) -> anyhow::Result<()> {
 
 /// The tests run this one; built here, so that it is not root who builds it.
 fn build_parkwarden() -> anyhow::Result<()> {
-    step("parkwarden", &mut cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))
+    step("parkwarden", &mut cargo(&["build", "--locked", "--workspace", "--bin", "parkwarden"]))
 }
 
 fn integration_tests(arguments: &TestArgs, which: &[&str]) -> anyhow::Result<()> {
@@ -186,7 +186,7 @@ fn test_kernels(pattern: &str, quick: bool) -> anyhow::Result<()> {
 
 /// Builds a test that an ordinary `cargo test` leaves out; its program.
 fn built_test(name: &str) -> anyhow::Result<String> {
-    let mut build = cargo(&["test", "--no-run", "--locked", "--package", "parkwarden-tests", "--test", name]);
+    let mut build = cargo(&["test", "--no-run", "--locked", "--workspace", "--test", name]);
     build.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     say(format_args!("the test {name}: {}", command::describe(&build)));
     let built = build.output().context("starting cargo")?;

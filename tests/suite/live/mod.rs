@@ -5,6 +5,7 @@ mod agent;
 mod alerts;
 mod confined;
 mod containers;
+mod contributor;
 mod health;
 mod holders;
 mod hostile;
