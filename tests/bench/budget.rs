@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
 use crate::document::Section;
-use crate::measure::{end, nothing_for, watch};
+use crate::measure::{end, watch};
 
 /// How long each is watched.
 const TIME: Duration = Duration::from_secs(120);

@@ -13,12 +13,13 @@ use nix::unistd::Pid;
 use parkwarden::probe::measure::EmptyProbes;
 use parkwarden::probe::{EMPTY, Options, Prober};
 use parkwarden_tests::agent::Watch;
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use xtask::{command, toolchain};
 
 use crate::document::Section;
-use crate::measure::{end, median, nothing_for};
+use crate::measure::{end, median};
 
 /// What is probed without thought: the functions' first instructions.
 const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.ready", "runtime.goexit1"];

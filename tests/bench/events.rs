@@ -14,6 +14,7 @@ use parkwarden::governor::Budget;
 use parkwarden::probe::measure::{GENERATE, Generator};
 use parkwarden::probe::{Bell, Options, Prober};
 use parkwarden::session::{Header, Input, Modes, Session};
+use parkwarden_tests::wait;
 
 use crate::document::Section;
 
@@ -63,7 +64,7 @@ fn row(rate: u64, goroutines: u64) -> anyhow::Result<Vec<String>> {
     let generated = std::thread::scope(|scope| -> anyhow::Result<Duration> {
         let generating = scope.spawn(|| generate(&generator, rate, goroutines, &stop));
         while start.elapsed() < TIME {
-            crate::measure::nothing_for(TAKE_EVERY);
+            wait::nothing_for(TAKE_EVERY);
             feed(&mut session, &stream, &mut records);
         }
         stop.store(true, Ordering::Relaxed);
@@ -105,7 +106,7 @@ fn generate(generator: &Generator, rate: u64, goroutines: u64, stop: &AtomicBool
     while !stop.load(Ordering::Relaxed) {
         let due = (start.elapsed().as_secs_f64() * rate as f64) as u64;
         if made >= due {
-            crate::measure::nothing_for(Duration::from_micros(200));
+            wait::nothing_for(Duration::from_micros(200));
         }
         while made < due && !stop.load(Ordering::Relaxed) {
             // Spread over all goroutines, so that no cache holds them.

@@ -5,12 +5,13 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
 use xtask::toolchain;
 
 use crate::document::Section;
-use crate::measure::{nothing_for, parkwarden};
+use crate::measure::parkwarden;
 
 /// How many programs.
 const PROGRAMS: usize = 50;

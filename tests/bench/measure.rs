@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::ensure;
 use parkwarden::report::Report;
@@ -99,9 +99,4 @@ pub fn timed<T>(what: impl FnOnce() -> T) -> (T, f64) {
     let start = Instant::now();
     let result = what();
     (result, start.elapsed().as_secs_f64())
-}
-
-/// Lets time pass, to see what happens when nothing is done.
-pub fn nothing_for(time: Duration) {
-    std::thread::sleep(time);
 }

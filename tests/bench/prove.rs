@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use parkwarden::prove::ProofReport;
+use parkwarden_tests::wait::nothing_for;
 
 use crate::document::Section;
-use crate::measure::{Stall, TIMES, median, milliseconds, nothing_for, parkwarden};
+use crate::measure::{Stall, TIMES, median, milliseconds, parkwarden};
 
 /// MiB of heap that holds pointers, and stuck goroutines.
 const SIZES: [(u32, u32); 6] = [(10, 100), (100, 100), (256, 100), (1000, 100), (10, 10_000), (10, 100_000)];

@@ -2,13 +2,14 @@
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use parkwarden_tests::wait::{self, nothing_for};
 use xtask::{command, toolchain};
 
 use crate::document::Section;
-use crate::measure::{Stall, TIMES, median, milliseconds, nothing_for, parkwarden, timed};
+use crate::measure::{Stall, TIMES, median, milliseconds, parkwarden, timed};
 
 const GOROUTINES: [u32; 3] = [10_000, 100_000, 1_000_000];
 
@@ -120,13 +121,9 @@ fn list_with_delve(pid: u32, goroutines: u32) -> anyhow::Result<bool> {
     let mut delve = Delve(child);
     // To the question whether to kill the program, too.
     delve.0.stdin.take().context("a pipe")?.write_all(b"goroutines\nexit\nn\n")?;
-    let end = Instant::now() + DELVE_WITHIN;
-    while delve.0.try_wait()?.is_none() {
-        if Instant::now() > end {
-            return Ok(false);
-        }
-        nothing_for(Duration::from_millis(5));
-    }
+    let ended = wait::within(DELVE_WITHIN, || delve.0.try_wait().transpose().ok_or(()));
+    let Ok(ended) = ended else { return Ok(false) };
+    ended?;
     std::io::Seek::rewind(&mut output)?;
     let text = std::io::read_to_string(&mut output)?;
     let listed = text.lines().filter(|line| line.trim_start_matches(['*', ' ', '(']).starts_with("Goroutine ")).count();

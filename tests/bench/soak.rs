@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use parkwarden_tests::agent::Watch;
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
 use crate::document::Section;
-use crate::measure::{end, median, nothing_for, parkwarden, watch};
+use crate::measure::{end, median, parkwarden, watch};
 
 const TIME: Duration = Duration::from_secs(20 * 60);
 

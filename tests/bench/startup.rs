@@ -2,11 +2,11 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use parkwarden_tests::target::DEADLINE;
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use xtask::{command, toolchain};
 
 use crate::document::Section;
@@ -86,17 +86,8 @@ fn row(name: &str, mut program: Command) -> anyhow::Result<Vec<String>> {
 
 /// A program can be looked at once its runtime has started; its Go version.
 fn wait_until_watchable(pid: u32) -> anyhow::Result<String> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let error = match parkwarden::live::Target::open(pid) {
-            Ok(target) => return Ok(target.info().go_version),
-            Err(error) => error,
-        };
-        if Instant::now() > deadline {
-            return Err(error).context("the program does not start");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let opened = wait::within(DEADLINE, || parkwarden::live::Target::open(pid));
+    Ok(opened.context("the program does not start")?.info().go_version)
 }
 
 /// Seconds until attached, and the most bytes resident until then.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parkwarden_tests::wait;
 use serde_json::Value;
 use xtask::cluster::Parts;
 use xtask::command::output;
@@ -18,9 +19,6 @@ use crate::servers::Settings;
 /// How long anything may take. Generous: a busy machine is no failure.
 const DEADLINE: Duration = Duration::from_secs(180);
 
-/// Time between two looks at what is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
 /// Where the agent serves, and the name in its certificate.
 const PORT: u16 = 9465;
 const NAME: &str = "parkwarden";
@@ -31,17 +29,11 @@ const NAME: &str = "parkwarden";
 ///
 /// When it does not come, or somebody has had enough of waiting.
 pub fn wait_for<T>(what: impl Debug, mut look: impl FnMut() -> anyhow::Result<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let error = match look() {
-            Ok(found) => return found,
-            Err(error) => error,
-        };
+    let found = wait::within(DEADLINE, || {
         assert!(!interrupted().load(Ordering::Relaxed), "interrupted");
-        assert!(Instant::now() < deadline, "waiting for {what:?}: {error:#}");
-        // Not a wait for the condition to be true by then: it is looked at again.
-        std::thread::sleep(LOOK_EVERY);
-    }
+        look()
+    });
+    found.unwrap_or_else(|error| panic!("waiting for {what:?}: {error:#}"))
 }
 
 /// Whether somebody has pressed Ctrl-C.

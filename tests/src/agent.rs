@@ -30,7 +30,7 @@ pub fn binary() -> &'static PathBuf {
 /// When it does not build.
 pub fn build(arguments: &[&str]) -> PathBuf {
     let output = xtask::command::cargo()
-        .args(["build", "--quiet", "--package", "parkwarden", "--bin", "parkwarden", "--message-format=json"])
+        .args(["build", "--quiet", "--workspace", "--bin", "parkwarden", "--message-format=json"])
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()

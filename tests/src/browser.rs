@@ -1,10 +1,9 @@
 //! A page opened in headless Chromium, which a script of the test works and reads.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde::de::DeserializeOwned;
-use xtask::command;
+use xtask::{command, packages};
 
 /// Runs before the page: remembers whatever goes wrong.
 const WATCHMAN: &str = r#"<script>
@@ -42,10 +41,7 @@ pub fn drive<T: DeserializeOwned>(page: &str, width: u32, height: u32, script: &
 }
 
 fn chromium(profile: &Path, file: &Path, width: u32, height: u32) -> String {
-    if command::find("chromium").is_none() {
-        command::apt_install(&["chromium"]).expect("Chromium opens the page");
-    }
-    let mut chromium = Command::new("chromium");
+    let mut chromium = packages::program("chromium").expect("Chromium opens the page");
     chromium
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.join("profile").display()))

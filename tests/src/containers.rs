@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -20,12 +20,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use xtask::command;
+use xtask::{command, packages};
 
 use crate::target::DEADLINE;
-
-/// Time between two looks at what is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use crate::wait;
 
 /// How long a killed process and its control group may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -92,8 +90,8 @@ impl Containerd {
     ///
     /// When it does not come to serve.
     pub fn with(mut containerd: Command, config: &str) -> Self {
-        for program in ["containerd", "ctr", "containerd-shim-runc-v2", "runc"] {
-            assert!(command::find(program).is_some(), "{program} is missing: run `cargo xtask setup`, or install it");
+        for program in ["containerd", "runc"] {
+            packages::program(program).expect("installed");
         }
         assert!(command::is_root(), "containers take root: run the tests with `cargo xtask test`");
         let dir = tempfile::Builder::new().prefix("parkwarden-").tempdir().expect("a directory");
@@ -114,12 +112,12 @@ impl Containerd {
         let child = containerd.spawn().unwrap_or_else(|error| panic!("starting containerd: {error}"));
         let group = format!("/{}", dir.path().file_name().and_then(|name| name.to_str()).expect("a name"));
         let mut containerd = Self { child, socket, group, started: AtomicU32::new(0), dir };
-        let deadline = Instant::now() + DEADLINE;
-        while command::output(containerd.ctr("default").arg("version")).is_err() {
+        let served = wait::within(DEADLINE, || {
             let ended = containerd.child.try_wait().expect("it can be waited for");
-            assert!(ended.is_none() && Instant::now() < deadline, "containerd serves nothing: {}", containerd.log());
-            std::thread::sleep(LOOK_EVERY);
-        }
+            assert!(ended.is_none(), "containerd has ended: {}", containerd.log());
+            command::output(containerd.ctr("default").arg("version"))
+        });
+        served.unwrap_or_else(|error| panic!("containerd serves nothing: {error:#}\n{}", containerd.log()));
         containerd
     }
 
@@ -228,16 +226,12 @@ impl Drop for Containerd {
             // Fails only when it has ended already.
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
-        let deadline = Instant::now() + GONE;
-        let mut left = true;
-        while left && Instant::now() < deadline {
+        let gone = wait::within(GONE, || {
             unmount_below(self.dir.path());
-            left = killed.iter().any(|pid| is_alive(*pid)) | !remove_groups(&self.group);
-            if left {
-                std::thread::sleep(LOOK_EVERY);
-            }
-        }
-        if left {
+            let left = killed.iter().any(|pid| is_alive(*pid)) | !remove_groups(&self.group);
+            if left { Err(()) } else { Ok(()) }
+        });
+        if gone.is_err() {
             eprintln!("containers of {} are not gone: {killed:?}, {}", self.dir.path().display(), self.group);
         }
     }
@@ -250,19 +244,12 @@ impl Container {
     ///
     /// When it prints none before the deadline, or something else.
     pub fn said<T: DeserializeOwned>(&self) -> T {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        let line = wait::until("a line of the container's", DEADLINE, || {
             let mut line = String::new();
-            if let Ok(file) = File::open(&self.log) {
-                BufReader::new(file).read_line(&mut line).expect("UTF-8");
-            }
-            if line.ends_with('\n') {
-                return serde_json::from_str(&line)
-                    .unwrap_or_else(|error| panic!("the container said {line}: {error}"));
-            }
-            assert!(Instant::now() < deadline, "the container says nothing: {line}");
-            std::thread::sleep(LOOK_EVERY);
-        }
+            BufReader::new(File::open(&self.log).ok()?).read_line(&mut line).expect("UTF-8");
+            line.ends_with('\n').then_some(line)
+        });
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("the container said {line}: {error}"))
     }
 }
 

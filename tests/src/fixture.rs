@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
-use xtask::{command, toolchain};
+use xtask::{command, packages, toolchain};
 
 /// How a fixture is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,8 +157,8 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
         return Ok(binary);
     }
     let goroot = toolchain::goroot(version)?;
-    if flags.needs_cgo() && command::find("gcc").is_none() {
-        command::apt_install(&["gcc", "libc6-dev"])?;
+    if flags.needs_cgo() {
+        packages::program("gcc")?;
     }
     let partial = fixtures.join(format!(".{stem}.partial"));
     let mut build = toolchain::go_command(&goroot.join("bin/go"))?;
@@ -175,7 +175,8 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
     Ok(binary)
 }
 
-pub(crate) fn fixtures_dir() -> PathBuf {
+/// Where they are kept.
+pub fn fixtures_dir() -> PathBuf {
     xtask::target_dir().join("fixtures")
 }
 

@@ -13,12 +13,14 @@ pub mod fixture;
 pub mod http;
 pub mod incident;
 pub mod kernels;
+pub mod layouts;
 pub mod leaks;
 pub mod manifests;
 pub mod memory_group;
 pub mod node;
 pub mod promql;
 pub mod target;
+pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};
 pub use target::Target;

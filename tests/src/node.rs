@@ -12,9 +12,7 @@ use serde_json::Value;
 
 use crate::agent::{binary, closes_within};
 use crate::target::DEADLINE;
-
-/// Time between two looks at what a condition is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+use crate::wait;
 
 /// A running agent; killed when dropped.
 #[derive(Debug)]
@@ -156,15 +154,8 @@ impl Node {
     ///
     /// When it does not come.
     pub fn wait_for<T>(&self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(found) = look(self) {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "waiting for {what}; it said {:#?}", self.said());
-            // Not a wait for the condition to be true by then: it is looked at again.
-            std::thread::sleep(LOOK_EVERY);
-        }
+        let found = wait::within(DEADLINE, || look(self).ok_or(()));
+        found.unwrap_or_else(|()| panic!("waited in vain for {what}; it said {:#?}", self.said()))
     }
 
     /// Waits until a process is in that state.
@@ -205,14 +196,8 @@ impl Node {
     pub fn end(mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         self.signal(Signal::SIGTERM);
-        let deadline = start + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("waited for") {
-                return (status, start.elapsed());
-            }
-            assert!(Instant::now() < deadline, "the agent does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let status = wait::until("the agent's end", DEADLINE, || self.child.try_wait().expect("waited for"));
+        (status, start.elapsed())
     }
 
     /// Open file descriptors.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use crate::wait;
+
 /// How long a target may take to answer. Generous: a busy machine is no failure.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -168,13 +170,9 @@ impl Drop for Target {
 ///
 /// When it cannot be started.
 pub fn spawn(command: &mut Command) -> std::io::Result<Child> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match command.spawn() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && Instant::now() < deadline => {
-                std::thread::yield_now();
-            }
-            spawned => return spawned,
-        }
-    }
+    let spawned = wait::within(DEADLINE, || match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => Err(error),
+        spawned => Ok(spawned),
+    });
+    spawned.unwrap_or_else(Err)
 }

@@ -29,11 +29,15 @@ fn read(path: &str) -> String {
     fs::read_to_string(deploy(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+fn promtool() -> Command {
+    packages::program("promtool").expect("installed")
+}
+
 /// `promtool check metrics` finds nothing to say about a scrape.
 pub(crate) fn passes_promtool(scrape: &str) {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(scrape.as_bytes()).and_then(|()| file.rewind()).expect("written");
-    succeeds(Command::new("promtool").args(["check", "metrics"]).stdin(file));
+    succeeds(promtool().args(["check", "metrics"]).stdin(file));
 }
 
 #[test]
@@ -44,12 +48,13 @@ fn the_golden_scrape_passes_promtool() {
 
 #[test]
 fn the_rules_fire_when_they_should() {
-    let promtool =
-        |arguments: &[&str]| succeeds(Command::new("promtool").args(arguments).current_dir(deploy("prometheus")));
-    promtool(&["check", "config", "scrape.yml"]);
-    promtool(&["check", "rules", "parkwarden.rules.yml"]);
-    promtool(&["test", "rules", "parkwarden.rules.test.yml"]);
-    succeeds(Command::new("amtool").arg("check-config").arg(deploy("prometheus/alertmanager.yml")));
+    for arguments in
+        ["check config scrape.yml", "check rules parkwarden.rules.yml", "test rules parkwarden.rules.test.yml"]
+    {
+        succeeds(promtool().args(arguments.split(' ')).current_dir(deploy("prometheus")));
+    }
+    let mut amtool = packages::program("amtool").expect("installed");
+    succeeds(amtool.arg("check-config").arg(deploy("prometheus/alertmanager.yml")));
 }
 
 #[test]
@@ -300,7 +305,7 @@ fn the_dashboards_queries_parse_and_are_about_what_there_is() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("rules.json");
     fs::write(&file, json!({ "groups": groups }).to_string()).expect("written");
-    succeeds(Command::new("promtool").args(["check", "rules"]).arg(&file));
+    succeeds(promtool().args(["check", "rules"]).arg(&file));
 }
 
 #[test]

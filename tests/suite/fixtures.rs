@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use parkwarden_tests::leaks::{CLASSES, Statement};
-use parkwarden_tests::{BuildFlags, Target, fixture};
+use parkwarden_tests::target::DEADLINE;
+use parkwarden_tests::{BuildFlags, Target, fixture, wait};
 use serde_json::{Value, json};
 use xtask::toolchain;
 
@@ -89,11 +90,11 @@ fn keepalive_is_served_and_counted() {
 fn spin_never_rests() {
     let program = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
     let (mut target, _) = Target::ready::<_, Value>(&program, [""; 0]);
-    let mut counted = |before: u64| loop {
-        let now = target.ask::<Value>("stats")["iterations"].as_u64().expect("a number");
-        if now > before {
-            break now;
-        }
+    let mut counted = |before: u64| {
+        wait::until("an iteration", DEADLINE, || {
+            let now = target.ask::<Value>("stats")["iterations"].as_u64().expect("a number");
+            (now > before).then_some(now)
+        })
     };
     let first = counted(0);
     counted(first);

@@ -9,8 +9,8 @@ use parkwarden::golang::layout::LayoutSource;
 use parkwarden::golang::layout_table::LayoutTable as _;
 use parkwarden::golang::pclntab::FuncId;
 use parkwarden::golang::{Arch, Frame, table};
-use parkwarden_tests::{BuildFlags, fixture};
-use xtask::{layouts, toolchain};
+use parkwarden_tests::{BuildFlags, fixture, layouts};
+use xtask::toolchain;
 
 fn open(path: &Path) -> File {
     File::open(path).unwrap_or_else(|error| panic!("opening {}: {error}", path.display()))

@@ -9,6 +9,7 @@ use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
+use xtask::toolchain::NEWEST;
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -20,7 +21,7 @@ fn record(capture: &Path) {
     let dir = Path::new("/tmp/parkwarden-golden");
     std::fs::create_dir_all(dir).expect("a directory");
     let program = dir.join("leaks");
-    std::fs::copy(fixture("leaks", "1.27.3", BuildFlags::Trimpath), &program).expect("copied");
+    std::fs::copy(fixture("leaks", NEWEST, BuildFlags::Trimpath), &program).expect("copied");
     let (mut target, _): (_, serde_json::Value) = Target::ready(&program, ["-wait", "-n", "3"]);
     let capture = capture.to_str().expect("UTF-8");
     let watch =

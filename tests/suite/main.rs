@@ -1,35 +1,16 @@
 //! Integration tests, one module a subject, in one binary.
 
-mod agent;
-mod alerts;
 mod architecture;
 mod bpf_object;
-mod confined;
-mod containers;
+mod contributing;
 mod deploy;
 mod fixtures;
 mod golang;
 mod golden;
-mod health;
-mod holders;
-mod hostile;
-mod hung;
-mod incident;
 mod layouts;
-mod matrix;
-mod modes;
-mod node_attack;
-mod node_churn;
-mod oom;
+mod live;
 mod page;
-mod processes;
 mod ps;
-mod reach;
-mod recording;
-mod removal;
-mod servers;
 mod snapshot;
 mod timeline;
 mod variables;
-mod verdicts;
-mod watch;

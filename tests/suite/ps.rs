@@ -9,8 +9,9 @@ use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST};
+use crate::live::watch::EACH;
 
 fn list() -> BTreeMap<u32, Entry> {
     let output = run(["ps", "--format", "json"]);
@@ -31,7 +32,7 @@ fn go_processes_are_listed_and_others_are_not() {
     cat.wait().expect("it ends");
 
     let entry = &listed[&plain.pid()];
-    assert_eq!(entry.go_version.as_deref(), Some("go1.27.3"));
+    assert_eq!(entry.go_version, Some(format!("go{NEWEST}")));
     assert_eq!(entry.goroutines, Some(said.num_goroutine as u64));
     assert_eq!((entry.supported, entry.stripped, &entry.reason), (true, Some(false), &None));
     assert_eq!(entry.command, format!("{} -n {EACH}", program.display()));

@@ -7,9 +7,9 @@ use parkwarden_tests::leaks::{Statement, assert_snapshot_as_said};
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
-use xtask::toolchain;
+use xtask::toolchain::{self, NEWEST};
 
-use crate::watch::{EACH, NEWEST};
+use crate::live::watch::EACH;
 
 fn snapshot(pid: u32, arguments: &[&str]) -> Snapshot {
     let pid = pid.to_string();

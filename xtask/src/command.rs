@@ -1,7 +1,7 @@
 //! Running other programs: what is run is said on stderr, and a failure says what failed.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 
 /// Tells the user what is being done. Results go to stdout, progress to stderr.
 pub fn say(message: impl std::fmt::Display) {
-    eprintln!("xtask: {message}");
+    // Not `eprintln`, which libtest keeps back in tests. Nobody is left to be told when it fails.
+    let _ = writeln!(std::io::stderr(), "xtask: {message}");
 }
 
 /// Runs a command with its output on our stderr, so that our stdout holds results only.
@@ -83,6 +84,23 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The script that runs a program as root and gives the user what that wrote here; a path in the tree.
+pub const AS_ROOT: &str = "xtask/as-root";
+
+/// As [`as_root`], for a program that writes into the tree or the cache.
+///
+/// # Errors
+///
+/// When there is no cache directory.
+pub fn as_root_here(program: impl AsRef<OsStr>) -> anyhow::Result<Command> {
+    if is_root() {
+        return Ok(Command::new(program));
+    }
+    let mut command = Command::new(crate::root().join(AS_ROOT));
+    command.env("PARKWARDEN_CACHE", crate::cache_dir()?).arg(program);
+    Ok(command)
+}
+
 /// Whether this process has root's user id.
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -106,7 +124,9 @@ pub fn apt_install(packages: &[&str]) -> anyhow::Result<()> {
     let install = || {
         let mut command = as_root("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive");
-        command.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(&missing);
+        // Tests that run at the same time may each want something.
+        command.args(["install", "--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"]);
+        command.args(&missing);
         command
     };
     // The package lists of a fresh machine or image are absent or stale; where they are good, spare the update.

@@ -61,8 +61,17 @@ fn build_service() -> anyhow::Result<PathBuf> {
 
 fn build_parkwarden() -> anyhow::Result<PathBuf> {
     say("building parkwarden");
-    run(xtask::command::cargo().args(["build", "--release", "--locked", "-p", "parkwarden"]))?;
-    Ok(target_dir().join("release/parkwarden"))
+    run(xtask::command::cargo().args([
+        "build",
+        "--profile",
+        "quick",
+        "--locked",
+        "--package",
+        "parkwarden",
+        "--bin",
+        "parkwarden",
+    ]))?;
+    Ok(target_dir().join("quick/parkwarden"))
 }
 
 /// A process that runs beside this one; killed when dropped.

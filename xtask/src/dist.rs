@@ -74,7 +74,7 @@ fn home() -> PathBuf {
 /// When there is no compiler for it and none can be had, or it does not build.
 pub fn build(target: Target) -> anyhow::Result<PathBuf> {
     let program = target.program();
-    build_with(target, &program, "release", |cargo| cargo.arg("--release"))?;
+    build_with(target, &program, "release")?;
     Ok(program)
 }
 
@@ -85,24 +85,19 @@ pub fn build(target: Target) -> anyhow::Result<PathBuf> {
 /// As [`build`].
 pub fn build_quickly(target: Target) -> anyhow::Result<PathBuf> {
     let program = target.quick_program();
-    build_with(target, &program, "debug", |cargo| cargo.env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
+    build_with(target, &program, "quick")?;
     Ok(program)
 }
 
-fn build_with(
-    target: Target,
-    program: &Path,
-    profile: &str,
-    with: impl FnOnce(&mut Command) -> &mut Command,
-) -> anyhow::Result<()> {
+fn build_with(target: Target, program: &Path, profile: &str) -> anyhow::Result<()> {
     let compiler = if target.is_ours() { Compiler::default() } else { Compiler::across(target)? };
     say(format_args!("building parkwarden for {} with {}", target.triple(), compiler.name));
     // A directory of its own, so that other flags and compilers rebuild nothing elsewhere.
     let built = home().join("build").join(target.triple());
     let mut cargo = command::cargo();
     compiler.prepare(&mut cargo, target);
-    cargo.args(["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]);
-    run(with(cargo.args(["--target", target.triple(), "--target-dir"]).arg(&built)))?;
+    cargo.args(["build", "--locked", "--profile", profile, "--package", "parkwarden", "--bin", "parkwarden"]);
+    run(cargo.args(["--target", target.triple(), "--target-dir"]).arg(&built))?;
     fs::create_dir_all(program.parent().context("the program's directory")?)?;
     let from = built.join(target.triple()).join(profile).join("parkwarden");
     fs::copy(&from, program).with_context(|| format!("copying {}", from.display()))?;

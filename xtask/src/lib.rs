@@ -6,7 +6,6 @@ pub mod cluster;
 pub mod command;
 pub mod dist;
 pub mod kernels;
-pub mod layouts;
 pub mod packages;
 pub mod toolchain;
 

@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, demo, tests, benchmarks, and what is generated: the BPF objects and the table of layouts.
 
+mod check;
 mod demo;
 mod fuzz;
 mod suite;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use xtask::command::say;
-use xtask::{bpf, dist, layouts};
+use xtask::{bpf, dist};
 
 /// Everything a contributor to parkwarden runs.
 #[derive(Debug, Parser)]
@@ -24,7 +25,9 @@ enum Task {
     Setup,
     /// Build a leaking Go service, put load on it, watch it for half a minute and print the report.
     Demo,
-    /// Check formatting and lints, and run all tests, those that need root with sudo.
+    /// Check formatting and lints and run the unit tests: whether a change is sane. Installs nothing.
+    Check,
+    /// Check formatting and lints, and run all tests with sudo, or only those whose names match.
     Test(suite::TestArgs),
     /// Build the BPF objects from source, one an architecture, and write them with digests.
     Ebpf(EbpfArgs),
@@ -56,13 +59,14 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Setup => suite::setup(),
         Task::Demo => demo::demo(),
+        Task::Check => check::check(),
         Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
         Task::Dist(DistArgs { target }) => dist::build(target).map(|program| say(program.display())),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Bench(arguments) => suite::bench(&arguments),
-        Task::Layouts => layouts::write(),
+        Task::Layouts => suite::layouts(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

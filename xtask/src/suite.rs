@@ -1,4 +1,4 @@
-//! `cargo xtask setup`, `test` and `bench`: what the tests need, and all of them.
+//! `cargo xtask setup`, `test` and `bench`: what the tests need, and all of them or some.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -8,34 +8,21 @@ use clap::{Args, ValueEnum};
 use xtask::command::{self, run, say};
 use xtask::{bpf, cluster, packages, toolchain};
 
-/// Modules of `tests/suite` that attach probes or start containers, and so need root and a kernel with BPF.
-const LIVE: &[&str] = &[
-    "agent",
-    "alerts",
-    "confined",
-    "containers",
-    "health",
-    "holders",
-    "hung",
-    "hostile",
-    "incident",
-    "matrix",
-    "modes",
-    "node_attack",
-    "node_churn",
-    "oom",
-    "processes",
-    "reach",
-    "recording",
-    "removal",
-    "servers",
-    "verdicts",
-    "watch",
-];
+use crate::check::{self, as_root, cargo, step};
+
+/// What names of tests in `tests/suite/live` begin with: they attach probes or start containers, and so need root and a kernel
+/// with BPF.
+const LIVE: &str = "live::";
+
+/// What cargo tests: the integration tests.
+const SUITE: [&str; 3] = ["--workspace", "--test", "suite"];
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 pub struct TestArgs {
+    /// Run only tests whose names contain this, without formatting and lints, and install only what they use.
+    #[arg(conflicts_with_all = ["cluster", "kernels", "skip"])]
+    filter: Option<String>,
     /// Build the BPF object from source first, and test with that one.
     #[arg(long)]
     rebuild_bpf: bool,
@@ -88,26 +75,13 @@ fn install() -> anyhow::Result<()> {
     if let Err(error) = toolchain::goroot(toolchain::DEBIAN) {
         say(format_args!("without Go {}, which only Debian has: {error:#}", toolchain::DEBIAN));
     }
-    // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
-    if command::find("gcc").is_none() {
-        command::apt_install(&["gcc", "libc6-dev"])?;
-    }
-    // A browser opens the page of a timeline, Prometheus and its tools take metrics and rules, runc runs the agent
-    // confined, and containerd what it watches.
-    command::apt_install_programs(&[
-        ("chromium", "chromium"),
-        ("promtool", "prometheus"),
-        ("amtool", "prometheus-alertmanager"),
-        ("containerd", "containerd"),
-        ("runc", "runc"),
-        ("setpriv", "util-linux"),
-    ])?;
+    packages::programs()?;
     packages::kubernetes()?;
     packages::grafana()?;
     Ok(())
 }
 
-/// Runs every check and test there is.
+/// Runs every check and test there is, or those that were asked for.
 pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     if arguments.cluster {
         return test_cluster();
@@ -115,46 +89,76 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     if let Some(pattern) = &arguments.kernels {
         return test_kernels(pattern, arguments.quick);
     }
-    install()?;
+    if arguments.filter.is_none() {
+        install()?;
+    }
     if arguments.rebuild_bpf {
         // Before it is overwritten: the committed object is the one users get.
         bpf::check()?;
         bpf::build()?;
     }
-    cargo_component("fmt", "rustfmt")?;
-    cargo_component("clippy", "clippy")?;
-    step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
-    step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
-    // A target that an ordinary `cargo test` leaves out is left out there too.
-    let rarely = ["clippy", "--package", "parkwarden-tests", "--test", "cluster", "--test", "kernels", "--locked"];
-    step("lints of what runs by itself", cargo(&rarely).args(["--", "--deny", "warnings"]))?;
-    // The tests run this one; built here, so that it is not root who builds it.
-    step("parkwarden", &mut cargo(&["build", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
-    step("unit tests", as_root(&mut cargo(&["test", "--locked", "--workspace", "--exclude", "parkwarden-tests"])))?;
+    match &arguments.filter {
+        Some(filter) => test_matching(filter, arguments),
+        None => test_all(arguments),
+    }
+}
 
-    let mut suite = cargo(&["test", "--locked", "--package", "parkwarden-tests"]);
+fn test_all(arguments: &TestArgs) -> anyhow::Result<()> {
+    for (subcommand, component) in check::COMPONENTS {
+        if !check::has(subcommand) {
+            say(format_args!("installing {component} with rustup"));
+            run(Command::new("rustup").args(["component", "add", component]))
+                .with_context(|| format!("`cargo {subcommand}` is missing"))?;
+        }
+    }
+    check::formatting_and_lints()?;
+    build_parkwarden()?;
+    check::unit_tests(&[])?;
+    let (others, skipped): (&[&str], _) = match arguments.skip {
+        None => (&[], Vec::new()),
+        Some(Skip::Live) => (&["--skip", LIVE], live_tests()?),
+    };
+    integration_tests(arguments, others)?;
+    for test in &skipped {
+        say(format_args!("skipped {test}"));
+    }
+    say(format_args!("all passed, {} skipped", skipped.len()));
+    Ok(())
+}
+
+/// Toolchains and programs are installed by the tests that use them.
+fn test_matching(filter: &str, arguments: &TestArgs) -> anyhow::Result<()> {
+    let units = check::listed(&check::UNIT_TESTS, &[filter])?;
+    let others = check::listed(&SUITE, &[filter])?;
+    if units.is_empty() && others.is_empty() {
+        bail!("no test has {filter:?} in its name");
+    }
+    if !units.is_empty() {
+        check::unit_tests(&[filter])?;
+    }
+    if !others.is_empty() {
+        build_parkwarden()?;
+        integration_tests(arguments, &[filter])?;
+    }
+    say(format_args!("all {} passed that have {filter:?} in their names", units.len() + others.len()));
+    Ok(())
+}
+
+/// The tests run this one; built here, so that it is not root who builds it.
+fn build_parkwarden() -> anyhow::Result<()> {
+    step("parkwarden", &mut cargo(&["build", "--locked", "--workspace", "--bin", "parkwarden"]))
+}
+
+fn integration_tests(arguments: &TestArgs, which: &[&str]) -> anyhow::Result<()> {
+    let mut suite = cargo(&["test", "--locked"]);
+    suite.args(SUITE).arg("--").args(which);
     if arguments.full_matrix {
         suite.env("PARKWARDEN_FULL_MATRIX", "1");
     }
     if arguments.long {
         suite.env("PARKWARDEN_LONG", "1");
     }
-    let skipped = match arguments.skip {
-        None => Vec::new(),
-        Some(Skip::Live) => {
-            suite.arg("--");
-            for module in LIVE {
-                suite.args(["--skip", &format!("{module}::")]);
-            }
-            live_tests()?
-        }
-    };
-    step("integration tests", as_root(&mut suite))?;
-    for test in &skipped {
-        say(format_args!("skipped {test}"));
-    }
-    say(format_args!("all passed, {} skipped", skipped.len()));
-    Ok(())
+    step("integration tests", as_root(&mut suite)?)
 }
 
 /// Runs `tests/cluster` in network and mount namespaces of its own, which end with it: nothing of the cluster can be
@@ -166,7 +170,7 @@ fn test_cluster() -> anyhow::Result<()> {
     let program = built_test("cluster")?;
 
     leave_interrupts_to_the_test()?;
-    let mut test = command::as_root("unshare");
+    let mut test = command::as_root_here("unshare")?;
     test.args(["--net", "--mount", "--propagation", "private", "--"]).arg(program);
     step("cluster", &mut test)
 }
@@ -182,7 +186,7 @@ fn test_kernels(pattern: &str, quick: bool) -> anyhow::Result<()> {
 
 /// Builds a test that an ordinary `cargo test` leaves out; its program.
 fn built_test(name: &str) -> anyhow::Result<String> {
-    let mut build = cargo(&["test", "--no-run", "--locked", "--package", "parkwarden-tests", "--test", name]);
+    let mut build = cargo(&["test", "--no-run", "--locked", "--workspace", "--test", name]);
     build.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
     say(format_args!("the test {name}: {}", command::describe(&build)));
     let built = build.output().context("starting cargo")?;
@@ -201,59 +205,22 @@ fn leave_interrupts_to_the_test() -> anyhow::Result<()> {
 /// Runs the benchmarks, which write BENCHMARKS.md.
 pub fn bench(arguments: &BenchArgs) -> anyhow::Result<()> {
     toolchain::goroot(toolchain::NEWEST)?;
+    // What it measures; built here, so that it is not root who builds it.
+    run(&mut cargo(&["build", "--release", "--locked", "--package", "parkwarden", "--bin", "parkwarden"]))?;
     let mut bench = cargo(&["bench", "--locked", "--package", "parkwarden-tests", "--bench", "bench", "--"]);
-    run(as_root(bench.args(&arguments.sections)))
+    run(as_root(bench.args(&arguments.sections))?)
 }
 
-fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
-    say(format_args!("{name}: {}", command::describe(command)));
-    run(command)
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = command::cargo();
-    command.args(arguments);
-    command
-}
-
-/// Has cargo run what it builds as root, without building as root.
-fn as_root(cargo: &mut Command) -> &mut Command {
-    if !command::is_root() {
-        let variable = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_RUNNER", std::env::consts::ARCH.to_uppercase());
-        cargo.env(variable, "sudo --preserve-env");
-    }
-    cargo
-}
-
-/// A minimal toolchain has neither rustfmt nor clippy.
-fn cargo_component(subcommand: &str, component: &str) -> anyhow::Result<()> {
-    if command::output(cargo(&[subcommand, "--version"]).env("RUSTUP_AUTO_INSTALL", "0")).is_ok() {
-        return Ok(());
-    }
-    say(format_args!("installing {component} with rustup"));
-    run(Command::new("rustup").args(["component", "add", component]))
-        .with_context(|| format!("`cargo {subcommand}` is missing"))
+/// Has the test that compares the table of layouts write it.
+pub fn layouts() -> anyhow::Result<()> {
+    run(cargo(&["test", "--locked"]).args(SUITE).args(["--", "layouts::"]).env("UPDATE_GOLDEN", "1"))
 }
 
 fn live_tests() -> anyhow::Result<Vec<String>> {
-    let list = command::output(&mut cargo(&[
-        "test",
-        "--quiet",
-        "--locked",
-        "--package",
-        "parkwarden-tests",
-        "--",
-        "--list",
-        "--format",
-        "terse",
-    ]))?;
-    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
-    let live: Vec<_> = names
-        .filter(|name| LIVE.iter().any(|module| name.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))))
-        .map(str::to_owned)
-        .collect();
+    let mut live = check::listed(&SUITE, &[LIVE])?;
+    live.retain(|name| name.starts_with(LIVE));
     if live.is_empty() {
-        bail!("there are no live tests to skip; are they still in the modules {LIVE:?}?");
+        bail!("there are no live tests to skip; are they still in tests/suite/live?");
     }
     Ok(live)
 }

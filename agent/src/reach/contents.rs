@@ -90,7 +90,7 @@ impl<'m> Contents<'m> {
     pub fn first(&self) -> u32 {
         // Multiples of an odd number that is about 0.618 of 2^32 are spread evenly.
         let part = u64::from((self.reads.turn as u32).wrapping_mul(0x9e37_79b9));
-        (part * self.lent.len() as u64 >> 32) as u32
+        ((part * self.lent.len() as u64) >> 32) as u32
     }
 
     /// Span `index`; `None` if it cannot be read, or not any more.

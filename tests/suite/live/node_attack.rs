@@ -12,8 +12,10 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
+use xtask::packages;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST};
+use super::watch::EACH;
 
 const TOKEN: &str = "a-token-nobody-can-guess-0123456789";
 
@@ -34,14 +36,14 @@ fn build_info(version: &str) -> Vec<u8> {
 /// Starts a program that is none of Go's, with sections that say otherwise.
 fn impostor(dir: &Path, name: &str, sections: &[(&str, Vec<u8>)]) -> std::process::Child {
     let program = dir.join(name);
-    let mut objcopy = Command::new("objcopy");
+    let mut objcopy = packages::program("objcopy").expect("installed");
     for (index, (section, bytes)) in sections.iter().enumerate() {
         let file = dir.join(format!("{name}.{index}.section"));
         fs::write(&file, bytes).expect("written");
         objcopy.arg("--add-section").arg(format!("{section}={}", file.display()));
         objcopy.arg("--set-section-flags").arg(format!("{section}=alloc,readonly,data"));
     }
-    let output = objcopy.arg("/bin/sleep").arg(&program).output().expect("objcopy (binutils) runs");
+    let output = objcopy.arg("/bin/sleep").arg(&program).output().expect("objcopy runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut command = Command::new(&program);
     command.arg("600").stdin(Stdio::null()).stdout(Stdio::null());

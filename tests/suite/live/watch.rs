@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Seek as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use parkwarden::report::Report;
@@ -9,10 +10,11 @@ use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::copied::Copied;
 pub(crate) use parkwarden_tests::leaks::assert_as_said;
 use parkwarden_tests::leaks::{CLASSES, Statement, group_of};
+use parkwarden_tests::target::DEADLINE;
 use parkwarden_tests::target::{Target, spawn};
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde::Deserialize;
-use xtask::toolchain;
+use xtask::toolchain::{self, NEWEST};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Ready {
@@ -32,8 +34,6 @@ struct Stats {
     #[serde(alias = "requests")]
     iterations: u64,
 }
-
-pub(crate) const NEWEST: &str = "1.27.3";
 
 /// Goroutines of each class; more than a report lists ids of would hide some.
 pub(crate) const EACH: &str = "3";
@@ -190,16 +190,16 @@ fn however_parkwarden_ends_the_target_runs_on_without_probes() {
         let ended = watch.ended();
         let expected = if signal == Signal::SIGKILL { None } else { Some(0) };
         assert_eq!(ended.code, expected, "{signal}: {:?}", ended.errors);
-        let deadline = std::time::Instant::now() + parkwarden_tests::target::DEADLINE;
+        let is_clean = || bytes_at_sites(target.pid(), &report) == clean;
         // Who is told to end removes them first; after a SIGKILL the kernel does, in its own time.
-        while signal == Signal::SIGKILL && bytes_at_sites(target.pid(), &report) != clean {
-            assert!(std::time::Instant::now() < deadline, "{signal}: a probe is left");
+        if signal == Signal::SIGKILL {
+            wait::until("the kernel to remove the probes", DEADLINE, || is_clean().then_some(()));
         }
-        assert_eq!(bytes_at_sites(target.pid(), &report), clean, "{signal}: a probe is left");
+        assert!(is_clean(), "{signal}: a probe is left");
         let before: Stats = target.ask("stats");
-        while target.ask::<Stats>("stats").iterations == before.iterations {
-            assert!(std::time::Instant::now() < deadline, "{signal}: the target stands still");
-        }
+        wait::until(format!("the target to go on after {signal}"), DEADLINE, || {
+            (target.ask::<Stats>("stats").iterations != before.iterations).then_some(())
+        });
     }
     assert!(target.exit().success());
 }
@@ -280,10 +280,7 @@ fn a_target_that_exits_while_it_is_attached_to_is_told() {
             move || run(["watch", "--pid", &pid, "--format", "json"])
         });
         // Not a wait for a condition: the moment itself is what varies.
-        let until = std::time::Instant::now() + std::time::Duration::from_millis(step * 20);
-        while std::time::Instant::now() < until {
-            std::thread::yield_now();
-        }
+        wait::nothing_for(Duration::from_millis(step * 20));
         target.kill();
         let output = watcher.join().expect("parkwarden runs");
         let errors = String::from_utf8_lossy(&output.stderr);

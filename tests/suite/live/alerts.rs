@@ -18,10 +18,11 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use xtask::packages;
+use xtask::toolchain::NEWEST;
 
+use super::servers::{self, free_ports};
 use crate::deploy::passes_promtool;
-use crate::servers::{self, free_ports};
-use crate::watch::NEWEST;
 
 const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";
 
@@ -85,7 +86,9 @@ fn prometheus(dir: &Path, port: u16, node: &Node, alertmanager: u16) -> servers:
         format!("--storage.tsdb.path={}", dir.join("prometheus").display()),
         format!("--web.listen-address=127.0.0.1:{port}"),
     ];
-    servers::start("prometheus", &arguments, dir)
+    // The server comes with its tool.
+    packages::program("promtool").expect("installed");
+    servers::start(Command::new("prometheus"), &arguments, dir)
 }
 
 /// Alertmanager with the shipped configuration, quick and with a receiver that listens.
@@ -98,7 +101,8 @@ fn alertmanager(dir: &Path, port: u16, receiver: &Server) -> servers::Server {
         format!("--web.listen-address=127.0.0.1:{port}"),
         "--cluster.listen-address=".to_owned(),
     ];
-    servers::start("prometheus-alertmanager", &arguments, dir)
+    packages::program("amtool").expect("installed");
+    servers::start(Command::new("prometheus-alertmanager"), &arguments, dir)
 }
 
 fn get(port: u16, path: &str) -> Option<Value> {

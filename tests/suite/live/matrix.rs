@@ -21,7 +21,7 @@ use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use xtask::toolchain;
 
-use crate::watch::{EACH, Ready, assert_as_said};
+use super::watch::{EACH, Ready, assert_as_said};
 
 /// Ways of building that every run tests with every Go version; the others with the oldest and the newest.
 const EVERYWHERE: [BuildFlags; 4] =

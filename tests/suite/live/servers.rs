@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parkwarden::detect::Verdict;
 use parkwarden::ps::Listing;
@@ -14,6 +14,7 @@ use parkwarden::report::{Lost, Report};
 use parkwarden::snapshot::Snapshot;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::DEADLINE;
+use parkwarden_tests::wait;
 use xtask::command;
 
 /// Debian package, its program, arguments, and a path to ask for. `DIR` is a directory of its own, `PORT` where it listens;
@@ -77,9 +78,9 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
-pub(crate) fn start(program: &str, arguments: &[String], directory: &std::path::Path) -> Server {
+pub(crate) fn start(mut program: Command, arguments: &[String], directory: &std::path::Path) -> Server {
     use std::os::unix::process::CommandExt as _;
-    let child = Command::new(program)
+    let child = program
         .args(arguments)
         .env("HOME", directory)
         .stdin(Stdio::null())
@@ -87,7 +88,7 @@ pub(crate) fn start(program: &str, arguments: &[String], directory: &std::path::
         .stderr(Stdio::null())
         .process_group(0)
         .spawn();
-    Server(child.unwrap_or_else(|error| panic!("{program}: {error}")))
+    Server(child.unwrap_or_else(|error| panic!("{}: {error}", command::describe(&program))))
 }
 
 /// One request on a connection of its own; the status code.
@@ -131,15 +132,11 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
                 let argument = argument.replace("DIR", place).replace("PORT", &port.to_string());
                 argument.replace("PEERS", &peers.to_string())
             };
-            start(program, &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
+            start(Command::new(program), &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
         })
         .collect();
-    let deadline = Instant::now() + DEADLINE;
     for ((_, program, _, path), port) in SERVERS.iter().zip(ports) {
-        while get(port, path).is_err() {
-            assert!(Instant::now() < deadline, "{program} does not answer");
-            std::thread::yield_now();
-        }
+        wait::within(DEADLINE, || get(port, path)).unwrap_or_else(|error| panic!("{program} does not answer: {error}"));
     }
     // syncthing is watched by a process of its own binary: the one that serves is its child.
     let pids: Vec<u32> = servers.iter().map(|server| serving_pid(server.0.id())).collect();
@@ -208,20 +205,18 @@ fn a_server_without_a_section_for_its_pclntab_is_understood() {
         "--storage-driver=vfs".to_owned(),
     ];
     let program = package.path().join("usr/sbin/dockerd");
-    let server = start(program.to_str().expect("UTF-8"), &arguments, &work);
+    let server = start(Command::new(program), &arguments, &work);
     let pid = server.0.id().to_string();
-    let deadline = Instant::now() + DEADLINE;
     let waits_for_containerd = |snapshot: &Snapshot| {
         let grpc = "google.golang.org/grpc.(*ClientConn)";
         snapshot.groups.iter().any(|group| group.stack.iter().any(|frame| frame.function.starts_with(grpc)))
     };
-    let mut said = String::new();
-    let seen = std::iter::repeat_with(|| run(["snapshot", "--pid", &pid, "--format", "json"]))
-        .take_while(|_| Instant::now() < deadline)
-        .inspect(|output| said = String::from_utf8_lossy(&output.stderr).into_owned())
-        .filter_map(|output| serde_json::from_slice::<Snapshot>(&output.stdout).ok())
-        .find(waits_for_containerd);
-    let snapshot = seen.unwrap_or_else(|| panic!("dockerd is not understood: {said}"));
+    let seen = wait::within(DEADLINE, || {
+        let output = run(["snapshot", "--pid", &pid, "--format", "json"]);
+        let snapshot = serde_json::from_slice::<Snapshot>(&output.stdout).ok().filter(waits_for_containerd);
+        snapshot.ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    });
+    let snapshot = seen.unwrap_or_else(|said| panic!("dockerd is not understood: {said}"));
     assert_eq!((snapshot.lost.census_read_fault, snapshot.lost.stack_unknown), (0, 0));
 
     let output = run(["watch", "--pid", &pid, "--for", "2s", "--threshold", "0s", "--format", "json"]);

@@ -7,8 +7,7 @@ use nix::unistd::Pid;
 use parkwarden_tests::containers::{Containerd, Run, image};
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
-
-use crate::watch::NEWEST;
+use xtask::toolchain::NEWEST;
 
 #[test]
 fn nothing_is_left_of_containers_even_if_containerd_was_killed() {

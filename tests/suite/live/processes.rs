@@ -8,10 +8,11 @@ use parkwarden::session::EndReason;
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::{DEADLINE, Target};
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST, assert_as_said};
+use super::watch::{EACH, assert_as_said};
 
 #[test]
 fn of_two_processes_of_one_binary_only_the_chosen_one_is_reported() {
@@ -100,11 +101,7 @@ fn state(pid: u32) -> char {
 }
 
 fn wait_for_state(pid: u32, expected: char) {
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while state(pid) != expected {
-        assert!(std::time::Instant::now() < deadline, "pid {pid} is not in state {expected}");
-        std::thread::yield_now();
-    }
+    wait::until(format!("pid {pid} in state {expected}"), DEADLINE, || (state(pid) == expected).then_some(()));
 }
 
 #[test]
@@ -176,15 +173,12 @@ fn a_process_that_gets_the_targets_pid_is_not_taken_for_it() {
 
 /// The program `leaks`, without leaks, as a process with id `pid`, which must be free.
 fn spawn_as(pid: u32, program: &std::path::Path) -> Target {
-    let deadline = std::time::Instant::now() + DEADLINE;
-    loop {
+    let mut target = wait::until(format!("a process with pid {pid}"), DEADLINE, || {
         // The next process of this namespace gets the number after this one, unless another is faster.
         std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("it can be chosen");
-        let mut target = Target::spawn(program, ["-wait", "-n", EACH]);
-        if target.pid() == pid {
-            let _: Value = target.answer();
-            return target;
-        }
-        assert!(std::time::Instant::now() < deadline, "pid {pid} is not to be had");
-    }
+        let target = Target::spawn(program, ["-wait", "-n", EACH]);
+        (target.pid() == pid).then_some(target)
+    });
+    let _: Value = target.answer();
+    target
 }

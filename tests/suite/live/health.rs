@@ -15,7 +15,7 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::{BuildFlags, Target, fixture, incident};
 use serde_json::{Value, json};
 
-use crate::node_attack::{address, ask, get};
+use super::node_attack::{address, ask, get};
 
 /// How long an answer may take.
 const SOON: Duration = Duration::from_secs(2);

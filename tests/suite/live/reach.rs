@@ -10,12 +10,10 @@ use parkwarden::cause::CauseKind;
 use parkwarden::prove::ProofReport;
 use parkwarden_tests::agent::{binary, run};
 use parkwarden_tests::corpus::{PARTS, corpus};
-use parkwarden_tests::target::Target;
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::target::{DEADLINE, Target};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde::Deserialize;
-use xtask::toolchain;
-
-const NEWEST: &str = "1.27.3";
+use xtask::toolchain::{self, NEWEST};
 
 /// Versions a proof works for.
 fn versions() -> impl Iterator<Item = &'static str> {
@@ -341,14 +339,10 @@ fn a_target_survives_the_end_of_parkwarden() {
             .stderr(Stdio::null())
             .spawn()
             .expect("parkwarden runs");
-        let stopped = loop {
-            if is_stopped() {
-                break true;
-            }
-            if prove.try_wait().expect("it can be waited for").is_some() {
-                break false;
-            }
-        };
+        let stopped = wait::until("the target's standing still, or the end of it all", DEADLINE, || {
+            let ended = || prove.try_wait().expect("it can be waited for").map(|_| false);
+            is_stopped().then_some(true).or_else(ended)
+        });
         let _ = prove.kill();
         prove.wait().expect("it can be waited for");
         let _: serde_json::Value = target.ask("ping");

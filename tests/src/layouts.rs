@@ -1,4 +1,5 @@
-//! `cargo xtask layouts`: the table of runtime layouts and wait reasons that parkwarden uses for stripped binaries.
+//! The table of runtime layouts and wait reasons that parkwarden uses for stripped binaries, made anew: `cargo xtask layouts`
+//! writes it.
 //!
 //! A small program is built with each toolchain for each architecture; its DWARF, read with parkwarden's own reader, says
 //! where the runtime keeps its fields. Wait reasons come from the toolchain's source. Go 1.18 and 1.20 cannot be had
@@ -14,7 +15,7 @@ use parkwarden::golang::table::{self, Described, KnownLayouts};
 use parkwarden::golang::version::GoVersion;
 use parkwarden::golang::{Arch, dwarf, elf::Elf};
 
-use crate::{command, toolchain};
+use xtask::{command, toolchain};
 
 type Fields = &'static [(&'static str, u32)];
 
@@ -103,16 +104,7 @@ const BESIDES: &[(&str, Fields)] = &[
 
 /// Where the table is kept.
 pub fn path() -> PathBuf {
-    crate::root().join("agent/src/golang/layouts.tsv")
-}
-
-/// Writes the table.
-///
-/// # Errors
-///
-/// When a toolchain is missing and cannot be installed, does not build, or describes no layouts.
-pub fn write() -> anyhow::Result<()> {
-    fs::write(path(), generate()?.render()).with_context(|| format!("writing {}", path().display()))
+    xtask::root().join("agent/src/golang/layouts.tsv")
 }
 
 /// The table, made anew from the toolchains. What it says of a distribution's Go stays as it is where that is not
@@ -148,7 +140,7 @@ fn structs_of(goroot: &Path, version: &str, arch: Arch) -> anyhow::Result<Struct
     let directory = tempfile::tempdir().context("creating a directory")?;
     let program = directory.path().join("layouts");
     let mut build = toolchain::go_command(&goroot.join("bin/go"))?;
-    build.current_dir(crate::root().join("tests/go/layouts")).env("CGO_ENABLED", "0").env("GOOS", "linux");
+    build.current_dir(xtask::root().join("tests/go/layouts")).env("CGO_ENABLED", "0").env("GOOS", "linux");
     build.env("GOARCH", if arch == Arch::Amd64 { "amd64" } else { "arm64" });
     command::output(build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg("."))?;
     let file = File::open(&program).context("opening the program")?;

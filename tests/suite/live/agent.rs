@@ -12,7 +12,7 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use serde_json::Value;
 
-use crate::watch::{EACH, assert_as_said};
+use super::watch::{EACH, assert_as_said};
 
 #[test]
 fn processes_are_found_watched_and_let_go_of() {

@@ -3,7 +3,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -11,10 +11,11 @@ use parkwarden::report::Report;
 use parkwarden_tests::agent::{Watch, binary};
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::{DEADLINE, Target};
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde::Deserialize;
+use xtask::toolchain::NEWEST;
 
-use super::watch::{NEWEST, Ready, bytes_at_sites};
+use super::watch::{Ready, bytes_at_sites};
 
 /// The second signal comes within this time after the first: removing probes takes less.
 const WINDOW: Duration = Duration::from_millis(120);
@@ -67,15 +68,9 @@ impl Watched {
     }
 
     fn until(&self, clean: bool, what: &str) {
-        let deadline = Instant::now() + DEADLINE / 6;
-        while self.is_clean() != clean {
-            assert!(
-                Instant::now() < deadline,
-                "{what}: the target's text stays {}",
-                if clean { "changed" } else { "as it was" }
-            );
-            std::thread::yield_now();
-        }
+        let other = if clean { "to be as it was" } else { "to change" };
+        let what = format!("the target's text {other}: {what}");
+        wait::until(what, DEADLINE / 6, || (self.is_clean() == clean).then_some(()));
     }
 }
 
@@ -177,10 +172,8 @@ fn a_watch_that_is_killed_while_it_attaches() {
             watched.until(false, "it attaches");
             attached += 1;
         } else {
-            let begun = Instant::now();
-            while watched.is_clean() && begun.elapsed() < 2 * delay {
-                std::thread::yield_now();
-            }
+            // Or after that time, whichever comes first.
+            let _ = wait::within(2 * delay, || if watched.is_clean() { Err(()) } else { Ok(()) });
         }
         killpg(Pid::from_raw(parkwarden.id().cast_signed()), Signal::SIGKILL).expect("it runs");
         parkwarden.wait().expect("it can be waited for");

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parkwarden_tests::agent::{binary, run};
 use parkwarden_tests::target::Target;
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
 
 /// Far more than any answer takes, far less than following a lie would.
@@ -68,22 +68,15 @@ fn one_that_never_answers_holds_up_nobody() {
     watch.args(["watch", "--pid", &hanging.pid().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut watch = watch.spawn().expect("parkwarden runs");
     let pid = watch.id();
-    let deadline = Instant::now() + BOUND;
     let is_caught = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let caught = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok());
         caught.is_some_and(|caught| caught & 1 << (Signal::SIGINT as u32 - 1) != 0)
     };
-    while !is_caught() {
-        assert!(Instant::now() < deadline, "it listens for no signals");
-        std::thread::yield_now();
-    }
-    let status = loop {
+    wait::until("its listening for signals", BOUND, || is_caught().then_some(()));
+    let status = wait::until("its end", BOUND, || {
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT).expect("signalled");
-        if let Some(status) = watch.try_wait().expect("waited for") {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "it does not end");
-    };
+        watch.try_wait().expect("waited for")
+    });
     assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "{status}");
 }

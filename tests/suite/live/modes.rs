@@ -8,9 +8,9 @@ use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
-use xtask::toolchain;
+use xtask::toolchain::{self, NEWEST};
 
-use super::watch::{EACH, NEWEST, Ready, assert_as_said, bytes_at_sites};
+use super::watch::{EACH, Ready, assert_as_said, bytes_at_sites};
 
 #[derive(Debug, Deserialize)]
 struct Swing {

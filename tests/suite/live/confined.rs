@@ -12,7 +12,7 @@ use parkwarden_tests::manifests::{BASE, Rendered, deploy};
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use serde_json::{Value, json};
-use xtask::command;
+use xtask::{command, packages};
 
 /// Debian's user `nobody`.
 const SOMEBODY: u32 = 65534;
@@ -57,7 +57,7 @@ impl Scene {
     /// parkwarden, as root with these capabilities and no way to get others.
     fn confined(&self, capabilities: &[String]) -> Command {
         let only = number(capabilities).iter().map(|number| format!(",+cap_{number}")).collect::<String>();
-        let mut command = Command::new("setpriv");
+        let mut command = packages::program("setpriv").expect("installed");
         command.args(["--no-new-privs", &format!("--inh-caps=-all{only}"), &format!("--bounding-set=-all{only}")]);
         command.arg(&self.agent.program);
         command
@@ -318,7 +318,7 @@ impl Drop for Container {
 }
 
 fn runc(directory: &Path) -> Command {
-    let mut command = Command::new("runc");
+    let mut command = packages::program("runc").expect("installed");
     command.arg("--root").arg(directory.join("state"));
     command
 }

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
-use parkwarden_tests::{BuildFlags, fixture};
+use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
-
-use crate::watch::NEWEST;
+use xtask::toolchain::NEWEST;
 
 /// Programs that stay.
 const STAY: usize = 20;
@@ -85,7 +84,7 @@ fn come_and_go(program: &Path, end: Instant, mut beside: impl FnMut()) -> usize 
         }
         beside();
         // A pace, not a wait for anything.
-        std::thread::sleep(Duration::from_millis(20));
+        wait::nothing_for(Duration::from_millis(20));
     }
     begun
 }

@@ -9,10 +9,11 @@ use parkwarden_tests::agent::Watch;
 use parkwarden_tests::memory_group::MemoryGroup;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
+use xtask::toolchain::NEWEST;
 
-use crate::recording::wait_for_samples;
+use super::recording::wait_for_samples;
+use super::watch::Ready;
 use crate::timeline::{text, timeline};
-use crate::watch::{NEWEST, Ready};
 
 #[derive(Debug, Deserialize)]
 struct Began {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use xtask::toolchain;
 
-use crate::recording::wait_for_samples;
+use super::recording::wait_for_samples;
 
 /// Five windows of a second, which is what it takes to judge, and two more for machines that are busy.
 const WATCH: [&str; 8] = ["--for", "7s", "--interval", "1s", "--threshold", "200ms", "--format", "json"];

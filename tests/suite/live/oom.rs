@@ -9,8 +9,7 @@ use parkwarden_tests::memory_group::MemoryGroup;
 use parkwarden_tests::node::Node;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
-
-use crate::watch::NEWEST;
+use xtask::toolchain::NEWEST;
 
 /// What takes the agent's capabilities but one, as the manifests for clusters without probes do.
 const WITHOUT_BPF: &str = "setpriv --no-new-privs --inh-caps=-all,+sys_ptrace --bounding-set=-all,+sys_ptrace";

@@ -9,8 +9,7 @@ use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
-
-use super::watch::NEWEST;
+use xtask::toolchain::NEWEST;
 
 /// Watches at once.
 const AT_ONCE: usize = 4;

@@ -11,9 +11,11 @@ use parkwarden::record::{
 };
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
-use parkwarden_tests::{BuildFlags, Target, fixture};
+use parkwarden_tests::target::DEADLINE;
+use parkwarden_tests::{BuildFlags, Target, fixture, wait};
+use xtask::toolchain::NEWEST;
 
-use crate::watch::{EACH, NEWEST, Ready};
+use super::watch::{EACH, Ready};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -29,17 +31,12 @@ pub(crate) fn histories(path: &Path) -> Vec<History> {
 
 /// Waits until the recording holds so many samples.
 pub(crate) fn wait_for_samples(path: &Path, at_least: u64) {
-    let deadline = std::time::Instant::now() + parkwarden_tests::target::DEADLINE;
-    loop {
-        let samples = Reader::open(path)
-            .and_then(|reader| reader.entries())
-            .map_or(0, |entries| entries.iter().map(|entry| entry.samples).sum::<u64>());
-        if samples >= at_least {
-            return;
-        }
-        assert!(std::time::Instant::now() < deadline, "{samples} of {at_least} samples");
-        std::thread::yield_now();
-    }
+    let enough = wait::within(DEADLINE, || {
+        let entries = Reader::open(path).and_then(|reader| reader.entries()).unwrap_or_default();
+        let samples = entries.iter().map(|entry| entry.samples).sum::<u64>();
+        if samples >= at_least { Ok(()) } else { Err(samples) }
+    });
+    enough.unwrap_or_else(|samples| panic!("{samples} of {at_least} samples"));
 }
 
 #[test]

@@ -1,0 +1,25 @@
+//! What attaches probes, starts containers or looks into other processes, and so needs root and a kernel with BPF.
+//! `cargo xtask test --skip live` leaves this folder out, and no other test.
+
+mod agent;
+mod alerts;
+mod confined;
+mod containers;
+mod contributor;
+mod health;
+mod holders;
+mod hostile;
+mod hung;
+mod incident;
+mod matrix;
+mod modes;
+mod node_attack;
+mod node_churn;
+mod oom;
+mod processes;
+mod reach;
+mod recording;
+mod removal;
+mod servers;
+mod verdicts;
+pub(crate) mod watch;
