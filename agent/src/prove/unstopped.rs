@@ -11,9 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::report::{Group, Shown, groups};
 use super::{Program, ProveError};
-use crate::live::Target;
 use crate::memory::blocks::Blocks;
-use crate::memory::census::CensusReader;
+use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::stands_still;
 use crate::reach::contents::Reads;
@@ -31,6 +30,8 @@ const MAX_PASSES: u64 = 12;
 pub struct Unreached {
     /// Goroutines that stood still and wait for what nothing was found to lead to.
     pub groups: Vec<Group>,
+    /// The same as they stood.
+    pub goroutines: Vec<Goroutine>,
     /// Goroutines that wait in a way that can be a leak.
     pub candidates: u64,
     /// Bytes of heap whose objects can hold pointers.
@@ -38,14 +39,13 @@ pub struct Unreached {
 }
 
 /// Looks once, reading as much as `reads` allows. Tells how much processor time it took, also if it came to nothing.
-pub fn unreached(target: &Target, program: &Program, reads: Reads) -> (Duration, Result<Unreached, ProveError>) {
+pub fn unreached(pid: u32, program: &Program, reads: Reads) -> (Duration, Result<Unreached, ProveError>) {
     let began = cpu_time();
-    let found = look(target, program, reads);
+    let found = look(pid, program, reads);
     (cpu_time().saturating_sub(began), found)
 }
 
-fn look(target: &Target, program: &Program, reads: Reads) -> Result<Unreached, ProveError> {
-    let pid = target.process().pid();
+fn look(pid: u32, program: &Program, reads: Reads) -> Result<Unreached, ProveError> {
     let memory = ProcessMemory::new(pid);
     let failed = |source| ProveError::Reach { pid, source };
     let mut proof = pass(&memory, program, reads).map_err(failed)?;
@@ -64,6 +64,7 @@ fn look(target: &Target, program: &Program, reads: Reads) -> Result<Unreached, P
     only_standing(&mut proof, program, &memory).map_err(failed)?;
     Ok(Unreached {
         groups: groups(program, &proof, Shown::Running),
+        goroutines: proof.leaked.iter().map(|leaked| leaked.goroutine).collect(),
         candidates: proof.candidates,
         heap_bytes: proof.scannable_bytes,
     })

@@ -1,8 +1,7 @@
 //! What the watches of one parkwarden share, so that many cost little and none is in the others' way.
 
 use std::sync::Arc;
-
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::rounds::Rounds;
 use crate::probe::Prober;
@@ -14,7 +13,8 @@ pub struct Commons {
     pub(super) prober: Option<Prober>,
     /// Where the counters of quiet targets are read.
     pub(super) rounds: Rounds,
-    turn: Arc<Mutex<()>>,
+    /// Whether somebody has the turn.
+    taken: Arc<AtomicBool>,
 }
 
 impl Commons {
@@ -23,10 +23,20 @@ impl Commons {
         Self { prober, ..Self::default() }
     }
 
-    /// The turn to prove something, unless another watch has it: a proof holds a copy of what can be read within its pause,
-    /// hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
-    pub(super) fn turn_to_prove(&self) -> Option<MutexGuard<'_, ()>> {
-        self.turn.try_lock()
+    /// The turn to prove something or to look at what can be reached, unless somebody has it: a proof holds a copy of what can be
+    /// read within its pause, hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
+    pub(super) fn turn_to_prove(&self) -> Option<Turn> {
+        (!self.taken.swap(true, Ordering::Acquire)).then(|| Turn(Arc::clone(&self.taken)))
+    }
+}
+
+/// The turn; whoever drops it gives it back.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<AtomicBool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 

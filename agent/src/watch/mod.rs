@@ -33,6 +33,9 @@ use crate::report::Report;
 use crate::session::{EndReason, Session};
 use observer::Observer;
 
+/// How long the end of a watch waits for a look at what the target can reach.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
 /// What a watch is doing, for whoever shows it.
 #[derive(Debug)]
 pub enum Progress<'a> {
@@ -145,7 +148,7 @@ async fn watch(
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Outcome, WatchError> {
     // The first look is the baseline that growth is measured against.
-    match observer.census().and_then(|()| observer.follow_up(config)) {
+    match observer.census().and_then(|()| observer.follow_up(config, Duration::ZERO)) {
         Ok(report) => progress(Progress::Looked(observer.session(), Arc::new(report))),
         Err(error) => return cut_short(observer, error),
     }
@@ -180,7 +183,7 @@ async fn watch(
             () = &mut elapsed => break EndReason::Elapsed,
             () = &mut exited => break EndReason::TargetExited,
             _ = looks.tick() => {
-                match observer.census().and_then(|()| observer.follow_up(config)) {
+                match observer.census().and_then(|()| observer.follow_up(config, Duration::ZERO)) {
                     Ok(report) => progress(Progress::Looked(observer.session(), Arc::new(report))),
                     Err(error) => return cut_short(observer, error),
                 }
@@ -202,7 +205,7 @@ async fn watch(
         return cut_short(observer, TargetError::Exited { pid }.into());
     }
     let last_look = reason == EndReason::Elapsed || company == Company::None;
-    if last_look && let Err(error) = observer.census().and_then(|()| observer.follow_up(config)) {
+    if last_look && let Err(error) = observer.census().and_then(|()| observer.follow_up(config, LAST_WAIT)) {
         return cut_short(observer, error);
     }
     Ok(Outcome { session: observer.finish(reason)?, cut_short: None })

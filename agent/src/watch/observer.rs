@@ -198,15 +198,18 @@ impl Observer {
     }
 
     /// Finds out more: what nothing leads to in the running program, what likely leaks wait for, and, if that is asked for and
-    /// would tell anything new, whether they can ever run again. Returns what is known then.
-    pub fn follow_up(&mut self, config: &WatchConfig) -> Result<Report, WatchError> {
+    /// would tell anything new, whether they can ever run again. Returns what is known then. Waits that long for a look under way.
+    pub fn follow_up(&mut self, config: &WatchConfig, wait: Duration) -> Result<Report, WatchError> {
         let mut report = self.report(config);
-        if self.unstopped.is_due(self.sink.session(), &report)
-            && let Some(_turn) = self.commons.turn_to_prove()
-        {
-            let taken = self.unstopped.look(&self.target, self.sink.session(), &report);
+        if let Some(taken) = self.unstopped.take(self.sink.session(), wait) {
             self.sink.feed(&Input::Unreached(taken))?;
             report = self.report(config);
+        }
+        if self.unstopped.is_due(self.sink.session(), &report)
+            && let Some(turn) = self.commons.turn_to_prove()
+            && let Some(refused) = self.unstopped.begin(&self.target, &report, turn)
+        {
+            self.sink.feed(&Input::Unreached(refused))?;
         }
         let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
         let explained = self.explain(&likely)?;

@@ -1,16 +1,21 @@
 //! When the running target is looked at for what nothing leads to any more: at first, when goroutines have come to stand, and
 //! ever more seldom where nothing is found; never so often that it costs more than a share of a processor.
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::Company;
+use super::commons::Turn;
 use crate::cause::wait::Wait;
 use crate::clock::now_ns;
 use crate::config::{ReachConfig, nanoseconds};
 use crate::live::Target;
-use crate::prove::{self, Program};
+use crate::memory::census::Goroutine;
+use crate::memory::unwind::stands_still;
+use crate::prove::{self, Program, ProveError, Unreached};
 use crate::reach::contents::Reads;
 use crate::report::Report;
 use crate::session::{Explained, GroupKey, Session, UnreachedTaken};
@@ -27,7 +32,8 @@ pub(super) struct Unstopped {
     config: ReachConfig,
     interval: Duration,
     company: Company,
-    program: Option<Result<Box<Program>, String>>,
+    program: Option<Result<Arc<Program>, String>>,
+    under_way: Option<Receiver<Looked>>,
     turn: u64,
     /// When the next look is due at the latest, and before which there is none.
     next_ns: u64,
@@ -35,6 +41,13 @@ pub(super) struct Unstopped {
     rest: Duration,
     /// Groups that stood at the last look, with how many.
     stood: HashMap<GroupKey, u64>,
+}
+
+/// What a look came to.
+#[derive(Debug)]
+struct Looked {
+    cpu: Duration,
+    outcome: Result<Unreached, ProveError>,
 }
 
 impl Company {
@@ -56,6 +69,7 @@ impl Unstopped {
             interval,
             company,
             program: None,
+            under_way: None,
             turn: 0,
             next_ns: 0,
             earliest_ns: 0,
@@ -67,7 +81,7 @@ impl Unstopped {
     /// Whether a look is due now.
     pub(super) fn is_due(&self, session: &Session, report: &Report) -> bool {
         let now = now_ns();
-        if self.config.window_mib == 0 || now < self.earliest_ns {
+        if self.config.window_mib == 0 || self.under_way.is_some() || now < self.earliest_ns {
             return false;
         }
         now >= self.next_ns && anybody_waits(session)
@@ -75,40 +89,60 @@ impl Unstopped {
                 .any(|(key, count)| self.stood.get(&key).is_none_or(|stood| count > stood + stood / 2 + 4))
     }
 
-    /// Looks.
-    pub(super) fn look(&mut self, target: &Target, session: &Session, report: &Report) -> UnreachedTaken {
+    /// Begins a look, on a thread of its own: it can take longer than the watch may wait. The turn is that thread's.
+    pub(super) fn begin(&mut self, target: &Target, report: &Report, turn: Turn) -> Option<UnreachedTaken> {
         let program = self
             .program
-            .get_or_insert_with(|| Program::of(target).map(Box::new).map_err(|error| crate::exit::chain(&error)));
+            .get_or_insert_with(|| Program::of(target).map(Arc::new).map_err(|error| crate::exit::chain(&error)));
+        let program = match program {
+            Ok(program) => Arc::clone(program),
+            Err(reason) => {
+                // It stays so.
+                self.config.window_mib = 0;
+                return Some(UnreachedTaken { time_ns: now_ns(), cpu_seconds: 0.0, outcome: Err(reason.clone()) });
+            }
+        };
         // Each look takes some.
         self.turn = self.turn.wrapping_add(16);
         let window = u64::from(self.config.window_mib) << 20;
         let reads = Reads { window, most: window.saturating_mul(MOST_WINDOWS), turn: self.turn };
-        let looked = match program {
-            Ok(program) => prove::unreached(target, program, reads),
-            Err(reason) => {
-                // It stays so.
-                self.config.window_mib = 0;
-                return UnreachedTaken { time_ns: now_ns(), cpu_seconds: 0.0, outcome: Err(reason.clone()) };
+        let process = Arc::clone(target.process());
+        let (sender, receiver) = channel();
+        let look = move || {
+            let _turn = turn;
+            let (cpu, outcome) = prove::unreached(process.pid(), &program, reads);
+            // Of a watch that has ended nobody asks any more.
+            let _ = sender.send(Looked { cpu, outcome });
+        };
+        match std::thread::Builder::new().name("reach".to_owned()).spawn(look) {
+            Ok(_) => self.under_way = Some(receiver),
+            Err(error) => log::warn!("no thread to look at what pid {} can reach: {error}", target.process().pid()),
+        }
+        self.stood = standing(report).collect();
+        None
+    }
+
+    /// What a look that was begun has found, once it has; waits that long for it.
+    pub(super) fn take(&mut self, session: &Session, wait: Duration) -> Option<UnreachedTaken> {
+        let Looked { cpu, outcome } = match self.under_way.as_ref()?.recv_timeout(wait) {
+            Ok(looked) => looked,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.under_way = None;
+                return None;
             }
         };
-        self.stood = standing(report).collect();
+        self.under_way = None;
         let time_ns = now_ns();
-        let (cpu, outcome) = looked;
         let outcome = match outcome {
             Ok(unreached) => {
                 log::debug!(
                     "a look at what {} MiB of heap lead to took {cpu:?}: nothing leads to {} goroutines in {} groups",
                     unreached.heap_bytes >> 20,
-                    unreached.groups.iter().map(|group| group.count).sum::<u64>(),
+                    unreached.goroutines.len(),
                     unreached.groups.len()
                 );
-                let explained = unreached.groups.into_iter().map(|group| Explained {
-                    goids: group.goids,
-                    cause: group.cause,
-                    evidence: group.evidence,
-                });
-                Ok(explained.collect::<Vec<_>>())
+                Ok(still_standing(unreached, session))
             }
             Err(error) => Err(crate::exit::chain(&error)),
         };
@@ -121,8 +155,30 @@ impl Unstopped {
         // An interval is a little longer or shorter each time.
         let rest = if undecided { Duration::ZERO } else { self.rest };
         self.next_ns = time_ns.saturating_add(nanoseconds(rest)).max(self.earliest_ns);
-        UnreachedTaken { time_ns, cpu_seconds: cpu.as_secs_f64(), outcome }
+        Some(UnreachedTaken { time_ns, cpu_seconds: cpu.as_secs_f64(), outcome })
     }
+}
+
+/// Of what a look led to nowhere, who has not moved by the last census.
+fn still_standing(unreached: Unreached, session: &Session) -> Vec<Explained> {
+    let census = session.latest().map(|latest| &latest.census);
+    let now: HashMap<u64, &Goroutine> =
+        census.into_iter().flat_map(|census| &census.goroutines).map(|goroutine| (goroutine.goid, goroutine)).collect();
+    let stand: HashSet<u64> = unreached
+        .goroutines
+        .iter()
+        .filter(|then| {
+            let now = now.get(&then.goid);
+            now.is_some_and(|now| stands_still(then, now) && then.tracking_seq == now.tracking_seq)
+        })
+        .map(|goroutine| goroutine.goid)
+        .collect();
+    let groups = unreached.groups.into_iter().map(|group| Explained {
+        goids: group.goids.into_iter().filter(|goid| stand.contains(goid)).collect(),
+        cause: group.cause,
+        evidence: group.evidence,
+    });
+    groups.filter(|group| !group.goids.is_empty()).collect()
 }
 
 /// Whether anybody waits for what others would have to reach.
