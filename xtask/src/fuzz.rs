@@ -48,9 +48,8 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
         names.retain(|name| name == only);
         anyhow::ensure!(!names.is_empty(), "there is no fuzz target {only}: {:?}", TARGETS.map(|(name, _)| name));
     }
-    let mut seeds = command::cargo();
-    seeds.args(["run", "--quiet", "--locked", "--workspace", "--bin", "fuzz-seeds", "--"]);
-    run(seeds.arg(directory.join("corpus")))?;
+    run(command::cargo().args(["build", "--quiet", "--locked", "--workspace", "--bin", "fuzz-seeds"]))?;
+    run(Command::new(xtask::target_dir().join("debug/fuzz-seeds")).arg(directory.join("corpus")))?;
     for name in names {
         let max_len = TARGETS.iter().find(|(known, _)| *known == name).map_or(4096, |(_, len)| *len);
         run(fuzz("build").arg(name)).with_context(|| format!("the fuzz target {name} does not build"))?;
