@@ -3,6 +3,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -39,8 +40,12 @@ fn kernel_says() -> Vec<String> {
     log.lines().filter(of_ours).map(str::to_owned).collect()
 }
 
+/// Whose turn it is: the kernel's log is one for all, and of a watch that is killed while it attaches it may have a word.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A target, where its probe sites are, and what is there when nobody watches.
 struct Watched {
+    _alone: MutexGuard<'static, ()>,
     target: Target,
     sites: Report,
     clean: Vec<[u8; 5]>,
@@ -49,12 +54,13 @@ struct Watched {
 
 impl Watched {
     fn start(program: &str) -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let program = fixture(program, NEWEST, BuildFlags::Default);
         let (target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
         let sites = Watch::start(target.pid(), &["--mode", "filter"]).interrupt().report();
         assert_eq!(sites.observed.probes.len(), 4);
         let clean = bytes_at_sites(target.pid(), &sites);
-        Self { target, sites, clean, said_before: kernel_says() }
+        Self { _alone: alone, target, sites, clean, said_before: kernel_says() }
     }
 
     fn is_clean(&self) -> bool {
