@@ -1,11 +1,16 @@
 //! Why a goroutine is stuck, in a sentence, and what to do about it, in another: from its wait, what it waits for, and
 //! where it was made. Of leaks that are proven it says what cannot happen any more, of likely ones what does not happen.
 
+mod io;
+mod library;
 pub mod primitive;
+#[cfg(test)]
+mod tests;
 pub mod wait;
 
 use serde::{Deserialize, Serialize};
 
+use io::{Direction, File, Io};
 use primitive::{Primitive, State};
 use wait::Wait;
 
@@ -45,6 +50,31 @@ pub enum CauseKind {
     CondNeverSignalled,
     /// Waits for the network without a deadline.
     NetworkSilent,
+    /// Waits for a pipe, a terminal or another file.
+    FileSilent,
+    /// Waits again and again, and is woken by others each time, without an end.
+    WokenAgain,
+    /// Keeps an HTTP client's connection for a response whose body is not closed.
+    ResponseNotClosed,
+    /// Keeps an HTTP client's connection.
+    ClientConnection,
+    /// Waits for a command's input or output.
+    CommandPipe,
+    /// Serves a `sql.DB` that is not closed.
+    DatabaseNotClosed,
+}
+
+/// The words of a sentence.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    /// What the goroutine does.
+    does: &'static str,
+    /// What cannot happen any more, if that is proven.
+    cannot: &'static str,
+    /// What does not happen, if not.
+    does_not: &'static str,
+    /// What to do.
+    remedy: &'static str,
 }
 
 /// See the module.
@@ -89,8 +119,10 @@ pub struct Case<'a> {
 impl Cause {
     /// The cause, where there is a name for it.
     pub fn of(case: &Case<'_>) -> Option<Self> {
-        let kind = kind(case)?;
-        let (does, cannot, does_not, remedy) = words(kind, case);
+        let (kind, Words { does, cannot, does_not, remedy }) = match library::words(case) {
+            Some(known) => known,
+            None => kind(case).map(|kind| (kind, words(kind, case)))?,
+        };
         let mut sentence = format!("{does} {}", if case.proven { cannot } else { does_not });
         let mut remedy = remedy.to_owned();
         if serves_http(case) {
@@ -119,11 +151,15 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
     let Some(wait) = Wait::of(case.wait_reason, case.stack) else {
         return match case.wait_reason {
             "sleep" => Some(CauseKind::TimerLoop),
+            "IO wait" if Io::of(case.stack).file == Some(File::Os) => Some(CauseKind::FileSilent),
             "IO wait" => Some(CauseKind::NetworkSilent),
             _ => None,
         };
     };
+    let woken = case.loops && !case.proven;
     Some(match wait {
+        Wait::Receive | Wait::Select if woken && !timer => CauseKind::WokenAgain,
+        Wait::Send | Wait::Mutex | Wait::RLock | Wait::Lock if woken => CauseKind::WokenAgain,
         Wait::Send => match state {
             Some(State::Channel { cap: 1.., .. }) => CauseKind::SendFull,
             _ => CauseKind::SendNobodyReceives,
@@ -132,7 +168,7 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
             CauseKind::ContextNeverCancelled
         }
         Wait::Receive if timer && case.proven => CauseKind::TimerNeverFires,
-        Wait::Receive | Wait::Select if timer || case.loops => CauseKind::TimerLoop,
+        Wait::Receive | Wait::Select if timer => CauseKind::TimerLoop,
         Wait::Receive => CauseKind::ReceiveNobodySends,
         Wait::Select => CauseKind::DeadSelect,
         Wait::NilSend | Wait::NilReceive => CauseKind::NilChannel,
@@ -144,9 +180,11 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
     })
 }
 
-/// What the goroutine does; what cannot happen any more, if that is proven; what does not happen, if not; the remedy.
-fn words(kind: CauseKind, case: &Case<'_>) -> (String, &'static str, &'static str, &'static str) {
+/// The words for what no library is known to do.
+fn words(kind: CauseKind, case: &Case<'_>) -> Words {
     let state = case.primitives.first().map(|primitive| primitive.state);
+    // A context's Done is a chan struct{}, and so is most of what is only ever closed.
+    let done = case.primitives.iter().any(|primitive| primitive.state.is_done());
     let (does, cannot, does_not, remedy) = match kind {
         CauseKind::SendFull => (
             "sends on a full channel",
@@ -160,7 +198,6 @@ fn words(kind: CauseKind, case: &Case<'_>) -> (String, &'static str, &'static st
             "that nobody receives from",
             "give the channel a buffer for every send, or select on the send and on the context's Done",
         ),
-        // A context's Done is a chan struct{}, and so is most of what is only ever closed.
         CauseKind::ReceiveNobodySends if matches!(state, Some(State::Channel { element_size: 0, .. })) => (
             "receives from a channel of struct{}, as a context's Done is one,",
             "that nobody can close or send to any more",
@@ -185,6 +222,12 @@ fn words(kind: CauseKind, case: &Case<'_>) -> (String, &'static str, &'static st
             "that does not fire",
             "end the goroutine when the timer is stopped: select on a done channel too",
         ),
+        CauseKind::TimerLoop if done => (
+            "waits for a timer or ticker (time.After, time.Tick)",
+            "and nothing else can end it",
+            "again and again, in a loop whose case for a context's Done, or another channel of struct{}, does not happen",
+            "when the work is over, call that context's cancel function (defer cancel()), or close that channel",
+        ),
         CauseKind::TimerLoop => (
             if case.wait_reason == "sleep" { "sleeps" } else { "waits for a timer or ticker (time.After, time.Tick)" },
             "and nothing else can end it",
@@ -203,12 +246,19 @@ fn words(kind: CauseKind, case: &Case<'_>) -> (String, &'static str, &'static st
             "which blocks for ever",
             "wait for something that ends: a context's Done, a signal",
         ),
+        CauseKind::DeadSelect if done => (
+            "waits in a select with a case for a context's Done, or another channel of struct{},",
+            "none of whose channels anybody else can reach any more",
+            "none of whose cases happens",
+            "call that context's cancel function on every path (defer cancel()), or close that channel",
+        ),
         CauseKind::DeadSelect => (
             "waits in a select",
             "none of whose channels anybody else can reach any more",
             "none of whose cases happens",
-            "add a case that somebody keeps: a context's Done, or a channel that is closed at the end",
+            "make one of its cases happen on every path, or add one that does: a context's Done, or a channel that is closed at the end",
         ),
+        CauseKind::WokenAgain => return woken_again(case.wait_reason),
         CauseKind::WaitGroupNeverDone => (
             "waits for a sync.WaitGroup",
             "on which nobody can call Done any more",
@@ -233,56 +283,84 @@ fn words(kind: CauseKind, case: &Case<'_>) -> (String, &'static str, &'static st
             "that nobody signals",
             "signal or broadcast on every path, the one that shuts down too",
         ),
-        CauseKind::NetworkSilent => (
-            "waits for the network",
-            "and nothing comes",
-            "and nothing comes",
-            "set a deadline (SetDeadline, http.Client.Timeout), and close connections and response bodies on every path",
-        ),
+        CauseKind::NetworkSilent | CauseKind::FileSilent => return silent(Io::of(case.stack)),
+        CauseKind::ResponseNotClosed
+        | CauseKind::ClientConnection
+        | CauseKind::CommandPipe
+        | CauseKind::DatabaseNotClosed => unreachable!("{kind} has words of its own in the table of libraries"),
     };
-    (does.to_owned(), cannot, does_not, remedy)
+    Words { does, cannot, does_not, remedy }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Of what others serve now and then, so that nothing may be said of nobody. It is never proven.
+fn woken_again(wait_reason: &str) -> Words {
+    let (does, does_not, remedy) = match wait_reason {
+        "chan receive" => (
+            "receives from a channel",
+            "again and again, woken by what others send or close, in a loop that does not end",
+            "end the loop when what it serves is gone: unsubscribe and close the channel, or select on a done channel too",
+        ),
+        "select" => (
+            "waits in a select",
+            "again and again, woken by others, in a loop that does not end",
+            "when the work is over, make the case happen that ends the loop: a context's Done, or a channel that is closed",
+        ),
+        "chan send" => (
+            "sends on a channel",
+            "again and again: others receive from it, but not as much as is sent",
+            "receive faster, or bound how many send, and select on the context's Done too",
+        ),
+        _ => (
+            "wants a lock that changes hands,",
+            "again and again: more want it than get it",
+            "hold it for less time, or bound how many want it",
+        ),
+    };
+    Words { does, cannot: does_not, does_not, remedy }
+}
 
-    fn case(wait_reason: &'static str) -> Case<'static> {
-        Case { wait_reason, primitives: &[], stack: &[], creator: None, handler: None, loops: false, proven: false }
-    }
-
-    fn channel(cap: u64, element_size: u16) -> Primitive {
-        let state = State::Channel { len: 0, cap, closed: false, element_size };
-        Primitive { address: 1, state, waiters: 1, waiting: vec![2], holds: None, may_hold: Vec::new() }
-    }
-
-    #[test]
-    fn proven_leaks_cannot_and_likely_ones_do_not() {
-        let likely = Cause::of(&case("chan receive")).expect("a cause");
-        assert_eq!(likely.sentence, "receives from a channel that nobody sends to or closes");
-        let proven = Cause::of(&Case { proven: true, ..case("chan receive") }).expect("a cause");
-        assert_eq!(proven.sentence, "receives from a channel that nobody can send to or close any more");
-    }
-
-    #[test]
-    fn what_is_waited_for_decides() {
-        let of = |case: &Case<'_>| Cause::of(case).map(|cause| cause.kind);
-        let timer = [channel(1, 24)];
-        let full = [channel(3, 8)];
-        assert_eq!(of(&Case { primitives: &timer, ..case("select") }), Some(CauseKind::TimerLoop));
-        assert_eq!(
-            of(&Case { primitives: &timer, proven: true, ..case("chan receive") }),
-            Some(CauseKind::TimerNeverFires)
-        );
-        assert_eq!(of(&Case { primitives: &full, ..case("chan send") }), Some(CauseKind::SendFull));
-        assert_eq!(of(&case("sleep")), Some(CauseKind::TimerLoop));
-        assert_eq!(of(&case("GC worker (idle)")), None);
-    }
-
-    #[test]
-    fn a_handlers_goroutine_is_told_to_follow_the_request() {
-        let cause = Cause::of(&Case { handler: Some(Handler::Done), ..case("chan send") }).expect("a cause");
-        assert!(cause.sentence.ends_with("an HTTP handler started it, and it has outlived the request"));
-        assert!(cause.remedy.ends_with("give it the request's context, and end with that"));
-    }
+/// Of IO wait, as far as the stack tells what for. It is never proven.
+fn silent(Io { direction, file }: Io) -> Words {
+    let close =
+        "set a deadline (SetDeadline, http.Client.Timeout), and close connections and response bodies on every path";
+    let (does, does_not, remedy) = match (file, direction) {
+        (_, Some(Direction::Accept)) => {
+            ("waits for a connection to accept,", "and none comes", "close the listener when it is not needed any more")
+        }
+        (_, Some(Direction::Connect)) => (
+            "connects to another side",
+            "that does not answer",
+            "set a timeout (net.Dialer.Timeout), or dial with a context that has a deadline (DialContext)",
+        ),
+        (Some(File::Network), Some(Direction::Read)) => ("reads from the network,", "and nothing comes", close),
+        (Some(File::Network), Some(Direction::Write)) => (
+            "writes to the network,",
+            "and the other side does not read",
+            "set a deadline (SetWriteDeadline, http.Server.WriteTimeout), and close connections on every path",
+        ),
+        (Some(File::Network), None) => ("waits for the network", "and nothing comes", close),
+        (Some(File::Os), Some(Direction::Read)) => (
+            "reads from a pipe, a terminal or another file (os.File),",
+            "and nothing comes",
+            "close the other end on every path, also in child processes that have it; or set a deadline (SetReadDeadline)",
+        ),
+        (Some(File::Os), Some(Direction::Write)) => (
+            "writes to a pipe, a terminal or another file (os.File)",
+            "that is full",
+            "read the other end until it ends, or close it; or set a deadline (SetWriteDeadline)",
+        ),
+        (Some(File::Os), None) => (
+            "waits for a pipe, a terminal or another file (os.File)",
+            "and nothing comes",
+            "close the other end on every path, or set a deadline (SetDeadline)",
+        ),
+        (None, Some(Direction::Read)) => {
+            ("reads from the network, a pipe or another file,", "and nothing comes", close)
+        }
+        (None, Some(Direction::Write)) => {
+            ("writes to the network, a pipe or another file", "that takes nothing", close)
+        }
+        (None, None) => ("waits for the network, a pipe or another file,", "and nothing comes", close),
+    };
+    Words { does, cannot: does_not, does_not, remedy }
 }

@@ -39,6 +39,9 @@ pub enum State {
         closed: bool,
         /// Size of an element.
         element_size: u16,
+        /// Whether it is the channel of a timer or ticker.
+        #[serde(default)]
+        timer: bool,
     },
     /// `sync.Mutex`
     Mutex {
@@ -81,9 +84,14 @@ impl Primitive {
 }
 
 impl State {
-    /// Whether it is the channel of a timer or ticker: its buffer holds one `time.Time`.
+    /// Whether it is the channel of a timer or ticker.
     pub const fn is_timer(self) -> bool {
-        matches!(self, Self::Channel { cap: 1, element_size: 24, .. })
+        matches!(self, Self::Channel { timer: true, .. })
+    }
+
+    /// Whether nothing but its being closed is worth waiting for, as of a context's Done.
+    pub const fn is_done(self) -> bool {
+        matches!(self, Self::Channel { cap: 0, element_size: 0, .. })
     }
 
     fn read(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, address: u64) -> Option<Self> {
@@ -96,12 +104,17 @@ impl State {
             Wait::Send | Wait::Receive | Wait::Select => {
                 let mut bytes = vec![0; layout.hchan.size as usize];
                 memory.read(address, &mut bytes).ok()?;
+                let hchan = &layout.hchan;
                 let word = |offset: u32| word_at(&bytes, offset as usize);
+                let cap = word(hchan.dataqsiz)?;
+                // Where there is no such field, or with GODEBUG=asynctimerchan=1, a timer's channel is one like others.
+                let of_timer = hchan.timer.and_then(word).is_some_and(|timer| timer != 0);
                 Self::Channel {
-                    len: word(layout.hchan.qcount)?,
-                    cap: word(layout.hchan.dataqsiz)?,
-                    closed: word(layout.hchan.closed)? & 0xffff_ffff != 0,
-                    element_size: (word(layout.hchan.elemsize)? & 0xffff) as u16,
+                    len: word(hchan.qcount)?,
+                    cap,
+                    closed: word(hchan.closed)? & 0xffff_ffff != 0,
+                    element_size: (word(hchan.elemsize)? & 0xffff) as u16,
+                    timer: of_timer || cap == 1 && word(hchan.elemtype).is_some_and(|it| is_time(memory, it)),
                 }
             }
             // The address is that of `sema`, behind `state`: the lowest bit says locked, waiters count from the fourth.
@@ -118,6 +131,27 @@ impl State {
             Wait::NilSend | Wait::NilReceive | Wait::EmptySelect => return None,
         })
     }
+}
+
+/// Kind of a struct, in the low bits of a type descriptor's kind (`abi.Struct`).
+const STRUCT: u64 = 25;
+
+/// Whether the type descriptor (`abi.StructType`) at an address is that of `time.Time`: a struct of 24 bytes in package `time`
+/// whose first field is `wall`. It is the same in all versions that are supported.
+fn is_time(memory: &dyn Memory, descriptor: u64) -> bool {
+    let word = |offset: u64| memory.read_u64(descriptor.checked_add(offset)?).ok();
+    let is_named = |name: Option<u64>, wanted: &[u8]| {
+        // Flags, the length as a varint, and the bytes.
+        let mut bytes = vec![0; 2 + wanted.len()];
+        name.is_some_and(|name| memory.read(name, &mut bytes).is_ok())
+            && usize::from(bytes[1]) == wanted.len()
+            && &bytes[2..] == wanted
+    };
+    let first_field = || memory.read_u64(word(56)?).ok();
+    word(0) == Some(24)
+        && word(16).is_some_and(|word| word >> 56 & 31 == STRUCT)
+        && is_named(word(48), b"time")
+        && is_named(first_field(), b"wall")
 }
 
 impl std::fmt::Display for Primitive {

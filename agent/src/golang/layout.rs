@@ -205,7 +205,16 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
     ),
     (
         "runtime.hchan",
-        &[("qcount", 8), ("dataqsiz", 8), ("closed", 4), ("elemsize", 2), ("recvq.first", 8), ("sendq.first", 8)],
+        &[
+            ("qcount", 8),
+            ("dataqsiz", 8),
+            ("closed", 4),
+            ("elemsize", 2),
+            ("elemtype", 8),
+            ("timer", 8),
+            ("recvq.first", 8),
+            ("sendq.first", 8),
+        ],
     ),
     (
         "runtime.mspan",

@@ -92,6 +92,9 @@ pub struct HchanLayout {
     pub dataqsiz: u32,
     pub closed: u32,
     pub elemsize: u32,
+    pub elemtype: u32,
+    /// Go 1.23 and later.
+    pub timer: Option<u32>,
     pub recvq_first: u32,
     pub sendq_first: u32,
 }
@@ -249,6 +252,8 @@ impl ReachLayout {
                 dataqsiz: at("runtime.hchan", "dataqsiz")?,
                 closed: at("runtime.hchan", "closed")?,
                 elemsize: at("runtime.hchan", "elemsize")?,
+                elemtype: at("runtime.hchan", "elemtype")?,
+                timer: maybe("runtime.hchan", "timer")?,
                 recvq_first: at("runtime.hchan", "recvq.first")?,
                 sendq_first: at("runtime.hchan", "sendq.first")?,
             },

@@ -264,6 +264,10 @@ impl Observer {
         for goroutine in all {
             let Some(group) = examples.get(&goroutine.goid) else { continue };
             let primitives = self.target.waits_for(goroutine, &group.wait_reason, &group.stack)?;
+            // It ran meanwhile: the next look may tell what wakes it.
+            if group.loops && primitives.is_empty() {
+                continue;
+            }
             let cause = group.explain(&primitives, session.handler_of(goroutine.creation_pc));
             let evidence = primitives.iter().map(ToString::to_string).collect();
             explained.push(Explained { goids: vec![goroutine.goid], cause, evidence });
