@@ -5,7 +5,7 @@ use super::io::{Direction, File, Io};
 use super::{Case, CauseKind, Words};
 
 /// A wait inside a library.
-struct Known {
+pub(super) struct Known {
     /// The runtime's words for it.
     wait_reason: &'static str,
     /// In IO wait, what for.
@@ -31,7 +31,7 @@ const NETWORK_READ: Option<(Direction, File)> = Some((Direction::Read, File::Net
 const SHARE_CLIENT: &str = "share one http.Client, and with it its Transport, among all requests, or call CloseIdleConnections; \
                             set http.Client.Timeout";
 
-const KNOWN: [Known; 10] = [
+pub(super) const KNOWN: [Known; 10] = [
     Known {
         wait_reason: "select",
         io: None,
@@ -87,9 +87,9 @@ const KNOWN: [Known; 10] = [
         within: &["os/exec.(*Cmd).awaitGoroutines", "os/exec.(*Cmd).Wait"],
         kind: CauseKind::CommandPipe,
         words: Words {
-            does: "waits until the input and output of a command are copied, which has ended itself",
-            cannot: "and which nobody can end any more",
-            does_not: "while a child of the command may still hold the pipe open",
+            does: "waits until the output (or input) of a command that has ended is copied:",
+            cannot: "a child of the command may still hold the pipe open",
+            does_not: "a child of the command may still hold the pipe open",
             remedy: "set exec.Cmd.WaitDelay, or give the command files (os.File) for its input and output, which nothing has to copy",
         },
     },

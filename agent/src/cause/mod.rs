@@ -222,18 +222,7 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             "that does not fire",
             "end the goroutine when the timer is stopped: select on a done channel too",
         ),
-        CauseKind::TimerLoop if done => (
-            "waits for a timer or ticker (time.After, time.Tick)",
-            "and nothing else can end it",
-            "again and again, in a loop whose case for a context's Done, or another channel of struct{}, does not happen",
-            "when the work is over, call that context's cancel function (defer cancel()), or close that channel",
-        ),
-        CauseKind::TimerLoop => (
-            if case.wait_reason == "sleep" { "sleeps" } else { "waits for a timer or ticker (time.After, time.Tick)" },
-            "and nothing else can end it",
-            "again and again, in a loop that nothing ends",
-            "end the loop when the work is over: a case for a context's Done or a done channel, and somebody who closes it",
-        ),
+        CauseKind::TimerLoop => return timer_loop(case, done),
         CauseKind::NilChannel => (
             "sends to or receives from a nil channel,",
             "which blocks for ever",
@@ -290,6 +279,32 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
         | CauseKind::DatabaseNotClosed => unreachable!("{kind} has words of its own in the table of libraries"),
     };
     Words { does, cannot, does_not, remedy }
+}
+
+/// Of what waits for a time. Whether it does so in a loop only those tell that were seen to wake up.
+fn timer_loop(case: &Case<'_>, done: bool) -> Words {
+    Words {
+        does: match case.wait_reason {
+            "sleep" => "sleeps",
+            _ => "waits for a timer or ticker (time.After, time.Tick)",
+        },
+        cannot: "and nothing else can end it",
+        does_not: match (case.loops, done) {
+            (true, false) => "again and again, in a loop that nothing ends",
+            (true, true) => {
+                "again and again, in a loop whose case for a context's Done, or another channel of struct{}, does not happen"
+            }
+            (false, false) => "for long, perhaps in a loop that nothing ends",
+            (false, true) => {
+                "for long, and its case for a context's Done, or another channel of struct{}, does not happen"
+            }
+        },
+        remedy: if done {
+            "when the work is over, call that context's cancel function (defer cancel()), or close that channel"
+        } else {
+            "end the loop when the work is over: a case for a context's Done or a done channel, and somebody who closes it"
+        },
+    }
 }
 
 /// Of what others serve now and then, so that nothing may be said of nobody. It is never proven.

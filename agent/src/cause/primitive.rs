@@ -186,3 +186,42 @@ impl std::fmt::Display for Primitive {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::image::Image;
+
+    const TYPE: u64 = 0x1000;
+    const PACKAGE: u64 = 0x2000;
+    const FIELDS: u64 = 0x3000;
+    const FIELD: u64 = 0x4000;
+
+    /// A struct type's descriptor: its size, its kind, its package's name and its first field's.
+    fn descriptor(size: u64, kind: u64, package: &str, field: &str) -> Image {
+        let mut image = Image::default();
+        image.insert_words(TYPE, &[size, size, kind << 56, 0, 0, 0, PACKAGE, FIELDS]);
+        image.insert_words(FIELDS, &[FIELD]);
+        for (at, name) in [(PACKAGE, package), (FIELD, field)] {
+            image.insert(at, [&[0, name.len() as u8], name.as_bytes(), b"and what follows"].concat());
+        }
+        image
+    }
+
+    #[test]
+    fn only_a_time_is_one() {
+        let is = |image: Image| is_time(&image, TYPE);
+        assert!(is(descriptor(24, STRUCT, "time", "wall")));
+        // Flags are above the kind, until Go 1.23.
+        assert!(is(descriptor(24, STRUCT | 1 << 5, "time", "wall")));
+        // A []byte, other structs of this size, and others of package time, of which only some are exported.
+        assert!(!is(descriptor(24, 23, "time", "wall")));
+        assert!(!is(descriptor(24, STRUCT, "main", "wall")));
+        assert!(!is(descriptor(24, STRUCT, "timer", "wall")));
+        assert!(!is(descriptor(24, STRUCT, "time", "offset")));
+        assert!(!is(descriptor(32, STRUCT, "time", "wall")));
+        // Nothing, and nothing that can be read.
+        assert!(!is_time(&Image::default(), 0));
+        assert!(!is_time(&Image::default(), u64::MAX));
+    }
+}

@@ -121,6 +121,11 @@ fn a_case_that_a_select_has_is_not_asked_for() {
         cause.sentence.ends_with("whose case for a context's Done, or another channel of struct{}, does not happen")
     );
     assert!(cause.remedy.contains("close that channel"), "{cause:?}");
+    let not_seen_to_wake = of(&Case { primitives: &with_timer, ..case("select") });
+    assert!(not_seen_to_wake.sentence.contains("for long, and its case for a context's Done"), "{not_seen_to_wake:?}");
+    let alone = [timer()];
+    let alone = of(&Case { primitives: &alone, ..case("chan receive") });
+    assert!(alone.sentence.ends_with("for long, perhaps in a loop that nothing ends"), "{alone:?}");
     // A semaphore holds elements without a size too, and is no such case.
     let semaphore = [channel(4, 0)];
     assert!(of(&Case { primitives: &semaphore, ..case("select") }).remedy.contains("add one"));
@@ -163,7 +168,7 @@ const POLL_WRITE: [&str; 2] = ["internal/poll.(*pollDesc).waitWrite", "internal/
 fn waits_inside_libraries_are_known() {
     let read = |outer: &[&'static str]| [&POLL_READ, outer].concat();
     let write = |outer: &[&'static str]| [&POLL_WRITE, outer].concat();
-    for (wait_reason, stack, kind, says, remedy) in [
+    let rows = [
         (
             "select",
             vec!["runtime.selectgo", "net/http.(*persistConn).readLoop", "net/http.(*Transport).dialConn.gowrap2"],
@@ -239,7 +244,9 @@ fn waits_inside_libraries_are_known() {
             "for a database/sql.DB that is not closed",
             "db.Close()",
         ),
-    ] {
+    ];
+    assert_eq!(rows.len(), library::KNOWN.len(), "a row that is not tested");
+    for (wait_reason, stack, kind, says, remedy) in rows {
         let cause = told(wait_reason, &stack);
         assert_eq!(cause.kind, kind, "{stack:?}");
         assert!(cause.sentence.contains(says) && cause.remedy.contains(remedy), "{cause:?}");

@@ -22,11 +22,13 @@ const CAUSES: [(&str, &str); 8] = [
     ("main.abandonedQueue", "sends on a full channel that nobody receives from"),
     (
         "main.ticking",
-        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop that nothing ends",
+        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop whose case for a context's Done, or \
+         another channel of struct{}, does not happen",
     ),
     (
         "main.afterLoop",
-        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop that nothing ends",
+        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop whose case for a context's Done, or \
+         another channel of struct{}, does not happen",
     ),
     ("main.polling", "sleeps again and again, in a loop that nothing ends"),
     ("main.waitsForAll", "waits for a sync.WaitGroup whose counter does not reach zero"),
