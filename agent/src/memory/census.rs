@@ -235,6 +235,16 @@ impl CensusReader {
         Ok(goroutines)
     }
 
+    /// A goroutine whose `g` is held in this process's own memory; `None` if it is not, or makes no sense.
+    pub fn lent(&self, memory: &dyn Memory, address: u64) -> Option<Goroutine> {
+        self.decode(address, memory.lend(address.checked_add(u64::from(self.from))?, self.len)?)
+    }
+
+    /// The addresses of all `g`s, dead ones too.
+    pub fn list(&self, memory: &dyn Memory) -> Result<Vec<u64>, CensusError> {
+        self.addresses(memory, &mut Census::default())
+    }
+
     /// The pointers of `allgs`. The list only grows, and when it is moved its old entries are moved with it: with the
     /// length read before the pointer, the pointer always leads to at least that many entries.
     fn addresses(&self, memory: &dyn Memory, census: &mut Census) -> Result<Vec<u64>, CensusError> {

@@ -4,12 +4,13 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use super::parked::{Look, Parked, words_in};
 use crate::golang::proof_layout::ReachLayout;
-use crate::memory::census::Goroutine;
+use crate::memory::census::{CensusReader, Goroutine, Status};
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory, Request};
-use crate::reach::candidates::Finder;
-use crate::reach::heap::{Spans, each_struct};
+use crate::reach::candidates::channels;
+use crate::reach::heap::Spans;
 use crate::reach::objects::{ARENA, Objects};
 use crate::reach::roots::{self, Modules};
 use crate::reach::stack::MAX_STACK;
@@ -63,6 +64,11 @@ impl<'a> Recorder<'a> {
         is_late(self.deadline)
     }
 
+    /// Shows what was recorded so far to `see`.
+    pub fn with<T>(&self, see: impl FnOnce(&Image) -> T) -> T {
+        see(&self.image.borrow())
+    }
+
     /// What was recorded.
     pub fn into_image(self) -> Image {
         self.image.into_inner()
@@ -71,8 +77,9 @@ impl<'a> Recorder<'a> {
     /// Records `ranges` (address and end). Ranges near each other are read as one. Ranges that cannot be read are left
     /// out: whoever needs them will find that they are not there.
     pub fn copy(&self, mut ranges: Vec<(u64, u64)>) -> Result<(), CopyError> {
-        ranges.retain(|(from, to)| from < to && self.image.borrow().lend(*from, (*to - *from) as usize).is_none());
-        let merged = merge(ranges);
+        ranges.retain(|(from, to)| from < to);
+        let mut merged = merge(ranges);
+        merged.retain(|(from, to)| self.image.borrow().lend(*from, (to - from) as usize).is_none());
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
         let mut regions = Vec::with_capacity(merged.len());
@@ -139,6 +146,11 @@ fn is_late(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
+/// How many threads do what has to be done fast.
+pub fn readers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS)
+}
+
 /// Reads all pieces, none larger than [`STEP`], until `deadline`; much of it on several CPUs, which the target does not need
 /// meanwhile.
 pub fn read_all(
@@ -147,8 +159,7 @@ pub fn read_all(
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
     let total: u64 = pieces.iter().map(|piece| piece.buf.len() as u64).sum();
-    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS) as u64;
-    let share = (total / readers).max(MIN_SHARE);
+    let share = (total / readers() as u64).max(MIN_SHARE);
     std::thread::scope(|scope| {
         let mut others = Vec::new();
         let mut rest = pieces;
@@ -234,13 +245,14 @@ pub fn copy_constants(recorder: &Recorder<'_>, modules: &Modules) -> Result<(), 
     recorder.copy(modules.masks().map(|(from, len)| (from, from.saturating_add(len))).collect())
 }
 
-/// Copies all that the proof reads of memory that changes. `subject.memory` is `recorder`.
-pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
-    let done = copy_steps(recorder, subject);
+/// Copies all that the proof reads of memory that changes, except the stacks of those of `parked` that still are: who they
+/// are is returned. `subject.memory` is `recorder`.
+pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
+    let done = copy_steps(recorder, subject, parked);
     if recorder.is_late() { Err(CopyError::Late) } else { done }
 }
 
-fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
+fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
     let Subject { layout, variables, .. } = *subject;
     let began = Instant::now();
     let step = |what: &str| log::debug!("{:?}: {what}", began.elapsed());
@@ -252,12 +264,21 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
     recorder.copy(scannable(&spans))?;
     step("heap");
     copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
-    let goroutines = subject.goroutines()?;
+    let reader = CensusReader::new(layout.g, variables.allgs);
+    let addresses = reader.list(recorder).map_err(ReachError::from)?;
+    let mut look = recorder.with(|image| parked.look(&reader, &addresses, image));
+    let absent = reader.reread(recorder, &look.absent)?;
+    look.moved.extend(absent.into_iter().flatten());
     step("goroutines");
-    recorder.copy(stacks(&goroutines.list))?;
+    recorder.copy(stacks(&look.moved))?;
+    let system = roots::system(subject)?.stacks;
+    recorder.copy(system.clone())?;
+    let running = look.moved.iter().filter(|g| g.status == Status::Running).map(|g| (g.stack_lo, g.stack_hi));
+    let mut held = recorder.with(|image| words_in(image, system.into_iter().chain(running)));
+    held.extend(subject.threads.iter().flat_map(|thread| &thread.registers));
+    let handed = recorder.with(|image| parked.handed(layout, &held, image, &mut look));
+    recorder.copy(stacks(&handed))?;
     step("stacks");
-    recorder.copy(roots::system(subject)?.stacks)?;
-    step("system stacks");
     let heads = spans.spans.iter().filter(|span| span.specials != 0).map(|span| (span.base, span.specials));
     roots::specials(recorder, &layout.special, heads.collect())?;
     roots::blocks(recorder, variables.allfin, roots::FIN_BLOCK, roots::FIN_LINK)?;
@@ -266,28 +287,22 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
         roots::blocks(recorder, head, roots::CLEANUP_BLOCK, roots::CLEANUP_LINK)?;
     }
     step("specials");
-    let finder = Finder {
-        memory: recorder,
-        layout,
-        spans: &spans,
-        goroutines: &goroutines.list,
-        waits: &goroutines.waits,
-        semtable: variables.semtable,
-    };
-    let channels = finder.channels();
-    step("list of channels");
-    each_struct(recorder, &channels, layout.hchan.size, |_, _| {})?;
+    let waits = subject.waits(&look.moved);
+    let mut waited_for = recorder.with(|image| channels(image, layout, &look.moved, &waits))?;
+    waited_for.extend(&parked.channels);
+    let hchan = u64::from(layout.hchan.size);
+    recorder.copy(waited_for.into_iter().map(|channel| (channel, channel.saturating_add(hchan))).collect())?;
     step("channels");
     // Saved vector registers of goroutines that were preempted.
     if let Some(offset) = layout.g_xregs {
-        for g in goroutines.list.iter().filter(|g| !g.status.is_waiting()) {
+        for g in look.moved.iter().filter(|g| !g.status.is_waiting()) {
             let saved = recorder.read_u64(g.address.wrapping_add(u64::from(offset))).unwrap_or(0);
             if saved != 0 {
                 recorder.read(saved, &mut [0; crate::reach::mark::XREGS]).ok();
             }
         }
     }
-    Ok(())
+    Ok(look)
 }
 
 /// Address and end of the spans whose objects hold pointers.

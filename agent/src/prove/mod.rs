@@ -6,6 +6,7 @@
 
 mod copy;
 mod file;
+mod parked;
 mod report;
 mod text;
 
@@ -32,6 +33,7 @@ pub use report::{ProofReport, SCHEMA};
 pub use text::render;
 
 use copy::Recorder;
+use parked::Parked;
 
 /// Bytes read of the heap to learn how fast it can be read.
 const TRIAL: u64 = 16 << 20;
@@ -253,13 +255,14 @@ fn stop_and_copy(
         recorder.into_image()
     };
     let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(bytes + bytes / 8 + (1 << 20))).into();
+    let parked = estimate.parked;
     let stopped = while_stopped(pid, budget, |threads, deadline| {
         let recorder = Recorder::new(memory, constants, spare, Some(deadline));
-        copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads))?;
-        Ok((recorder.into_image(), threads.to_vec()))
+        let look = copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads), &parked)?;
+        Ok((recorder.into_image(), threads.to_vec(), look))
     })
     .map_err(|source| ProveError::Stop { pid, source })?;
-    let (image, threads) = stopped.result.map_err(failed)?;
+    let (mut image, threads, look) = stopped.result.map_err(failed)?;
     let pause = Pause {
         seconds: stopped.pause.as_secs_f64(),
         estimated_seconds: estimate.pause.as_secs_f64(),
@@ -267,6 +270,7 @@ fn stop_and_copy(
         copied_bytes: image.size(),
         threads: stopped.threads as u64,
     };
+    image.merge(parked.into_image(&look));
     Ok(Saved { program, threads, pause, image })
 }
 
@@ -275,7 +279,9 @@ struct Estimate {
     modules: Modules,
     /// Bytes of heap.
     heap: u64,
-    /// Bytes of stacks.
+    /// Goroutines whose stacks need not be copied if they stay.
+    parked: Parked,
+    /// Bytes of the other stacks.
     stacks: u64,
     /// All bytes.
     bytes: u64,
@@ -291,11 +297,13 @@ impl Estimate {
         let structs = began.elapsed();
         let ranges = copy::scannable(&spans);
         let heap = copy::size(ranges.clone());
+        let subject = program.subject(memory, memory, &[]);
+        let first = subject.goroutines()?;
         let began = Instant::now();
-        let goroutines = program.subject(memory, memory, &[]).goroutines()?;
-        // They are looked at twice then: for their stacks, and for what they wait for.
-        let structs = structs + 2 * began.elapsed();
-        let stacks = copy::size(copy::stacks(&goroutines.list));
+        let second = subject.goroutines()?;
+        let structs = structs + began.elapsed();
+        let parked = Parked::read(memory, &subject, &first, &second)?;
+        let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
         // How fast this memory is read, of the part that is read in the same way.
         let mut some = copy::spare(heap.min(TRIAL));
@@ -314,7 +322,7 @@ impl Estimate {
         copy::read_all(memory, &mut requests, None)?;
         let trial = began.elapsed();
         let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
-        Ok(Self { modules, heap, stacks, bytes, pause })
+        Ok(Self { modules, heap, parked, stacks, bytes, pause })
     }
 }
 

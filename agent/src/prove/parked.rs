@@ -1,0 +1,201 @@
+//! Goroutines that were parked before the target is stopped and still are: their stacks are read while it runs.
+//!
+//! A stack that could have changed has to be read while the target stands still. That one has not rests on this:
+//!
+//! - **It has not run.** The collector sets `g.waitsince` of a goroutine that waits to the time at which its cycle began,
+//!   once in a cycle and only if it is 0 (`markroot`). Whoever waited begins to run by `execute` or `exitsyscall`, which set
+//!   it to 0. No two cycles begin at the same time, so that the same time in two looks tells that the goroutine has not run
+//!   in between, however often it could have: `trackingSeq`, which wraps around after 256 runs, could not tell that. It has
+//!   to be the same too, as anything else that is read of a `g`: with `GODEBUG=gccheckmark=1` a cycle comes twice.
+//!   Coroutines are switched to without `execute`, and other waits of the runtime are statuses only: what is kept is
+//!   parked for one of the reasons of [`Subject::goroutines`], or one of [`OTHERS`].
+//! - **It was parked when its stack was read.** A look at a `g` takes a moment, in which its status can be from before and
+//!   its reason from after it parked. Two looks in which everything is the same come before the stack is read: whoever had
+//!   that reason in the first had parked by the second, or has run since and has lost its time.
+//! - **It was not moved.** The stack of a parked goroutine is only ever moved to one half as large: its bounds change.
+//! - **Nobody wrote to it.** Only who hands over a value does, to where the receiver's sudog says. It takes the sudog out of
+//!   its queue, writes, and makes the receiver runnable, which the third look sees. In between it holds the channel's lock
+//!   and cannot be descheduled, and has yet to use the sudog or the `g`: one of them is in a register of a thread, or on the
+//!   stack that the thread is on. Whose `g` or sudog is there is read again. (Who closes a channel clears receivers' variables:
+//!   then more seems to be led to than is.)
+
+use std::thread;
+
+use hashbrown::HashMap;
+
+use super::copy::{CopyError, pieces, read_all, readers, stacks};
+use crate::cause::wait::Wait;
+use crate::golang::proof_layout::ReachLayout;
+use crate::memory::census::{CensusReader, Goroutine, Status};
+use crate::memory::image::Image;
+use crate::memory::{Memory, word_at};
+use crate::reach::candidates::channels;
+use crate::reach::objects::words;
+use crate::reach::{Goroutines, Subject};
+
+/// Reasons of waits that are no leaks, in which nobody writes to the goroutine's stack either.
+const OTHERS: [&str; 2] = ["IO wait", "sleep"];
+
+/// Goroutines worth a thread.
+const MIN_SHARE: usize = 4096;
+
+/// See the module.
+#[derive(Default)]
+pub struct Parked {
+    /// In the order of `allgs`.
+    list: Vec<Goroutine>,
+    /// Index in `list` by the address of the `g`.
+    index: HashMap<u64, usize>,
+    /// Of each the address of its stack, where its bytes are in `slab`, and how many.
+    places: Vec<Option<(u64, usize, usize)>>,
+    slab: Vec<u8>,
+    /// Channels they wait for.
+    pub channels: Vec<u64>,
+}
+
+/// What a look at all goroutines of the stopped target finds.
+#[derive(Default)]
+pub struct Look {
+    /// Of each that was parked before whether it still is.
+    stays: Vec<bool>,
+    /// The others that are alive.
+    pub moved: Vec<Goroutine>,
+    /// Addresses of those that were not copied yet.
+    pub absent: Vec<u64>,
+}
+
+impl Parked {
+    /// Reads the stacks of those that are parked in `second` as they were in `first`.
+    pub fn read(
+        memory: &(dyn Memory + Sync),
+        subject: &Subject<'_>,
+        first: &Goroutines,
+        second: &Goroutines,
+    ) -> Result<Self, CopyError> {
+        let before: HashMap<u64, &Goroutine> = first.list.iter().map(|g| (g.address, g)).collect();
+        let may_stay = |(g, wait): &(&Goroutine, &Option<Wait>)| {
+            let reason = subject.wait_reasons.get(usize::from(g.wait_reason)).map_or("", String::as_str);
+            g.status.is_waiting()
+                && g.wait_since_ns.is_some()
+                && g.tracking_seq.is_some()
+                && (wait.is_some() || OTHERS.contains(&reason))
+                && before.get(&g.address) == Some(g)
+        };
+        let chosen = || second.list.iter().zip(&second.waits).filter(may_stay);
+        let list: Vec<Goroutine> = chosen().map(|(g, _)| *g).collect();
+        let waits: Vec<Option<Wait>> = chosen().map(|(_, wait)| *wait).collect();
+        let channels = channels(memory, subject.layout, &list, &waits)?;
+        let mut parked = Self {
+            index: list.iter().enumerate().map(|(index, g)| (g.address, index)).collect(),
+            list,
+            channels,
+            ..Self::default()
+        };
+        parked.read_stacks(memory)?;
+        Ok(parked)
+    }
+
+    fn read_stacks(&mut self, memory: &(dyn Memory + Sync)) -> Result<(), CopyError> {
+        let ranges = || self.list.iter().map(|g| stacks(std::slice::from_ref(g)).first().copied());
+        self.slab = vec![0; ranges().flatten().map(|(from, to)| (to - from) as usize).sum()];
+        let mut offset = 0;
+        let mut rest = self.slab.as_mut_slice();
+        let mut requests = Vec::new();
+        self.places = ranges()
+            .map(|range| {
+                let (from, to) = range?;
+                let len = (to - from) as usize;
+                let (buf, later) = std::mem::take(&mut rest).split_at_mut(len);
+                requests.extend(pieces(from, buf));
+                rest = later;
+                offset += len;
+                Some((from, offset - len, len))
+            })
+            .collect();
+        read_all(memory, &mut requests, None)?;
+        let mut failed: Vec<u64> =
+            requests.iter().filter(|request| !request.ok).map(|request| request.address).collect();
+        failed.sort_unstable();
+        for place in &mut self.places {
+            let has_failed = |(from, _, len): (u64, usize, usize)| {
+                failed.get(failed.partition_point(|bad| *bad < from)).is_some_and(|bad| *bad < from + len as u64)
+            };
+            *place = place.filter(|place| !has_failed(*place));
+        }
+        Ok(())
+    }
+
+    /// Those of `goroutines` that are none of these.
+    pub fn others(&self, goroutines: &[Goroutine]) -> Vec<Goroutine> {
+        goroutines.iter().filter(|g| !self.index.contains_key(&g.address)).copied().collect()
+    }
+
+    /// Looks at the goroutines at `addresses` again, in what was `copied` of the stopped target.
+    pub fn look(&self, reader: &CensusReader, addresses: &[u64], copied: &Image) -> Look {
+        let mut known = self.list.iter().zip(&self.places).enumerate().peekable();
+        // Those in `list` are in the order of `allgs`, to which the runtime only appends.
+        let pairs: Vec<(u64, Option<usize>)> = addresses
+            .iter()
+            .map(|address| (*address, known.next_if(|(_, (g, _))| g.address == *address).map(|(index, _)| index)))
+            .collect();
+        let share = pairs.len().div_ceil(readers()).max(MIN_SHARE);
+        let one = |part: &[(u64, Option<usize>)]| {
+            let (mut stay, mut found) = (Vec::new(), Look::default());
+            for (address, index) in part {
+                let then = index.filter(|index| self.places[*index].is_some()).map(|index| (index, self.list[index]));
+                match (reader.lent(copied, *address), then) {
+                    (None, _) => found.absent.push(*address),
+                    (Some(now), Some((index, then))) if now == then => stay.push(index),
+                    (Some(now), _) if matches!(now.status, Status::Dead | Status::Idle) => {}
+                    (Some(now), _) => found.moved.push(now),
+                }
+            }
+            (stay, found)
+        };
+        let mut look = Look { stays: vec![false; self.list.len()], ..Look::default() };
+        thread::scope(|scope| {
+            let others: Vec<_> = pairs.chunks(share).map(|part| scope.spawn(|| one(part))).collect();
+            // Of a part that panicked nothing stays, and its stacks are missing in the proof.
+            for (stay, found) in others.into_iter().filter_map(|other| other.join().ok()) {
+                stay.into_iter().for_each(|index| look.stays[index] = true);
+                look.moved.extend(found.moved);
+                look.absent.extend(found.absent);
+            }
+        });
+        look
+    }
+
+    /// Those to whom a thread may be handing a value: their `g` or their sudog is among `held`, the words that threads hold.
+    /// They do not stay.
+    pub fn handed(&self, layout: &ReachLayout, held: &[u64], copied: &Image, look: &mut Look) -> Vec<Goroutine> {
+        let of_sudog = |word: u64| {
+            let sudog = copied.lend(word, layout.sudog.size as usize)?;
+            word_at(sudog, layout.sudog.g as usize)
+        };
+        let mut handed = Vec::new();
+        for word in held {
+            for g in [Some(*word), of_sudog(*word)].into_iter().flatten() {
+                let Some(index) = self.index.get(&g) else { continue };
+                if std::mem::take(&mut look.stays[*index]) {
+                    handed.push(self.list[*index]);
+                }
+            }
+        }
+        handed
+    }
+
+    /// The stacks of those that stayed.
+    pub fn into_image(self, look: &Look) -> Image {
+        let mut image = Image::default();
+        let stayed = self.places.iter().zip(&look.stays).filter(|(_, stays)| **stays);
+        let places: Vec<(u64, usize, usize)> = stayed.filter_map(|(place, _)| *place).collect();
+        image.insert_many(self.slab, places);
+        image
+    }
+}
+
+/// The words of `ranges` (address and end) as far as they were copied.
+pub fn words_in(copied: &Image, ranges: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
+    let lent = ranges.filter_map(|(from, to)| copied.lend(from, to.checked_sub(from)? as usize));
+    lent.flat_map(words).collect()
+}
