@@ -319,6 +319,8 @@ fn a_target_too_large_for_the_pause_is_left_alone() {
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("--max-pause is 1ms") && said.contains("was not stopped"), "{said}");
+    let enough = said.split("; --max-pause ").nth(1).and_then(|rest| rest.split_once("ms would do")).map(|(ms, _)| ms);
+    assert!(enough.is_some_and(|ms| ms.parse::<u64>().is_ok_and(|ms| ms > 1)), "{said}");
     let _: serde_json::Value = target.ask("ping");
 }
 

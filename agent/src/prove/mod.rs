@@ -56,8 +56,8 @@ pub enum ProveError {
     },
     /// The pause would be, or was, too long.
     #[error(
-        "pid {pid} was not examined: the copy of {megabytes} MB would stop it for about {estimate:?}, and --max-pause is \
-         {budget:?}; it was not stopped"
+        "pid {pid} was not stopped: copying {megabytes} MB would take about {}, and --max-pause is {}; --max-pause {} would do",
+        whole_milliseconds(*.estimate), in_units(*.budget), whole_milliseconds(enough_for(*.estimate))
     )]
     TooLarge {
         /// Target.
@@ -71,7 +71,8 @@ pub enum ProveError {
     },
     /// The copy was given up.
     #[error(
-        "pid {pid} was not examined: copying took longer than --max-pause {budget:?} and was given up; the process runs on"
+        "pid {pid} was not examined: copying took longer than --max-pause {} and was given up; the process runs on",
+        in_units(*.budget)
     )]
     Late {
         /// Target.
@@ -98,6 +99,22 @@ pub enum ProveError {
     /// A file cannot be written or read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// A time as the options take it.
+fn in_units(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+fn whole_milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis().max(1))
+}
+
+/// A round pause that is long enough for what was estimated, with a fifth to spare.
+fn enough_for(estimate: Duration) -> Duration {
+    let millis = estimate.as_micros().saturating_mul(12).div_ceil(10_000) as u64;
+    let step = if millis < 20 { 1 } else { 10_u64.pow(millis.ilog10() - 1) };
+    Duration::from_millis(millis.next_multiple_of(step))
 }
 
 impl ProveError {
