@@ -162,11 +162,14 @@ impl Program {
     fn of(target: &Target) -> Result<Self, ProveError> {
         let binary = target.binary();
         let unsupported = |reason: String| ProveError::Unsupported { pid: target.process().pid(), reason };
+        if binary.version.minor < 21 {
+            return Err(unsupported(format!(
+                "it was built with {}, and a proof needs Go 1.21 or later",
+                binary.version
+            )));
+        }
         let layout = ReachLayout::from_structs(&binary.structs, &binary.version, binary.arch)
             .map_err(|error| unsupported(format!("its debug information lacks what a proof needs: {error}")))?;
-        if binary.version.minor < 21 {
-            return Err(unsupported(format!("{} is older than Go 1.21", binary.version)));
-        }
         // They move the bitmaps that tell which words of an object are pointers.
         if let Some(collector) = binary.version.experiments().find(|name| name.contains("greenteagc")) {
             return Err(unsupported(format!("it was built with the experiment {collector}")));
