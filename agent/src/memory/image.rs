@@ -54,6 +54,14 @@ impl Image {
         self.regions.iter().map(|(address, piece)| (*address, self.bytes(piece)))
     }
 
+    /// The region that holds `len` bytes from `address`: where it begins, and its bytes.
+    pub fn around(&self, address: u64, len: usize) -> Option<(u64, &[u8])> {
+        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, piece)| {
+            let end = usize::try_from(address - start).ok()?.checked_add(len)?;
+            Some((*start, self.bytes(piece))).filter(|(_, bytes)| end <= bytes.len())
+        })
+    }
+
     /// Bytes in all regions.
     pub fn size(&self) -> u64 {
         self.regions.values().map(|piece| piece.len as u64).sum()
@@ -81,10 +89,9 @@ impl Memory for Image {
     }
 
     fn lend(&self, address: u64, len: usize) -> Option<&[u8]> {
-        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, piece)| {
-            let offset = usize::try_from(address - start).ok()?;
-            self.bytes(piece).get(offset..offset.checked_add(len)?)
-        })
+        let (start, bytes) = self.around(address, len)?;
+        let offset = (address - start) as usize;
+        bytes.get(offset..offset + len)
     }
 }
 

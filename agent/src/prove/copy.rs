@@ -2,6 +2,7 @@
 //! than the deadline allows.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::parked::{Look, Parked, words_in};
@@ -20,14 +21,14 @@ use crate::reach::{ReachError, Subject};
 /// Gaps between two ranges that are copied too, instead of beginning another read.
 const GAP: u64 = 4096;
 /// Bytes copied between two looks at the clock.
-const STEP: u64 = 4 << 20;
+const STEP: u64 = 1 << 20;
 /// Reads handed to the kernel at once.
 const BATCH: usize = 1024;
 
-/// Threads that read at the same time.
-const MAX_READERS: usize = 4;
+/// Threads that read at the same time, at most: a few CPUs use up what the memory can give.
+const MAX_READERS: usize = 16;
 /// Bytes that are worth a thread.
-const MIN_SHARE: u64 = 4 << 20;
+const MIN_SHARE: u64 = 2 << 20;
 
 /// Why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +152,7 @@ pub fn readers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS)
 }
 
-/// Reads all pieces, none larger than [`STEP`], until `deadline`; much of it on several CPUs, which the target does not need
+/// Reads all pieces, none larger than [`STEP`], until `deadline`, on all CPUs that there are: the target does not need them
 /// meanwhile.
 pub fn read_all(
     memory: &(dyn Memory + Sync),
@@ -159,24 +160,12 @@ pub fn read_all(
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
     let total: u64 = pieces.iter().map(|piece| piece.buf.len() as u64).sum();
-    let share = (total / readers() as u64).max(MIN_SHARE);
+    let others = (total / MIN_SHARE).min(readers() as u64 - 1);
+    // Whoever has read a batch takes the next, so that all end at the same time however fast each is.
+    let rest = Mutex::new(pieces);
     std::thread::scope(|scope| {
-        let mut others = Vec::new();
-        let mut rest = pieces;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let count = rest.iter().take_while(|piece| {
-                let begins_within = bytes < share;
-                bytes += piece.buf.len() as u64;
-                begins_within
-            });
-            let (mine, later) = rest.split_at_mut(count.count());
-            rest = later;
-            match rest.is_empty() {
-                false => others.push(scope.spawn(move || read_in_turn(memory, mine, deadline))),
-                true => read_in_turn(memory, mine, deadline)?,
-            }
-        }
+        let others: Vec<_> = (0..others).map(|_| scope.spawn(|| read_in_turn(memory, &rest, deadline))).collect();
+        read_in_turn(memory, &rest, deadline)?;
         // A reader that panicked has read nothing that can be trusted.
         others.into_iter().try_for_each(|other| other.join().unwrap_or(Err(CopyError::Fault(Fault::Gone))))
     })
@@ -184,28 +173,41 @@ pub fn read_all(
 
 fn read_in_turn(
     memory: &dyn Memory,
-    mut pieces: &mut [Request<'_>],
+    rest: &Mutex<&mut [Request<'_>]>,
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
-    while !pieces.is_empty() {
+    while let Some(batch) = next_batch(&mut rest.lock().unwrap_or_else(PoisonError::into_inner)) {
         if is_late(deadline) {
             return Err(CopyError::Late);
         }
-        let mut bytes = 0;
-        let count = pieces.iter().take(BATCH).take_while(|piece| {
-            let first = bytes == 0;
-            bytes += piece.buf.len() as u64;
-            first || bytes <= STEP
-        });
-        let (now, later) = pieces.split_at_mut(count.count());
-        memory.read_many(now)?;
-        pieces = later;
+        memory.read_many(batch)?;
     }
     Ok(())
 }
 
+/// Takes away what is read with one look at the clock.
+fn next_batch<'p, 'b>(rest: &mut &'p mut [Request<'b>]) -> Option<&'p mut [Request<'b>]> {
+    let mut bytes = 0;
+    let count = rest.iter().take(BATCH).take_while(|piece| {
+        let first = bytes == 0;
+        bytes += piece.buf.len() as u64;
+        first || bytes <= STEP
+    });
+    let (batch, later) = {
+        let count = count.count();
+        std::mem::take(rest).split_at_mut(count)
+    };
+    *rest = later;
+    (!batch.is_empty()).then_some(batch)
+}
+
+/// Address and end of structs of one size.
+pub fn ranges_of(addresses: &[u64], size: u32) -> Vec<(u64, u64)> {
+    addresses.iter().map(|address| (*address, address.saturating_add(u64::from(size)))).collect()
+}
+
 /// Joins ranges that are near each other.
-fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+pub fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.sort_unstable();
     let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges {
@@ -261,7 +263,7 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -
     recorder.copy(vec![(variables.semtable, variables.semtable + 251 * u64::from(layout.semtable_entry))])?;
     let spans = Spans::read(recorder, layout, variables.mheap).map_err(ReachError::from)?;
     step("spans");
-    recorder.copy(scannable(&spans))?;
+    recorder.copy([scannable(&spans), parked.channels.clone()].concat())?;
     step("heap");
     copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
     let reader = CensusReader::new(layout.g, variables.allgs);
@@ -288,10 +290,8 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -
     }
     step("specials");
     let waits = subject.waits(&look.moved);
-    let mut waited_for = recorder.with(|image| channels(image, layout, &look.moved, &waits))?;
-    waited_for.extend(&parked.channels);
-    let hchan = u64::from(layout.hchan.size);
-    recorder.copy(waited_for.into_iter().map(|channel| (channel, channel.saturating_add(hchan))).collect())?;
+    let channels = recorder.with(|image| channels(image, layout, &look.moved, &waits))?;
+    recorder.copy(ranges_of(&channels, layout.hchan.size))?;
     step("channels");
     // Saved vector registers of goroutines that were preempted.
     if let Some(offset) = layout.g_xregs {

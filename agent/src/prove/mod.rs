@@ -316,13 +316,13 @@ impl Estimate {
         let spans = Spans::read(memory, layout, variables.mheap).map_err(ReachError::from)?;
         let structs = began.elapsed();
         let ranges = copy::scannable(&spans);
-        let heap = copy::size(ranges.clone());
         let subject = program.subject(memory, memory, &[]);
         let first = subject.goroutines()?;
         let began = Instant::now();
         let second = subject.goroutines()?;
         let structs = structs + began.elapsed();
         let parked = Parked::read(memory, &subject, &first, &second)?;
+        let heap = copy::size([ranges.as_slice(), &parked.channels].concat());
         let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
         // How fast this memory is read, of the part that is read in the same way.

@@ -23,7 +23,7 @@ use std::thread;
 
 use hashbrown::HashMap;
 
-use super::copy::{CopyError, pieces, read_all, readers, stacks};
+use super::copy::{CopyError, merge, pieces, ranges_of, read_all, readers, stacks};
 use crate::cause::wait::Wait;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{CensusReader, Goroutine, Status};
@@ -49,8 +49,8 @@ pub struct Parked {
     /// Of each the address of its stack, where its bytes are in `slab`, and how many.
     places: Vec<Option<(u64, usize, usize)>>,
     slab: Vec<u8>,
-    /// Channels they wait for.
-    pub channels: Vec<u64>,
+    /// Address and end of the channels they wait for.
+    pub channels: Vec<(u64, u64)>,
 }
 
 /// What a look at all goroutines of the stopped target finds.
@@ -84,7 +84,7 @@ impl Parked {
         let chosen = || second.list.iter().zip(&second.waits).filter(may_stay);
         let list: Vec<Goroutine> = chosen().map(|(g, _)| *g).collect();
         let waits: Vec<Option<Wait>> = chosen().map(|(_, wait)| *wait).collect();
-        let channels = channels(memory, subject.layout, &list, &waits)?;
+        let channels = merge(ranges_of(&channels(memory, subject.layout, &list, &waits)?, subject.layout.hchan.size));
         let mut parked = Self {
             index: list.iter().enumerate().map(|(index, g)| (g.address, index)).collect(),
             list,
@@ -141,11 +141,12 @@ impl Parked {
         let share = pairs.len().div_ceil(readers()).max(MIN_SHARE);
         let one = |part: &[(u64, Option<usize>)]| {
             let (mut stay, mut found) = (Vec::new(), Look::default());
-            for (address, index) in part {
-                let then = index.filter(|index| self.places[*index].is_some()).map(|index| (index, self.list[index]));
-                match (reader.lent(copied, *address), then) {
+            let now = reader.copied(copied, part.iter().map(|(address, _)| *address));
+            for ((address, index), now) in part.iter().zip(now) {
+                let then = index.filter(|index| self.places[*index].is_some()).map(|index| (index, &self.list[index]));
+                match (now, then) {
                     (None, _) => found.absent.push(*address),
-                    (Some(now), Some((index, then))) if now == then => stay.push(index),
+                    (Some(now), Some((index, then))) if now == *then => stay.push(index),
                     (Some(now), _) if matches!(now.status, Status::Dead | Status::Idle) => {}
                     (Some(now), _) => found.moved.push(now),
                 }
