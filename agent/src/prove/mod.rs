@@ -19,10 +19,11 @@ use crate::discover::info::TargetInfo;
 use crate::golang::pclntab::PcLnTab;
 use crate::golang::proof_layout::ReachLayout;
 use crate::live::{Target, TargetError};
+use crate::memory::census::CensusReader;
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
-use crate::memory::stop::{StopError, Thread, while_stopped};
-use crate::memory::{Memory, Request};
+use crate::memory::stop::{StopError, Thread, hurried, while_stopped};
+use crate::memory::{Fault, Memory, Request};
 use crate::reach::heap::Spans;
 use crate::reach::roots::Modules;
 use crate::reach::{self, ReachError, Subject, Variables};
@@ -37,6 +38,8 @@ use parked::Parked;
 
 /// Bytes read of the heap to learn how fast it can be read.
 const TRIAL: u64 = 16 << 20;
+/// Goroutines read to learn how fast they can be.
+const TRIAL_GOROUTINES: usize = 4096;
 /// Added to what was measured: structs, threads, and what changed since the estimate.
 const OVERHEAD: Duration = Duration::from_millis(2);
 
@@ -312,38 +315,54 @@ impl Estimate {
     fn make(memory: &ProcessMemory, program: &Program) -> Result<Self, CopyError> {
         let Program { layout, variables, .. } = program;
         let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
-        let began = Instant::now();
-        let spans = Spans::read(memory, layout, variables.mheap).map_err(ReachError::from)?;
-        let structs = began.elapsed();
-        let ranges = copy::scannable(&spans);
+        let (spans, structs) = in_a_hurry(|| timed(|| Spans::read(memory, layout, variables.mheap)))?;
+        let spans = spans.map_err(ReachError::from)?;
         let subject = program.subject(memory, memory, &[]);
         let first = subject.goroutines()?;
-        let began = Instant::now();
         let second = subject.goroutines()?;
-        let structs = structs + began.elapsed();
         let parked = Parked::read(memory, &subject, &first, &second)?;
+        let ranges = copy::scannable(&spans);
         let heap = copy::size([ranges.as_slice(), &parked.channels].concat());
         let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
-        // How fast this memory is read, of the part that is read in the same way.
-        let mut some = copy::spare(heap.min(TRIAL));
-        let mut rest = some.as_mut_slice();
-        let mut requests: Vec<Request<'_>> = Vec::new();
-        for (from, to) in &ranges {
-            let len = ((to - from) as usize).min(rest.len());
-            let (buf, later) = rest.split_at_mut(len);
-            requests.extend(copy::pieces(*from, buf));
-            rest = later;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        let began = Instant::now();
-        copy::read_all(memory, &mut requests, None)?;
-        let trial = began.elapsed();
-        let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
-        Ok(Self { modules, heap, parked, stacks, bytes, pause })
+        let tried = copy::size(ranges.clone()).clamp(1, TRIAL);
+        let trial = heap_trial(memory, &ranges, tried)?.mul_f64(bytes as f64 / tried as f64);
+        let some: Vec<u64> = second.list.iter().take(TRIAL_GOROUTINES).map(|g| g.address).collect();
+        let reader = CensusReader::new(layout.g, variables.allgs);
+        let (_, look) = in_a_hurry(|| timed(|| reader.reread(memory, &some)))?;
+        // All are looked at on all CPUs.
+        let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64);
+        Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
     }
+}
+
+/// How long it takes to read `bytes` of the heap, in the way in which all of it will be.
+fn heap_trial(memory: &ProcessMemory, ranges: &[(u64, u64)], bytes: u64) -> Result<Duration, CopyError> {
+    let mut some = copy::spare(bytes);
+    let mut rest = some.as_mut_slice();
+    let mut requests: Vec<Request<'_>> = Vec::new();
+    for (from, to) in ranges {
+        let len = ((to - from) as usize).min(rest.len());
+        let (buf, later) = rest.split_at_mut(len);
+        requests.extend(copy::pieces(*from, buf));
+        rest = later;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let (read, took) = in_a_hurry(|| timed(|| copy::read_all(memory, &mut requests, None)))?;
+    read.map(|()| took)
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
+}
+
+fn in_a_hurry<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CopyError> {
+    // Nothing is known if it panicked.
+    hurried(work).ok_or(CopyError::Fault(Fault::Gone))
 }
 
 /// Addresses of the runtime's variables.
@@ -363,4 +382,26 @@ fn variables(target: &Target) -> Result<Variables, ProveError> {
         allfin: needed("runtime.allfin")?,
         gc_cleanups: if target.binary().version.minor >= 25 { Some(needed("runtime.gcCleanups")?) } else { None },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_a_round_pause_that_is_enough() {
+        let refused = |micros: u64| {
+            let (pid, megabytes, budget) = (5, 240, Duration::from_millis(50));
+            ProveError::TooLarge { pid, megabytes, estimate: Duration::from_micros(micros), budget }.to_string()
+        };
+        assert_eq!(
+            refused(134_567),
+            "pid 5 was not stopped: copying 240 MB would take about 134ms, and --max-pause is 50ms; --max-pause 170ms would do"
+        );
+        for (micros, enough) in
+            [(10, 1), (2_400, 3), (51_000, 62), (83_400, 110), (900_000, 1100), (12_345_678, 15_000)]
+        {
+            assert!(refused(micros).ends_with(&format!("; --max-pause {enough}ms would do")), "{}", refused(micros));
+        }
+    }
 }

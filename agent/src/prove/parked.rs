@@ -73,15 +73,11 @@ impl Parked {
         second: &Goroutines,
     ) -> Result<Self, CopyError> {
         let before: HashMap<u64, &Goroutine> = first.list.iter().map(|g| (g.address, g)).collect();
-        let may_stay = |(g, wait): &(&Goroutine, &Option<Wait>)| {
+        let stays = |(g, wait): &(&Goroutine, &Option<Wait>)| {
             let reason = subject.wait_reasons.get(usize::from(g.wait_reason)).map_or("", String::as_str);
-            g.status.is_waiting()
-                && g.wait_since_ns.is_some()
-                && g.tracking_seq.is_some()
-                && (wait.is_some() || OTHERS.contains(&reason))
-                && before.get(&g.address) == Some(g)
+            (wait.is_some() || OTHERS.contains(&reason)) && may_stay(g) && before.get(&g.address) == Some(g)
         };
-        let chosen = || second.list.iter().zip(&second.waits).filter(may_stay);
+        let chosen = || second.list.iter().zip(&second.waits).filter(stays);
         let list: Vec<Goroutine> = chosen().map(|(g, _)| *g).collect();
         let waits: Vec<Option<Wait>> = chosen().map(|(_, wait)| *wait).collect();
         let channels = merge(ranges_of(&channels(memory, subject.layout, &list, &waits)?, subject.layout.hchan.size));
@@ -195,8 +191,126 @@ impl Parked {
     }
 }
 
+/// Whether a later look at the goroutine would show if it had run.
+fn may_stay(g: &Goroutine) -> bool {
+    g.status.is_waiting() && g.wait_since_ns.is_some() && g.tracking_seq.is_some()
+}
+
 /// The words of `ranges` (address and end) as far as they were copied.
 pub fn words_in(copied: &Image, ranges: impl Iterator<Item = (u64, u64)>) -> Vec<u64> {
     let lent = ranges.filter_map(|(from, to)| copied.lend(from, to.checked_sub(from)? as usize));
     lent.flat_map(words).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golang::layout::GLayout;
+    use crate::memory::census::tests::LAYOUT;
+
+    const STACK: u64 = 0xc000_2000;
+
+    fn parked() -> Goroutine {
+        Goroutine {
+            address: 0xc000_0000,
+            goid: 7,
+            status: Status::Waiting,
+            wait_reason: 14,
+            wait_since_ns: Some(1000),
+            stack_lo: STACK,
+            stack_hi: STACK + 2048,
+            sp: STACK + 1024,
+            tracking_seq: Some(3),
+            ..Goroutine::default()
+        }
+    }
+
+    /// The `g` of a goroutine as it is in memory.
+    fn g(goroutine: &Goroutine, layout: &GLayout) -> Vec<u8> {
+        let mut bytes = vec![0; layout.size as usize];
+        let mut put = |offset: u32, value: &[u8]| bytes[offset as usize..][..value.len()].copy_from_slice(value);
+        put(layout.goid, &goroutine.goid.to_le_bytes());
+        put(layout.atomicstatus, &(if goroutine.status == Status::Waiting { 4_u32 } else { 2 }).to_le_bytes());
+        put(layout.waitreason, &[goroutine.wait_reason]);
+        put(layout.waitsince, &goroutine.wait_since_ns.unwrap_or(0).to_le_bytes());
+        put(layout.stack_lo, &goroutine.stack_lo.to_le_bytes());
+        put(layout.stack_hi, &goroutine.stack_hi.to_le_bytes());
+        put(layout.sched_sp, &goroutine.sp.to_le_bytes());
+        put(layout.tracking_seq.expect("set"), &[goroutine.tracking_seq.unwrap_or(0)]);
+        bytes
+    }
+
+    fn before(list: Vec<Goroutine>) -> Parked {
+        let mut parked = Parked {
+            index: list.iter().enumerate().map(|(index, g)| (g.address, index)).collect(),
+            list,
+            ..Parked::default()
+        };
+        let mut memory = Image::default();
+        memory.insert(STACK + 1024, vec![1; 1024]);
+        parked.read_stacks(&memory).expect("readable");
+        parked
+    }
+
+    #[test]
+    fn only_the_stack_of_who_has_not_run_is_kept() {
+        let layout = GLayout { tracking_seq: Some(200), ..LAYOUT };
+        let reader = CensusReader::new(layout, 0);
+        let look = |now: Goroutine| {
+            let parked = before(vec![parked()]);
+            let mut copied = Image::default();
+            copied.insert(now.address, g(&now, &layout));
+            let look = parked.look(&reader, &[now.address], &copied);
+            let kept = parked.into_image(&look).size();
+            (kept, look.moved)
+        };
+        assert_eq!(look(parked()), (1024, Vec::new()));
+        for moved in [
+            // It ran: 256 times, so that the number of times says nothing.
+            Goroutine { wait_since_ns: None, ..parked() },
+            Goroutine { wait_since_ns: Some(2000), ..parked() },
+            Goroutine { tracking_seq: Some(4), ..parked() },
+            Goroutine { status: Status::Running, ..parked() },
+            Goroutine { goid: 8, ..parked() },
+            Goroutine { stack_lo: STACK + 1024, ..parked() },
+            Goroutine { sp: STACK + 1032, ..parked() },
+            Goroutine { wait_reason: 15, ..parked() },
+        ] {
+            assert_eq!(look(moved), (0, vec![moved]));
+        }
+        let new = Goroutine { address: 0xc000_1000, goid: 9, ..parked() };
+        assert_eq!(look(new), (0, vec![new]), "one that was not there before");
+    }
+
+    #[test]
+    fn what_cannot_be_told_later_is_not_read_before() {
+        assert!(may_stay(&parked()));
+        assert!(!may_stay(&Goroutine { wait_since_ns: None, ..parked() }), "the collector has not seen it");
+        assert!(!may_stay(&Goroutine { tracking_seq: None, ..parked() }));
+        assert!(!may_stay(&Goroutine { status: Status::Runnable, ..parked() }));
+    }
+
+    #[test]
+    fn a_goroutine_whose_g_was_not_copied_does_not_stay() {
+        let reader = CensusReader::new(GLayout { tracking_seq: Some(200), ..LAYOUT }, 0);
+        let parked = before(vec![parked()]);
+        let look = parked.look(&reader, &[0xc000_0000], &Image::default());
+        assert_eq!((look.absent.as_slice(), look.stays.as_slice()), (&[0xc000_0000][..], &[false][..]));
+    }
+
+    #[test]
+    fn who_is_being_handed_something_does_not_stay() {
+        let layout = crate::reach::tests::layout("go1.27.3");
+        let (own, sudog) = (parked().address, 0xc000_9000);
+        let mut copied = Image::default();
+        let mut bytes = vec![0; layout.sudog.size as usize];
+        bytes[layout.sudog.g as usize..][..8].copy_from_slice(&own.to_le_bytes());
+        copied.insert(sudog, bytes);
+        for (held, found) in [(own, true), (sudog, true), (0xc000_9008, false), (0, false)] {
+            let parked = before(vec![super::tests::parked()]);
+            let mut look = Look { stays: vec![true], ..Look::default() };
+            let handed = parked.handed(&layout, &[held], &copied, &mut look);
+            assert_eq!((handed.len() == 1, look.stays[0]), (found, !found), "{held:#x}");
+        }
+    }
 }

@@ -16,7 +16,7 @@ pub mod types;
 mod unlocks;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
