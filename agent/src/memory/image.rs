@@ -30,10 +30,16 @@ impl Image {
     /// in it is left out.
     pub fn insert_many(&mut self, slab: Vec<u8>, regions: impl IntoIterator<Item = (u64, usize, usize)>) {
         let index = self.slabs.len();
-        for (address, offset, len) in regions {
-            if offset.checked_add(len).is_some_and(|end| end <= slab.len()) {
-                self.regions.insert(address, Piece { slab: index, offset, len });
-            }
+        let within =
+            |(_, offset, len): &(u64, usize, usize)| offset.checked_add(*len).is_some_and(|end| end <= slab.len());
+        let pieces = regions.into_iter().filter(within);
+        let mut pieces: BTreeMap<u64, Piece> =
+            pieces.map(|(address, offset, len)| (address, Piece { slab: index, offset, len })).collect();
+        // Joining two maps is the soonest way to add many, and goes through all that are there.
+        if pieces.len() * 8 < self.regions.len() {
+            self.regions.extend(pieces);
+        } else {
+            self.regions.append(&mut pieces);
         }
         self.slabs.push(slab);
     }

@@ -176,13 +176,15 @@ fn read_in_turn(
     rest: &Mutex<&mut [Request<'_>]>,
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
-    while let Some(batch) = next_batch(&mut rest.lock().unwrap_or_else(PoisonError::into_inner)) {
+    loop {
+        // A statement of its own: the lock is free again while this batch is read.
+        let batch = next_batch(&mut rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(batch) = batch else { return Ok(()) };
         if is_late(deadline) {
             return Err(CopyError::Late);
         }
         memory.read_many(batch)?;
     }
-    Ok(())
 }
 
 /// Takes away what is read with one look at the clock.

@@ -330,8 +330,8 @@ impl Estimate {
         let some: Vec<u64> = second.list.iter().take(TRIAL_GOROUTINES).map(|g| g.address).collect();
         let reader = CensusReader::new(layout.g, variables.allgs);
         let (_, look) = in_a_hurry(|| timed(|| reader.reread(memory, &some)))?;
-        // All are looked at on all CPUs.
-        let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64);
+        // All are looked at on all CPUs, in what has been copied by then: half of the time is reading, which is counted above.
+        let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64 / 2.0);
         Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
     }
 }

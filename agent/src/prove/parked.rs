@@ -31,7 +31,7 @@ use crate::memory::image::Image;
 use crate::memory::{Memory, word_at};
 use crate::reach::candidates::channels;
 use crate::reach::objects::words;
-use crate::reach::{Goroutines, Subject};
+use crate::reach::{Goroutines, ReachError, Subject};
 
 /// Reasons of waits that are no leaks, in which nobody writes to the goroutine's stack either.
 const OTHERS: [&str; 2] = ["IO wait", "sleep"];
@@ -42,10 +42,14 @@ const MIN_SHARE: usize = 4096;
 /// See the module.
 #[derive(Default)]
 pub struct Parked {
-    /// In the order of `allgs`.
+    /// In the order of their addresses.
     list: Vec<Goroutine>,
     /// Index in `list` by the address of the `g`.
     index: HashMap<u64, usize>,
+    /// The list of all goroutines, to which the runtime only appends.
+    known: Vec<u64>,
+    /// The same in the order of the addresses, in which they are looked at soonest, each with its index in `list`.
+    order: Vec<(u64, Option<usize>)>,
     /// Of each the address of its stack, where its bytes are in `slab`, and how many.
     places: Vec<Option<(u64, usize, usize)>>,
     slab: Vec<u8>,
@@ -77,18 +81,25 @@ impl Parked {
             let reason = subject.wait_reasons.get(usize::from(g.wait_reason)).map_or("", String::as_str);
             (wait.is_some() || OTHERS.contains(&reason)) && may_stay(g) && before.get(&g.address) == Some(g)
         };
-        let chosen = || second.list.iter().zip(&second.waits).filter(stays);
-        let list: Vec<Goroutine> = chosen().map(|(g, _)| *g).collect();
-        let waits: Vec<Option<Wait>> = chosen().map(|(_, wait)| *wait).collect();
+        let mut chosen: Vec<_> = second.list.iter().zip(&second.waits).filter(stays).collect();
+        chosen.sort_unstable_by_key(|(g, _)| g.address);
+        let (list, waits): (Vec<Goroutine>, Vec<Option<Wait>>) =
+            chosen.into_iter().map(|(g, wait)| (*g, *wait)).unzip();
         let channels = merge(ranges_of(&channels(memory, subject.layout, &list, &waits)?, subject.layout.hchan.size));
-        let mut parked = Self {
-            index: list.iter().enumerate().map(|(index, g)| (g.address, index)).collect(),
-            list,
-            channels,
-            ..Self::default()
-        };
+        let known =
+            CensusReader::new(subject.layout.g, subject.variables.allgs).list(memory).map_err(ReachError::from)?;
+        let mut parked = Self { channels, ..Self::of(list, known) };
         parked.read_stacks(memory)?;
         Ok(parked)
+    }
+
+    fn of(list: Vec<Goroutine>, known: Vec<u64>) -> Self {
+        let index: HashMap<u64, usize> = list.iter().enumerate().map(|(index, g)| (g.address, index)).collect();
+        let mut order: Vec<_> = known.iter().map(|address| (*address, index.get(address).copied())).collect();
+        order.sort_unstable();
+        // None twice, whatever the target says.
+        order.dedup();
+        Self { list, index, known, order, ..Self::default() }
     }
 
     fn read_stacks(&mut self, memory: &(dyn Memory + Sync)) -> Result<(), CopyError> {
@@ -128,13 +139,13 @@ impl Parked {
 
     /// Looks at the goroutines at `addresses` again, in what was `copied` of the stopped target.
     pub fn look(&self, reader: &CensusReader, addresses: &[u64], copied: &Image) -> Look {
-        let mut known = self.list.iter().zip(&self.places).enumerate().peekable();
-        // Those in `list` are in the order of `allgs`, to which the runtime only appends.
-        let pairs: Vec<(u64, Option<usize>)> = addresses
-            .iter()
-            .map(|address| (*address, known.next_if(|(_, (g, _))| g.address == *address).map(|(index, _)| index)))
-            .collect();
-        let share = pairs.len().div_ceil(readers()).max(MIN_SHARE);
+        // A list that is not the known one and more is damaged: then nobody stays.
+        let (known, new) = match addresses.strip_prefix(self.known.as_slice()) {
+            Some(new) => (self.order.as_slice(), new),
+            None => (&[][..], addresses),
+        };
+        let new: Vec<(u64, Option<usize>)> = new.iter().map(|address| (*address, None)).collect();
+        let share = known.len().div_ceil(readers()).max(MIN_SHARE);
         let one = |part: &[(u64, Option<usize>)]| {
             let (mut stay, mut found) = (Vec::new(), Look::default());
             let now = reader.copied(copied, part.iter().map(|(address, _)| *address));
@@ -151,7 +162,8 @@ impl Parked {
         };
         let mut look = Look { stays: vec![false; self.list.len()], ..Look::default() };
         thread::scope(|scope| {
-            let others: Vec<_> = pairs.chunks(share).map(|part| scope.spawn(|| one(part))).collect();
+            let parts = known.chunks(share).chain([new.as_slice()]);
+            let others: Vec<_> = parts.map(|part| scope.spawn(|| one(part))).collect();
             // Of a part that panicked nothing stays, and its stacks are missing in the proof.
             for (stay, found) in others.into_iter().filter_map(|other| other.join().ok()) {
                 stay.into_iter().for_each(|index| look.stays[index] = true);
@@ -241,11 +253,8 @@ mod tests {
     }
 
     fn before(list: Vec<Goroutine>) -> Parked {
-        let mut parked = Parked {
-            index: list.iter().enumerate().map(|(index, g)| (g.address, index)).collect(),
-            list,
-            ..Parked::default()
-        };
+        let known = list.iter().map(|g| g.address).collect();
+        let mut parked = Parked::of(list, known);
         let mut memory = Image::default();
         memory.insert(STACK + 1024, vec![1; 1024]);
         parked.read_stacks(&memory).expect("readable");
@@ -278,8 +287,22 @@ mod tests {
         ] {
             assert_eq!(look(moved), (0, vec![moved]));
         }
+    }
+
+    #[test]
+    fn who_was_not_there_before_is_read_and_of_another_list_everybody() {
+        let layout = GLayout { tracking_seq: Some(200), ..LAYOUT };
         let new = Goroutine { address: 0xc000_1000, goid: 9, ..parked() };
-        assert_eq!(look(new), (0, vec![new]), "one that was not there before");
+        let mut copied = Image::default();
+        copied.insert(new.address, g(&new, &layout));
+        copied.insert(parked().address, g(&parked(), &layout));
+        for (addresses, stays, moved) in [
+            ([parked().address, new.address], true, vec![new]),
+            ([new.address, parked().address], false, vec![new, parked()]),
+        ] {
+            let look = before(vec![parked()]).look(&CensusReader::new(layout, 0), &addresses, &copied);
+            assert_eq!((look.stays, look.moved), (vec![stays], moved));
+        }
     }
 
     #[test]
