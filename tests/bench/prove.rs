@@ -10,7 +10,7 @@ use crate::document::Section;
 use crate::measure::{Stall, TIMES, median, milliseconds, parkwarden};
 
 /// MiB of heap that holds pointers, and stuck goroutines.
-const SIZES: [(u32, u32); 6] = [(10, 100), (100, 100), (256, 100), (1000, 100), (10, 10_000), (10, 100_000)];
+const SIZES: [(u32, u32); 6] = [(10, 100), (100, 100), (256, 100), (1000, 100), (10, 10_000), (10, 120_000)];
 
 pub fn run() -> anyhow::Result<Section> {
     let mut rows = Vec::new();

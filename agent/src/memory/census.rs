@@ -7,6 +7,7 @@
 use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
+use super::image::Image;
 use super::{Fault, Memory, Request, word_at};
 use crate::golang::layout::GLayout;
 
@@ -233,6 +234,32 @@ impl CensusReader {
             goroutines.extend(self.read_batch(memory, batch)?);
         }
         Ok(goroutines)
+    }
+
+    /// Goroutines whose `g`s were copied; `None` for each that was not, or makes no sense.
+    pub fn copied<'i>(
+        &'i self,
+        image: &'i Image,
+        addresses: impl Iterator<Item = u64> + 'i,
+    ) -> impl Iterator<Item = Option<Goroutine>> + 'i {
+        // They lie side by side in few regions.
+        let mut region: (u64, &[u8]) = (0, &[]);
+        addresses.map(move |address| {
+            let from = address.checked_add(u64::from(self.from))?;
+            let within = |(start, bytes): (u64, &'i [u8])| {
+                let offset = usize::try_from(from.checked_sub(start)?).ok()?;
+                bytes.get(offset..offset.checked_add(self.len)?)
+            };
+            if within(region).is_none() {
+                region = image.around(from, self.len)?;
+            }
+            self.decode(address, within(region)?)
+        })
+    }
+
+    /// The addresses of all `g`s, dead ones too.
+    pub fn list(&self, memory: &dyn Memory) -> Result<Vec<u64>, CensusError> {
+        self.addresses(memory, &mut Census::default())
     }
 
     /// The pointers of `allgs`. The list only grows, and when it is moved its old entries are moved with it: with the

@@ -30,10 +30,16 @@ impl Image {
     /// in it is left out.
     pub fn insert_many(&mut self, slab: Vec<u8>, regions: impl IntoIterator<Item = (u64, usize, usize)>) {
         let index = self.slabs.len();
-        for (address, offset, len) in regions {
-            if offset.checked_add(len).is_some_and(|end| end <= slab.len()) {
-                self.regions.insert(address, Piece { slab: index, offset, len });
-            }
+        let within =
+            |(_, offset, len): &(u64, usize, usize)| offset.checked_add(*len).is_some_and(|end| end <= slab.len());
+        let pieces = regions.into_iter().filter(within);
+        let mut pieces: BTreeMap<u64, Piece> =
+            pieces.map(|(address, offset, len)| (address, Piece { slab: index, offset, len })).collect();
+        // Joining two maps is the soonest way to add many, and goes through all that are there.
+        if pieces.len() * 8 < self.regions.len() {
+            self.regions.extend(pieces);
+        } else {
+            self.regions.append(&mut pieces);
         }
         self.slabs.push(slab);
     }
@@ -52,6 +58,14 @@ impl Image {
     /// All regions in the order of their addresses.
     pub fn regions(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.regions.iter().map(|(address, piece)| (*address, self.bytes(piece)))
+    }
+
+    /// The region that holds `len` bytes from `address`: where it begins, and its bytes.
+    pub fn around(&self, address: u64, len: usize) -> Option<(u64, &[u8])> {
+        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, piece)| {
+            let end = usize::try_from(address - start).ok()?.checked_add(len)?;
+            Some((*start, self.bytes(piece))).filter(|(_, bytes)| end <= bytes.len())
+        })
     }
 
     /// Bytes in all regions.
@@ -81,10 +95,9 @@ impl Memory for Image {
     }
 
     fn lend(&self, address: u64, len: usize) -> Option<&[u8]> {
-        self.regions.range(..=address).rev().take(MAX_OVERLAP).find_map(|(start, piece)| {
-            let offset = usize::try_from(address - start).ok()?;
-            self.bytes(piece).get(offset..offset.checked_add(len)?)
-        })
+        let (start, bytes) = self.around(address, len)?;
+        let offset = (address - start) as usize;
+        bytes.get(offset..offset + len)
     }
 }
 

@@ -2,15 +2,17 @@
 //! than the deadline allows.
 
 use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::parked::{Look, Parked, words_in};
 use crate::golang::proof_layout::ReachLayout;
-use crate::memory::census::Goroutine;
+use crate::memory::census::{CensusReader, Goroutine, Status};
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory, Request};
-use crate::reach::candidates::Finder;
+use crate::reach::candidates::channels;
 use crate::reach::contents::Reads;
-use crate::reach::heap::{Spans, each_struct};
+use crate::reach::heap::Spans;
 use crate::reach::objects::{ARENA, Objects};
 use crate::reach::roots::{self, Modules};
 use crate::reach::stack::MAX_STACK;
@@ -20,14 +22,14 @@ use crate::reach::{ReachError, Subject};
 /// Gaps between two ranges that are copied too, instead of beginning another read.
 const GAP: u64 = 4096;
 /// Bytes copied between two looks at the clock.
-const STEP: u64 = 4 << 20;
+const STEP: u64 = 1 << 20;
 /// Reads handed to the kernel at once.
 const BATCH: usize = 1024;
 
-/// Threads that read at the same time.
-const MAX_READERS: usize = 4;
+/// Threads that read at the same time, at most: a few CPUs use up what the memory can give.
+const MAX_READERS: usize = 16;
 /// Bytes that are worth a thread.
-const MIN_SHARE: u64 = 4 << 20;
+const MIN_SHARE: u64 = 2 << 20;
 
 /// Why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +66,11 @@ impl<'a> Recorder<'a> {
         is_late(self.deadline)
     }
 
+    /// Shows what was recorded so far to `see`.
+    pub fn with<T>(&self, see: impl FnOnce(&Image) -> T) -> T {
+        see(&self.image.borrow())
+    }
+
     /// What was recorded.
     pub fn into_image(self) -> Image {
         self.image.into_inner()
@@ -72,8 +79,9 @@ impl<'a> Recorder<'a> {
     /// Records `ranges` (address and end). Ranges near each other are read as one. Ranges that cannot be read are left
     /// out: whoever needs them will find that they are not there.
     pub fn copy(&self, mut ranges: Vec<(u64, u64)>) -> Result<(), CopyError> {
-        ranges.retain(|(from, to)| from < to && self.image.borrow().lend(*from, (*to - *from) as usize).is_none());
-        let merged = merge(ranges);
+        ranges.retain(|(from, to)| from < to);
+        let mut merged = merge(ranges);
+        merged.retain(|(from, to)| self.image.borrow().lend(*from, (to - from) as usize).is_none());
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
         let mut regions = Vec::with_capacity(merged.len());
@@ -140,7 +148,12 @@ fn is_late(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
-/// Reads all pieces, none larger than [`STEP`], until `deadline`; much of it on several CPUs, which the target does not need
+/// How many threads do what has to be done fast.
+pub fn readers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS)
+}
+
+/// Reads all pieces, none larger than [`STEP`], until `deadline`, on all CPUs that there are: the target does not need them
 /// meanwhile.
 pub fn read_all(
     memory: &(dyn Memory + Sync),
@@ -148,25 +161,12 @@ pub fn read_all(
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
     let total: u64 = pieces.iter().map(|piece| piece.buf.len() as u64).sum();
-    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS) as u64;
-    let share = (total / readers).max(MIN_SHARE);
+    let others = (total / MIN_SHARE).min(readers() as u64 - 1);
+    // Whoever has read a batch takes the next, so that all end at the same time however fast each is.
+    let rest = Mutex::new(pieces);
     std::thread::scope(|scope| {
-        let mut others = Vec::new();
-        let mut rest = pieces;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let count = rest.iter().take_while(|piece| {
-                let begins_within = bytes < share;
-                bytes += piece.buf.len() as u64;
-                begins_within
-            });
-            let (mine, later) = rest.split_at_mut(count.count());
-            rest = later;
-            match rest.is_empty() {
-                false => others.push(scope.spawn(move || read_in_turn(memory, mine, deadline))),
-                true => read_in_turn(memory, mine, deadline)?,
-            }
-        }
+        let others: Vec<_> = (0..others).map(|_| scope.spawn(|| read_in_turn(memory, &rest, deadline))).collect();
+        read_in_turn(memory, &rest, deadline)?;
         // A reader that panicked has read nothing that can be trusted.
         others.into_iter().try_for_each(|other| other.join().unwrap_or(Err(CopyError::Fault(Fault::Gone))))
     })
@@ -174,28 +174,43 @@ pub fn read_all(
 
 fn read_in_turn(
     memory: &dyn Memory,
-    mut pieces: &mut [Request<'_>],
+    rest: &Mutex<&mut [Request<'_>]>,
     deadline: Option<Instant>,
 ) -> Result<(), CopyError> {
-    while !pieces.is_empty() {
+    loop {
+        // A statement of its own: the lock is free again while this batch is read.
+        let batch = next_batch(&mut rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(batch) = batch else { return Ok(()) };
         if is_late(deadline) {
             return Err(CopyError::Late);
         }
-        let mut bytes = 0;
-        let count = pieces.iter().take(BATCH).take_while(|piece| {
-            let first = bytes == 0;
-            bytes += piece.buf.len() as u64;
-            first || bytes <= STEP
-        });
-        let (now, later) = pieces.split_at_mut(count.count());
-        memory.read_many(now)?;
-        pieces = later;
+        memory.read_many(batch)?;
     }
-    Ok(())
+}
+
+/// Takes away what is read with one look at the clock.
+fn next_batch<'p, 'b>(rest: &mut &'p mut [Request<'b>]) -> Option<&'p mut [Request<'b>]> {
+    let mut bytes = 0;
+    let count = rest.iter().take(BATCH).take_while(|piece| {
+        let first = bytes == 0;
+        bytes += piece.buf.len() as u64;
+        first || bytes <= STEP
+    });
+    let (batch, later) = {
+        let count = count.count();
+        std::mem::take(rest).split_at_mut(count)
+    };
+    *rest = later;
+    (!batch.is_empty()).then_some(batch)
+}
+
+/// Address and end of structs of one size.
+pub fn ranges_of(addresses: &[u64], size: u32) -> Vec<(u64, u64)> {
+    addresses.iter().map(|address| (*address, address.saturating_add(u64::from(size)))).collect()
 }
 
 /// Joins ranges that are near each other.
-fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+pub fn merge(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges.sort_unstable();
     let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges {
@@ -235,13 +250,14 @@ pub fn copy_constants(recorder: &Recorder<'_>, modules: &Modules) -> Result<(), 
     recorder.copy(modules.masks().map(|(from, len)| (from, from.saturating_add(len))).collect())
 }
 
-/// Copies all that the proof reads of memory that changes. `subject.memory` is `recorder`.
-pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
-    let done = copy_steps(recorder, subject);
+/// Copies all that the proof reads of memory that changes, except the stacks of those of `parked` that still are: who they
+/// are is returned. `subject.memory` is `recorder`.
+pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
+    let done = copy_steps(recorder, subject, parked);
     if recorder.is_late() { Err(CopyError::Late) } else { done }
 }
 
-fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), CopyError> {
+fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
     let Subject { layout, variables, .. } = *subject;
     let began = Instant::now();
     let step = |what: &str| log::debug!("{:?}: {what}", began.elapsed());
@@ -250,15 +266,24 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
     recorder.copy(vec![(variables.semtable, variables.semtable + 251 * u64::from(layout.semtable_entry))])?;
     let spans = Spans::read(recorder, layout, variables.mheap).map_err(ReachError::from)?;
     step("spans");
-    recorder.copy(scannable(&spans))?;
+    recorder.copy([scannable(&spans), parked.channels.clone()].concat())?;
     step("heap");
     copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
-    let goroutines = subject.goroutines()?;
+    let reader = CensusReader::new(layout.g, variables.allgs);
+    let addresses = reader.list(recorder).map_err(ReachError::from)?;
+    let mut look = recorder.with(|image| parked.look(&reader, &addresses, image));
+    let absent = reader.reread(recorder, &look.absent)?;
+    look.moved.extend(absent.into_iter().flatten());
     step("goroutines");
-    recorder.copy(stacks(&goroutines.list))?;
+    recorder.copy(stacks(&look.moved))?;
+    let system = roots::system(subject)?.stacks;
+    recorder.copy(system.clone())?;
+    let running = look.moved.iter().filter(|g| g.status == Status::Running).map(|g| (g.stack_lo, g.stack_hi));
+    let mut held = recorder.with(|image| words_in(image, system.into_iter().chain(running)));
+    held.extend(subject.threads.iter().flat_map(|thread| &thread.registers));
+    let handed = recorder.with(|image| parked.handed(layout, &held, image, &mut look));
+    recorder.copy(stacks(&handed))?;
     step("stacks");
-    recorder.copy(roots::system(subject)?.stacks)?;
-    step("system stacks");
     let heads = spans.spans.iter().filter(|span| span.specials != 0).map(|span| (span.base, span.specials));
     roots::specials(recorder, &layout.special, heads.collect())?;
     roots::blocks(recorder, variables.allfin, roots::FIN_BLOCK, roots::FIN_LINK)?;
@@ -267,28 +292,20 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>) -> Result<(), Copy
         roots::blocks(recorder, head, roots::CLEANUP_BLOCK, roots::CLEANUP_LINK)?;
     }
     step("specials");
-    let finder = Finder {
-        memory: recorder,
-        layout,
-        spans: &spans,
-        goroutines: &goroutines.list,
-        waits: &goroutines.waits,
-        semtable: variables.semtable,
-    };
-    let channels = finder.channels();
-    step("list of channels");
-    each_struct(recorder, &channels, layout.hchan.size, |_, _| {})?;
+    let waits = subject.waits(&look.moved);
+    let channels = recorder.with(|image| channels(image, layout, &look.moved, &waits))?;
+    recorder.copy(ranges_of(&channels, layout.hchan.size))?;
     step("channels");
     // Saved vector registers of goroutines that were preempted.
     if let Some(offset) = layout.g_xregs {
-        for g in goroutines.list.iter().filter(|g| !g.status.is_waiting()) {
+        for g in look.moved.iter().filter(|g| !g.status.is_waiting()) {
             let saved = recorder.read_u64(g.address.wrapping_add(u64::from(offset))).unwrap_or(0);
             if saved != 0 {
                 recorder.read(saved, &mut [0; crate::reach::mark::XREGS]).ok();
             }
         }
     }
-    Ok(())
+    Ok(look)
 }
 
 /// Address and end of the spans whose objects hold pointers.

@@ -6,6 +6,7 @@
 
 mod copy;
 mod file;
+mod parked;
 mod report;
 mod text;
 mod unstopped;
@@ -19,10 +20,11 @@ use crate::discover::info::TargetInfo;
 use crate::golang::pclntab::PcLnTab;
 use crate::golang::proof_layout::ReachLayout;
 use crate::live::{Target, TargetError};
+use crate::memory::census::CensusReader;
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
-use crate::memory::stop::{StopError, Thread, while_stopped};
-use crate::memory::{Memory, Request};
+use crate::memory::stop::{StopError, Thread, hurried, while_stopped};
+use crate::memory::{Fault, Memory, Request};
 use crate::reach::contents::Reads;
 use crate::reach::heap::Spans;
 use crate::reach::roots::Modules;
@@ -35,9 +37,12 @@ pub use text::render;
 pub use unstopped::{Unreached, unreached};
 
 use copy::Recorder;
+use parked::Parked;
 
 /// Bytes read of the heap to learn how fast it can be read.
 const TRIAL: u64 = 16 << 20;
+/// Goroutines read to learn how fast they can be.
+const TRIAL_GOROUTINES: usize = 4096;
 /// Added to what was measured: structs, threads, and what changed since the estimate.
 const OVERHEAD: Duration = Duration::from_millis(2);
 
@@ -57,8 +62,8 @@ pub enum ProveError {
     },
     /// The pause would be, or was, too long.
     #[error(
-        "pid {pid} was not examined: the copy of {megabytes} MB would stop it for about {estimate:?}, and --max-pause is \
-         {budget:?}; it was not stopped"
+        "pid {pid} was not stopped: copying {megabytes} MB would take about {}, and --max-pause is {}; --max-pause {} would do",
+        whole_milliseconds(*.estimate), in_units(*.budget), whole_milliseconds(enough_for(*.estimate))
     )]
     TooLarge {
         /// Target.
@@ -72,7 +77,8 @@ pub enum ProveError {
     },
     /// The copy was given up.
     #[error(
-        "pid {pid} was not examined: copying took longer than --max-pause {budget:?} and was given up; the process runs on"
+        "pid {pid} was not examined: copying took longer than --max-pause {} and was given up; the process runs on",
+        in_units(*.budget)
     )]
     Late {
         /// Target.
@@ -99,6 +105,22 @@ pub enum ProveError {
     /// A file cannot be written or read.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+/// A time as the options take it.
+fn in_units(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
+fn whole_milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis().max(1))
+}
+
+/// A round pause that is long enough for what was estimated, with a fifth to spare.
+fn enough_for(estimate: Duration) -> Duration {
+    let millis = estimate.as_micros().saturating_mul(12).div_ceil(10_000) as u64;
+    let step = if millis < 20 { 1 } else { 10_u64.pow(millis.ilog10() - 1) };
+    Duration::from_millis(millis.next_multiple_of(step))
 }
 
 impl ProveError {
@@ -147,11 +169,14 @@ impl Program {
     pub fn of(target: &Target) -> Result<Self, ProveError> {
         let binary = target.binary();
         let unsupported = |reason: String| ProveError::Unsupported { pid: target.process().pid(), reason };
+        if binary.version.minor < 21 {
+            return Err(unsupported(format!(
+                "it was built with {}, and a proof needs Go 1.21 or later",
+                binary.version
+            )));
+        }
         let layout = ReachLayout::from_structs(&binary.structs, &binary.version, binary.arch)
             .map_err(|error| unsupported(format!("its debug information lacks what a proof needs: {error}")))?;
-        if binary.version.minor < 21 {
-            return Err(unsupported(format!("{} is older than Go 1.21", binary.version)));
-        }
         // They move the bitmaps that tell which words of an object are pointers.
         if let Some(collector) = binary.version.experiments().find(|name| name.contains("greenteagc")) {
             return Err(unsupported(format!("it was built with the experiment {collector}")));
@@ -258,13 +283,14 @@ fn stop_and_copy(
         recorder.into_image()
     };
     let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(bytes + bytes / 8 + (1 << 20))).into();
+    let parked = estimate.parked;
     let stopped = while_stopped(pid, budget, |threads, deadline| {
         let recorder = Recorder::new(memory, constants, spare, Some(deadline));
-        copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads))?;
-        Ok((recorder.into_image(), threads.to_vec()))
+        let look = copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads), &parked)?;
+        Ok((recorder.into_image(), threads.to_vec(), look))
     })
     .map_err(|source| ProveError::Stop { pid, source })?;
-    let (image, threads) = stopped.result.map_err(failed)?;
+    let (mut image, threads, look) = stopped.result.map_err(failed)?;
     let pause = Pause {
         seconds: stopped.pause.as_secs_f64(),
         estimated_seconds: estimate.pause.as_secs_f64(),
@@ -272,6 +298,7 @@ fn stop_and_copy(
         copied_bytes: image.size(),
         threads: stopped.threads as u64,
     };
+    image.merge(parked.into_image(&look));
     Ok(Saved { program, threads, pause, image })
 }
 
@@ -280,7 +307,9 @@ struct Estimate {
     modules: Modules,
     /// Bytes of heap.
     heap: u64,
-    /// Bytes of stacks.
+    /// Goroutines whose stacks need not be copied if they stay.
+    parked: Parked,
+    /// Bytes of the other stacks.
     stacks: u64,
     /// All bytes.
     bytes: u64,
@@ -291,36 +320,54 @@ impl Estimate {
     fn make(memory: &ProcessMemory, program: &Program) -> Result<Self, CopyError> {
         let Program { layout, variables, .. } = program;
         let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
-        let began = Instant::now();
-        let spans = Spans::read(memory, layout, variables.mheap).map_err(ReachError::from)?;
-        let structs = began.elapsed();
+        let (spans, structs) = in_a_hurry(|| timed(|| Spans::read(memory, layout, variables.mheap)))?;
+        let spans = spans.map_err(ReachError::from)?;
+        let subject = program.subject(memory, memory, &[]);
+        let first = subject.goroutines()?;
+        let second = subject.goroutines()?;
+        let parked = Parked::read(memory, &subject, &first, &second)?;
         let ranges = copy::scannable(&spans);
-        let heap = copy::size(ranges.clone());
-        let began = Instant::now();
-        let goroutines = program.subject(memory, memory, &[]).goroutines()?;
-        // They are looked at twice then: for their stacks, and for what they wait for.
-        let structs = structs + 2 * began.elapsed();
-        let stacks = copy::size(copy::stacks(&goroutines.list));
+        let heap = copy::size([ranges.as_slice(), &parked.channels].concat());
+        let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
-        // How fast this memory is read, of the part that is read in the same way.
-        let mut some = copy::spare(heap.min(TRIAL));
-        let mut rest = some.as_mut_slice();
-        let mut requests: Vec<Request<'_>> = Vec::new();
-        for (from, to) in &ranges {
-            let len = ((to - from) as usize).min(rest.len());
-            let (buf, later) = rest.split_at_mut(len);
-            requests.extend(copy::pieces(*from, buf));
-            rest = later;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        let began = Instant::now();
-        copy::read_all(memory, &mut requests, None)?;
-        let trial = began.elapsed();
-        let pause = trial.mul_f64(bytes as f64 / heap.clamp(1, TRIAL) as f64) + structs + OVERHEAD;
-        Ok(Self { modules, heap, stacks, bytes, pause })
+        let tried = copy::size(ranges.clone()).clamp(1, TRIAL);
+        let trial = heap_trial(memory, &ranges, tried)?.mul_f64(bytes as f64 / tried as f64);
+        let some: Vec<u64> = second.list.iter().take(TRIAL_GOROUTINES).map(|g| g.address).collect();
+        let reader = CensusReader::new(layout.g, variables.allgs);
+        let (_, look) = in_a_hurry(|| timed(|| reader.reread(memory, &some)))?;
+        // All are looked at on all CPUs, in what has been copied by then: half of the time is reading, which is counted above.
+        let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64 / 2.0);
+        Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
     }
+}
+
+/// How long it takes to read `bytes` of the heap, in the way in which all of it will be.
+fn heap_trial(memory: &ProcessMemory, ranges: &[(u64, u64)], bytes: u64) -> Result<Duration, CopyError> {
+    let mut some = copy::spare(bytes);
+    let mut rest = some.as_mut_slice();
+    let mut requests: Vec<Request<'_>> = Vec::new();
+    for (from, to) in ranges {
+        let len = ((to - from) as usize).min(rest.len());
+        let (buf, later) = rest.split_at_mut(len);
+        requests.extend(copy::pieces(*from, buf));
+        rest = later;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let (read, took) = in_a_hurry(|| timed(|| copy::read_all(memory, &mut requests, None)))?;
+    read.map(|()| took)
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
+}
+
+fn in_a_hurry<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CopyError> {
+    // Nothing is known if it panicked.
+    hurried(work).ok_or(CopyError::Fault(Fault::Gone))
 }
 
 /// Addresses of the runtime's variables.
@@ -340,4 +387,26 @@ fn variables(target: &Target) -> Result<Variables, ProveError> {
         allfin: needed("runtime.allfin")?,
         gc_cleanups: if target.binary().version.minor >= 25 { Some(needed("runtime.gcCleanups")?) } else { None },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_a_round_pause_that_is_enough() {
+        let refused = |micros: u64| {
+            let (pid, megabytes, budget) = (5, 240, Duration::from_millis(50));
+            ProveError::TooLarge { pid, megabytes, estimate: Duration::from_micros(micros), budget }.to_string()
+        };
+        assert_eq!(
+            refused(134_567),
+            "pid 5 was not stopped: copying 240 MB would take about 134ms, and --max-pause is 50ms; --max-pause 170ms would do"
+        );
+        for (micros, enough) in
+            [(10, 1), (2_400, 3), (51_000, 62), (83_400, 110), (900_000, 1100), (12_345_678, 15_000)]
+        {
+            assert!(refused(micros).ends_with(&format!("; --max-pause {enough}ms would do")), "{}", refused(micros));
+        }
+    }
 }

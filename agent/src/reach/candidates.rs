@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::heap::Spans;
+use super::heap::{Spans, each_struct};
 use crate::cause::wait::{Wait, channels_of, in_g, sudog};
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{Goroutine, Status};
-use crate::memory::{Memory, bytes_at, word_at};
+use crate::memory::{Fault, Memory, bytes_at, word_at};
 
 /// `semTabSize` (`src/runtime/sema.go`).
 const SEMTABLE: u64 = 251;
@@ -64,25 +64,6 @@ pub struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The channels that the goroutines wait on: what [`Finder::find`] reads besides the heap.
-    pub fn channels(&self) -> Vec<u64> {
-        let mut channels: Vec<u64> = Vec::new();
-        for (goroutine, wait) in self.goroutines.iter().zip(self.waits) {
-            if wait.is_some_and(Wait::is_channel) {
-                channels.extend(
-                    channels_of(self.memory, self.layout, goroutine)
-                        .unwrap_or_default()
-                        .into_iter()
-                        .map(|(_, channel)| channel),
-                );
-            }
-        }
-        channels.sort_unstable();
-        channels.dedup();
-        channels.retain(|channel| *channel != 0);
-        channels
-    }
-
     /// All candidates.
     pub fn find(&self) -> Candidates {
         let semaphores = self.semaphores();
@@ -113,9 +94,8 @@ impl Finder<'_> {
         found
     }
 
-    /// Sudogs looked at in one pass: a select has up to 65536, and the lists of a damaged target may go in circles.
     fn budget(&self) -> usize {
-        self.goroutines.len().saturating_mul(64).saturating_add(1 << 17)
+        budget(self.goroutines.len())
     }
 
     fn sudog(&self, address: u64) -> Option<Cow<'_, [u8]>> {
@@ -230,6 +210,43 @@ impl Queues<'_, '_> {
         }
         self.queued.contains(&(channel, sudog))
     }
+}
+
+/// The channels that goroutines wait on: what [`Finder::find`] reads besides the heap. Lists that cannot be read, or that
+/// go in circles, are given up: then what waits there is no candidate.
+pub fn channels(
+    memory: &dyn Memory,
+    layout: &ReachLayout,
+    goroutines: &[Goroutine],
+    waits: &[Option<Wait>],
+) -> Result<Vec<u64>, Fault> {
+    let waiting = goroutines.iter().zip(waits).filter(|(_, wait)| wait.is_some_and(Wait::is_channel));
+    let heads: Vec<u64> = waiting.map(|(g, _)| g.address.wrapping_add(u64::from(layout.g.waiting))).collect();
+    let mut level = Vec::new();
+    each_struct(memory, &heads, 8, |_, bytes| level.extend(bytes.and_then(|bytes| word_at(bytes, 0))))?;
+    let mut channels = Vec::new();
+    let mut budget = budget(goroutines.len());
+    loop {
+        level.retain(|sudog| *sudog != 0 && sudog.is_multiple_of(8));
+        let Some(left) = budget.checked_sub(level.len()).filter(|_| !level.is_empty()) else { break };
+        budget = left;
+        let mut next = Vec::new();
+        each_struct(memory, &level, layout.sudog.size, |_, bytes| {
+            let word = |offset: u32| bytes.and_then(|bytes| word_at(bytes, offset as usize));
+            channels.extend(word(layout.sudog.c));
+            next.extend(word(layout.sudog.waitlink));
+        })?;
+        level = next;
+    }
+    channels.sort_unstable();
+    channels.dedup();
+    channels.retain(|channel| *channel != 0);
+    Ok(channels)
+}
+
+/// Sudogs looked at in one pass: a select has up to 65536, and the lists of a damaged target may go in circles.
+fn budget(goroutines: usize) -> usize {
+    goroutines.saturating_mul(64).saturating_add(1 << 17)
 }
 
 /// Whether a goroutine's status lets it be a candidate at all.

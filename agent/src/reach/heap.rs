@@ -228,14 +228,19 @@ pub fn each_struct(
             .max(1);
         let (group, next) = rest.split_at(together);
         rest = next;
+        let mut each = |bytes: &[u8]| {
+            for (address, index) in group {
+                let at = (address - start) as usize;
+                visit(*index as usize, bytes.get(at..at + size as usize));
+            }
+        };
+        if let Some(lent) = memory.lend(start, (end - start) as usize) {
+            each(lent);
+            continue;
+        }
         let mut bytes = vec![0u8; (end - start) as usize];
         match memory.read(start, &mut bytes) {
-            Ok(()) => {
-                for (address, index) in group {
-                    let at = (address - start) as usize;
-                    visit(*index as usize, bytes.get(at..at + size as usize));
-                }
-            }
+            Ok(()) => each(&bytes),
             // A hole between them, or one that is not there at all.
             Err(Fault::Unmapped { .. }) => {
                 let mut one = vec![0u8; size as usize];

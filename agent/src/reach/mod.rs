@@ -17,7 +17,7 @@ pub mod types;
 mod unlocks;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
@@ -167,16 +167,20 @@ impl Subject<'_> {
         if truncated || unreadable > 0 {
             return Err(ReachError::Incomplete(format!("{unreadable} goroutines cannot be read")));
         }
+        Ok(Goroutines { waits: self.waits(&goroutines), list: goroutines })
+    }
+
+    /// Of each goroutine what it waits for if it may be leaked.
+    pub fn waits(&self, goroutines: &[Goroutine]) -> Vec<Option<Wait>> {
         let mut of_runtime = HashMap::new();
-        let waits = goroutines
+        goroutines
             .iter()
             .map(|goroutine| {
                 let known = of_runtime.entry(goroutine.start_pc);
                 let of_runtime = *known.or_insert_with(|| self.is_of_runtime(goroutine.start_pc));
                 if of_runtime { None } else { self.wait(goroutine) }
             })
-            .collect();
-        Ok(Goroutines { list: goroutines, waits })
+            .collect()
     }
 
     /// Whether a goroutine that starts at `start_pc` is the runtime's own, or one of which nothing is known.

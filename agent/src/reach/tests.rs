@@ -21,7 +21,7 @@ const LIST: u64 = 0x71_0000;
 const SPAN: u64 = 0x72_0000;
 const BASE: u64 = 0xc0_0000_0000;
 
-fn layout(version: &str) -> ReachLayout {
+pub(crate) fn layout(version: &str) -> ReachLayout {
     let version = GoVersion::parse(version).expect("a version");
     let structs = table::bundled().structs(&version, Arch::Amd64).expect("known");
     ReachLayout::from_structs(&structs, &version, Arch::Amd64).expect("complete")

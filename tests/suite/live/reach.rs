@@ -240,6 +240,23 @@ fn what_moves_all_the_time_is_never_proven() {
     }
 }
 
+/// The stacks of parked goroutines are read before the target is stopped: those that ran meanwhile and parked where they were
+/// hold something else by then.
+#[test]
+fn what_lies_on_the_stacks_of_goroutines_that_park_again_is_never_proven() {
+    for (version, runs) in [(NEWEST, 50), ("1.25.5", 50), ("1.21.13", 50)] {
+        let (mut target, _): (_, Ready) =
+            Target::ready(&fixture("boxes", version, BuildFlags::Default), std::iter::empty::<&str>());
+        for attempt in 0..runs {
+            let report = prove(target.pid());
+            let others: Vec<_> = report.leaks.iter().filter(|group| group.start_function != "main.leaked").collect();
+            assert!(others.is_empty(), "Go {version}, attempt {attempt}: {others:#?}");
+            assert!(report.goroutines.proven > 900, "Go {version}, attempt {attempt}: {:?}", report.goroutines);
+        }
+        assert!(target.ask::<u64>("woken") > 0, "Go {version}");
+    }
+}
+
 #[test]
 fn a_goroutine_that_runs_keeps_what_its_variables_lead_to_and_no_more() {
     for version in versions() {
@@ -317,6 +334,8 @@ fn a_target_too_large_for_the_pause_is_left_alone() {
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("--max-pause is 1ms") && said.contains("was not stopped"), "{said}");
+    let enough = said.split("; --max-pause ").nth(1).and_then(|rest| rest.split_once("ms would do")).map(|(ms, _)| ms);
+    assert!(enough.is_some_and(|ms| ms.parse::<u64>().is_ok_and(|ms| ms > 1)), "{said}");
     let _: serde_json::Value = target.ask("ping");
 }
 
