@@ -281,7 +281,7 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
     Words { does, cannot, does_not, remedy }
 }
 
-/// Of what waits for a time. Whether it does so in a loop only those tell that were seen to wake up.
+/// Of what waits for a time. Who was not seen to wake up may do so in a loop all the same.
 fn timer_loop(case: &Case<'_>, done: bool) -> Words {
     Words {
         does: match case.wait_reason {
@@ -289,15 +289,10 @@ fn timer_loop(case: &Case<'_>, done: bool) -> Words {
             _ => "waits for a timer or ticker (time.After, time.Tick)",
         },
         cannot: "and nothing else can end it",
-        does_not: match (case.loops, done) {
-            (true, false) => "again and again, in a loop that nothing ends",
-            (true, true) => {
-                "again and again, in a loop whose case for a context's Done, or another channel of struct{}, does not happen"
-            }
-            (false, false) => "for long, perhaps in a loop that nothing ends",
-            (false, true) => {
-                "for long, and its case for a context's Done, or another channel of struct{}, does not happen"
-            }
+        does_not: if done {
+            "for long, or again and again, and its case for a context's Done, or another channel of struct{}, does not happen"
+        } else {
+            "for long, or again and again in a loop that nothing ends"
         },
         remedy: if done {
             "when the work is over, call that context's cancel function (defer cancel()), or close that channel"

@@ -22,15 +22,15 @@ const CAUSES: [(&str, &str); 8] = [
     ("main.abandonedQueue", "sends on a full channel that nobody receives from"),
     (
         "main.ticking",
-        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop whose case for a context's Done, or \
-         another channel of struct{}, does not happen",
+        "waits for a timer or ticker (time.After, time.Tick) for long, or again and again, and its case for a context's Done, \
+         or another channel of struct{}, does not happen",
     ),
     (
         "main.afterLoop",
-        "waits for a timer or ticker (time.After, time.Tick) again and again, in a loop whose case for a context's Done, or \
-         another channel of struct{}, does not happen",
+        "waits for a timer or ticker (time.After, time.Tick) for long, or again and again, and its case for a context's Done, \
+         or another channel of struct{}, does not happen",
     ),
-    ("main.polling", "sleeps again and again, in a loop that nothing ends"),
+    ("main.polling", "sleeps for long, or again and again in a loop that nothing ends"),
     ("main.waitsForAll", "waits for a sync.WaitGroup whose counter does not reach zero"),
     ("main.wantsLock", "wants a sync.Mutex that is locked, and whoever has it keeps it"),
     ("main.uncancelled", "receives from a channel of struct{}, as a context's Done is one, that nobody closes"),
