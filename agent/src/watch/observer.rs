@@ -16,6 +16,7 @@ use super::error::WatchError;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
 use super::unstopped::Unstopped;
+use crate::cause::wait::Wait;
 use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
@@ -29,6 +30,9 @@ use crate::probe::{AttachError, Bell, EventStream, LoadError, Prober, Uprobes};
 use crate::prove;
 use crate::report::{Group, Report};
 use crate::session::{End, EndReason, Explained, GroupKey, Header, Input, Modes, ProofTaken, Proven, Session, Tally};
+
+/// Goroutines of a group that are tried, until one stands still while what it waits for is read.
+const MAX_TRIES: usize = 16;
 
 /// See the module. Dropping it removes the probes.
 #[derive(Debug)]
@@ -254,20 +258,27 @@ impl Observer {
     /// What one goroutine of each group waits for, where that is not known yet.
     fn explain(&self, groups: &[&Group]) -> Result<Vec<Explained>, WatchError> {
         let session = self.session();
-        let examples: HashMap<u64, &Group> = groups
-            .iter()
-            .filter_map(|group| Some((*group.goids.first()?, *group)))
-            .filter(|(goid, _)| session.proofs().waits(*goid).is_none())
-            .collect();
+        let mut examples: HashMap<u64, &Group> = HashMap::new();
+        for group in groups {
+            let tried = &group.goids[..group.goids.len().min(MAX_TRIES)];
+            if tried.iter().all(|goid| session.proofs().waits(*goid).is_none()) {
+                examples.extend(tried.iter().map(|goid| (*goid, *group)));
+            }
+        }
         let all = session.latest().into_iter().flat_map(|taken| &taken.census.goroutines);
+        let mut told = HashSet::new();
         let mut explained = Vec::new();
         for goroutine in all {
-            let Some(group) = examples.get(&goroutine.goid) else { continue };
+            let Some(group) = examples.get(&goroutine.goid).filter(|group| !told.contains(&group.key)) else {
+                continue;
+            };
             let primitives = self.target.waits_for(goroutine, &group.wait_reason, &group.stack)?;
-            // It ran meanwhile: the next look may tell what wakes it.
-            if group.loops && primitives.is_empty() {
+            let on_channels = Wait::of(&group.wait_reason, &group.stack).is_some_and(Wait::is_channel);
+            if on_channels && primitives.is_empty() {
+                // It ran meanwhile: another of them may stand, or the same at the next look.
                 continue;
             }
+            told.insert(group.key);
             let cause = group.explain(&primitives, session.handler_of(goroutine.creation_pc));
             let evidence = primitives.iter().map(ToString::to_string).collect();
             explained.push(Explained { goids: vec![goroutine.goid], cause, evidence });
