@@ -122,7 +122,7 @@ fn stop_and_work<T>(
     budget: Duration,
     work: impl FnOnce(&[Thread], Instant) -> T,
 ) -> Result<Stopped<T>, StopError> {
-    hurry();
+    hurry(budget);
     let mut tracees = Tracees { pid, threads: BTreeMap::new() };
     // Traced threads run on: the pause begins with the first that is interrupted.
     tracees.seize_new()?;
@@ -136,26 +136,29 @@ fn stop_and_work<T>(
     Ok(Stopped { result, pause: began.elapsed(), threads: count })
 }
 
-/// Does what takes a moment as fast as it would be done while a process stands still; `None` if it panics.
-pub fn hurried<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+/// Does what takes a moment as fast as it would be done while a process stands still for `budget`; `None` if it panics.
+pub fn hurried<T: Send>(budget: Duration, work: impl FnOnce() -> T + Send) -> Option<T> {
     let hurrying = || {
-        hurry();
+        hurry(budget);
         work()
     };
     thread::scope(|scope| scope.spawn(hurrying).join().ok())
 }
 
+/// The longest that parkwarden may have all CPUs to itself.
+const LONGEST_ALONE: Duration = Duration::from_millis(100);
+
 /// Has the kernel prefer this thread, which ends with the pause, and the threads that it starts: the target stands still for as
 /// long as they wait for a CPU. A nice value does not count where each session has its share of the CPUs (`autogroup`), so
-/// the lowest real-time priority comes first; all that is done with it has a deadline. Without permission they wait as
-/// others do.
-fn hurry() {
+/// the lowest real-time priority comes first. Only for pauses that the rest of the host can do without any CPU for: with a larger
+/// budget, or without permission, the nice value has to do.
+fn hurry(budget: Duration) {
     const THIS_THREAD: libc::pid_t = 0;
     const MOST_FAVOURED: libc::c_int = -20;
     let lowest = libc::sched_param { sched_priority: 1 };
     // SAFETY: both are about the calling thread on Linux; the first reads `lowest`, which outlives it.
     unsafe {
-        if libc::sched_setscheduler(THIS_THREAD, libc::SCHED_RR, &raw const lowest) != 0 {
+        if budget > LONGEST_ALONE || libc::sched_setscheduler(THIS_THREAD, libc::SCHED_RR, &raw const lowest) != 0 {
             let _ = libc::setpriority(libc::PRIO_PROCESS, THIS_THREAD.cast_unsigned(), MOST_FAVOURED);
         }
     }

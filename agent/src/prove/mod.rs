@@ -271,7 +271,7 @@ fn stop_and_copy(
             ProveError::Reach { pid, source: ReachError::Memory { what: "its memory", source } }
         }
     };
-    let estimate = Estimate::make(memory, &program).map_err(failed)?;
+    let estimate = Estimate::make(memory, &program, budget).map_err(failed)?;
     log::info!("about to copy {} bytes in about {:?}", estimate.bytes, estimate.pause);
     if estimate.pause > budget {
         let megabytes = estimate.bytes >> 20;
@@ -317,10 +317,10 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn make(memory: &ProcessMemory, program: &Program) -> Result<Self, CopyError> {
+    fn make(memory: &ProcessMemory, program: &Program, budget: Duration) -> Result<Self, CopyError> {
         let Program { layout, variables, .. } = program;
         let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
-        let (spans, structs) = in_a_hurry(|| timed(|| Spans::read(memory, layout, variables.mheap)))?;
+        let (spans, structs) = in_a_hurry(budget, || timed(|| Spans::read(memory, layout, variables.mheap)))?;
         let spans = spans.map_err(ReachError::from)?;
         let subject = program.subject(memory, memory, &[]);
         let first = subject.goroutines()?;
@@ -331,10 +331,10 @@ impl Estimate {
         let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
         let tried = copy::size(ranges.clone()).clamp(1, TRIAL);
-        let trial = heap_trial(memory, &ranges, tried)?.mul_f64(bytes as f64 / tried as f64);
+        let trial = heap_trial(memory, &ranges, tried, budget)?.mul_f64(bytes as f64 / tried as f64);
         let some: Vec<u64> = second.list.iter().take(TRIAL_GOROUTINES).map(|g| g.address).collect();
         let reader = CensusReader::new(layout.g, variables.allgs);
-        let (_, look) = in_a_hurry(|| timed(|| reader.reread(memory, &some)))?;
+        let (_, look) = in_a_hurry(budget, || timed(|| reader.reread(memory, &some)))?;
         // All are looked at on all CPUs, in what has been copied by then: half of the time is reading, which is counted above.
         let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64 / 2.0);
         Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
@@ -342,7 +342,12 @@ impl Estimate {
 }
 
 /// How long it takes to read `bytes` of the heap, in the way in which all of it will be.
-fn heap_trial(memory: &ProcessMemory, ranges: &[(u64, u64)], bytes: u64) -> Result<Duration, CopyError> {
+fn heap_trial(
+    memory: &ProcessMemory,
+    ranges: &[(u64, u64)],
+    bytes: u64,
+    budget: Duration,
+) -> Result<Duration, CopyError> {
     let mut some = copy::spare(bytes);
     let mut rest = some.as_mut_slice();
     let mut requests: Vec<Request<'_>> = Vec::new();
@@ -355,7 +360,7 @@ fn heap_trial(memory: &ProcessMemory, ranges: &[(u64, u64)], bytes: u64) -> Resu
             break;
         }
     }
-    let (read, took) = in_a_hurry(|| timed(|| copy::read_all(memory, &mut requests, None)))?;
+    let (read, took) = in_a_hurry(budget, || timed(|| copy::read_all(memory, &mut requests, None)))?;
     read.map(|()| took)
 }
 
@@ -365,9 +370,9 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (result, began.elapsed())
 }
 
-fn in_a_hurry<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, CopyError> {
+fn in_a_hurry<T: Send>(budget: Duration, work: impl FnOnce() -> T + Send) -> Result<T, CopyError> {
     // Nothing is known if it panicked.
-    hurried(work).ok_or(CopyError::Fault(Fault::Gone))
+    hurried(budget, work).ok_or(CopyError::Fault(Fault::Gone))
 }
 
 /// Addresses of the runtime's variables.
