@@ -192,7 +192,11 @@ fn built_test(name: &str) -> anyhow::Result<String> {
     let built = build.output().context("starting cargo")?;
     let messages = String::from_utf8_lossy(&built.stdout);
     let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let program = messages.find_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    let program = messages.find_map(|message| {
+        // Programs of the workspace are built with it, and come first.
+        let is_it = message["target"]["name"] == name && message["target"]["kind"][0] == "test";
+        message["executable"].as_str().filter(|_| is_it).map(str::to_owned)
+    });
     program.filter(|_| built.status.success()).with_context(|| format!("the test {name} does not build"))
 }
 
