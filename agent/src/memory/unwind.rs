@@ -245,6 +245,11 @@ pub fn stands_still(before: &Goroutine, after: &Goroutine) -> bool {
         == (after.goid, after.status, after.wait_reason, after.resume(), after.stack_hi)
 }
 
+/// Whether it has not run either, as far as its `g` tells: with fewer than 256 runs in between.
+pub fn has_not_run(before: &Goroutine, after: &Goroutine) -> bool {
+    stands_still(before, after) && before.tracking_seq == after.tracking_seq
+}
+
 /// The innermost part of each stack; `None` where its bounds make no sense or it cannot be read.
 fn read_tops(memory: &dyn Memory, goroutines: &[Goroutine]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
     let mut tops: Vec<Vec<u8>> = goroutines

@@ -2,8 +2,9 @@
 //! than the deadline allows.
 
 use std::cell::RefCell;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::parked::{Look, Parked, words_in};
 use crate::golang::proof_layout::ReachLayout;
@@ -179,7 +180,7 @@ fn read_in_turn(
 ) -> Result<(), CopyError> {
     loop {
         // A statement of its own: the lock is free again while this batch is read.
-        let batch = next_batch(&mut rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let batch = next_batch(&mut rest.lock());
         let Some(batch) = batch else { return Ok(()) };
         if is_late(deadline) {
             return Err(CopyError::Late);

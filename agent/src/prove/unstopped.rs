@@ -14,7 +14,7 @@ use super::{Program, ProveError};
 use crate::memory::blocks::Blocks;
 use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::process::ProcessMemory;
-use crate::memory::unwind::stands_still;
+use crate::memory::unwind::has_not_run;
 use crate::reach::contents::Reads;
 use crate::reach::{self, Proof, ReachError, Subject};
 
@@ -32,8 +32,6 @@ pub struct Unreached {
     pub groups: Vec<Group>,
     /// The same as they stood.
     pub goroutines: Vec<Goroutine>,
-    /// Goroutines that wait in a way that can be a leak.
-    pub candidates: u64,
     /// Bytes of heap whose objects can hold pointers.
     pub heap_bytes: u64,
 }
@@ -65,7 +63,6 @@ fn look(pid: u32, program: &Program, reads: Reads) -> Result<Unreached, ProveErr
     Ok(Unreached {
         groups: groups(program, &proof, Shown::Running),
         goroutines: proof.leaked.iter().map(|leaked| leaked.goroutine).collect(),
-        candidates: proof.candidates,
         heap_bytes: proof.scannable_bytes,
     })
 }
@@ -86,9 +83,7 @@ fn only_standing(proof: &mut Proof, program: &Program, memory: &ProcessMemory) -
     let mut after = after.into_iter();
     proof.leaked.retain(|leaked| {
         let after = after.next().flatten();
-        after.is_some_and(|after| {
-            stands_still(&leaked.goroutine, &after) && leaked.goroutine.tracking_seq == after.tracking_seq
-        })
+        after.is_some_and(|after| has_not_run(&leaked.goroutine, &after))
     });
     Ok(())
 }

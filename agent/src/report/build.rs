@@ -191,6 +191,9 @@ fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
     for _ in 0..MAX_CHAIN {
         let stuck: HashSet<GroupKey> =
             groups.iter().filter(|group| group.verdict > Verdict::Idle).filter_map(|group| group.key).collect();
+        if stuck.is_empty() || !groups.iter().any(|group| group.verdict == Verdict::Idle && waits(group)) {
+            return;
+        }
         let mut made: HashMap<u64, (u64, u64)> = HashMap::new();
         for (goroutine, stack) in taken.goroutines() {
             let key = stack.map(|stack| GroupKey {

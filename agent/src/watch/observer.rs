@@ -120,7 +120,7 @@ impl Observer {
             sink,
             bell,
             commons: commons.clone(),
-            unstopped: Unstopped::new(config.reach, config.interval, company),
+            unstopped: Unstopped::new(config, company),
             at_proof: HashMap::new(),
         })
     }

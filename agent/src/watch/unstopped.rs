@@ -11,10 +11,10 @@ use super::Company;
 use super::commons::Turn;
 use crate::cause::wait::Wait;
 use crate::clock::now_ns;
-use crate::config::{ReachConfig, nanoseconds};
+use crate::config::{ReachConfig, WatchConfig, nanoseconds};
 use crate::live::Target;
 use crate::memory::census::Goroutine;
-use crate::memory::unwind::stands_still;
+use crate::memory::unwind::has_not_run;
 use crate::prove::{self, Program, ProveError, Unreached};
 use crate::reach::contents::Reads;
 use crate::report::Report;
@@ -31,6 +31,8 @@ const MOST_WINDOWS: u64 = 16;
 pub(super) struct Unstopped {
     config: ReachConfig,
     interval: Duration,
+    /// Looks in a row that decide.
+    wanted: u32,
     company: Company,
     program: Option<Result<Arc<Program>, String>>,
     under_way: Option<Receiver<Looked>>,
@@ -63,17 +65,18 @@ impl Company {
 }
 
 impl Unstopped {
-    pub(super) fn new(config: ReachConfig, interval: Duration, company: Company) -> Self {
+    pub(super) fn new(config: &WatchConfig, company: Company) -> Self {
         Self {
-            config,
-            interval,
+            config: config.reach,
+            interval: config.interval,
+            wanted: config.rules.unreached_looks,
             company,
             program: None,
             under_way: None,
             turn: 0,
             next_ns: 0,
             earliest_ns: 0,
-            rest: interval,
+            rest: config.interval,
             stood: HashMap::new(),
         }
     }
@@ -148,7 +151,7 @@ impl Unstopped {
         };
         let undecided = outcome.as_ref().is_ok_and(|groups| {
             let mut goids = groups.iter().flat_map(|group| &group.goids);
-            goids.any(|goid| session.standing().looks(*goid) + 1 < crate::config::Rules::default().unreached_looks)
+            goids.any(|goid| session.standing().looks(*goid) + 1 < self.wanted)
         });
         self.rest = if undecided { self.interval } else { (2 * self.rest).min(LONGEST_REST) };
         self.earliest_ns = time_ns.saturating_add(nanoseconds(cpu * self.company.rests()));
@@ -167,10 +170,7 @@ fn still_standing(unreached: Unreached, session: &Session) -> Vec<Explained> {
     let stand: HashSet<u64> = unreached
         .goroutines
         .iter()
-        .filter(|then| {
-            let now = now.get(&then.goid);
-            now.is_some_and(|now| stands_still(then, now) && then.tracking_seq == now.tracking_seq)
-        })
+        .filter(|then| now.get(&then.goid).is_some_and(|now| has_not_run(then, now)))
         .map(|goroutine| goroutine.goid)
         .collect();
     let groups = unreached.groups.into_iter().map(|group| Explained {
