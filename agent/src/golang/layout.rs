@@ -187,7 +187,7 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
             ("gcbssmask.bytedata", 8),
         ],
     ),
-    // From here on: what a proof of leaks needs beyond what watching does (see `reach::layout`). `elem` and `c` of a
+    // From here on: what a proof of leaks needs beyond what watching does (see `golang::proof_layout`). `elem` and `c` of a
     // sudog are pairs of pointers from Go 1.26 on.
     (
         "runtime.sudog",

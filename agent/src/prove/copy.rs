@@ -85,26 +85,8 @@ impl<'a> Recorder<'a> {
         merged.retain(|(from, to)| self.image.borrow().lend(*from, (to - from) as usize).is_none());
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
-        let mut regions = Vec::with_capacity(merged.len());
-        {
-            let mut pieces: Vec<Request<'_>> = Vec::new();
-            let mut rest = slab.as_mut_slice();
-            let mut offset = 0;
-            for (from, to) in &merged {
-                let len = (to - from) as usize;
-                regions.push((*from, offset, len));
-                offset += len;
-                let (buf, later) = rest.split_at_mut(len);
-                pieces.extend(self::pieces(*from, buf));
-                rest = later;
-            }
-            read_all(self.live, &mut pieces, self.deadline)?;
-            let failed: Vec<u64> = pieces.iter().filter(|piece| !piece.ok).map(|piece| piece.address).collect();
-            regions.retain(|(address, _, len)| {
-                let at = failed.partition_point(|bad| bad < address);
-                failed.get(at).is_none_or(|bad| *bad >= address + *len as u64)
-            });
-        }
+        let regions: Vec<Place> =
+            read_side_by_side(self.live, &merged, &mut slab, self.deadline)?.into_iter().flatten().collect();
         self.image.borrow_mut().insert_many(slab, regions);
         Ok(())
     }
@@ -137,6 +119,37 @@ impl Memory for Recorder<'_> {
         self.image.borrow_mut().insert(address, buf.to_vec());
         Ok(())
     }
+}
+
+/// A range that was read: its address, where its bytes are in the slab, and how many.
+pub type Place = (u64, usize, usize);
+
+/// Reads `ranges` (address and end) into `slab`, one after the other, until `deadline`. Of each where it is, if all of it could be
+/// read.
+pub fn read_side_by_side(
+    memory: &(dyn Memory + Sync),
+    ranges: &[(u64, u64)],
+    slab: &mut [u8],
+    deadline: Option<Instant>,
+) -> Result<Vec<Option<Place>>, CopyError> {
+    let mut places = Vec::with_capacity(ranges.len());
+    let mut requests: Vec<Request<'_>> = Vec::new();
+    let (mut rest, mut offset) = (slab, 0);
+    for (from, to) in ranges {
+        let len = (to - from) as usize;
+        places.push((*from, offset, len));
+        offset += len;
+        let (buf, later) = rest.split_at_mut(len);
+        requests.extend(pieces(*from, buf));
+        rest = later;
+    }
+    read_all(memory, &mut requests, deadline)?;
+    let mut failed: Vec<u64> = requests.iter().filter(|request| !request.ok).map(|request| request.address).collect();
+    failed.sort_unstable();
+    let is_whole = |(from, _, len): &Place| {
+        failed.get(failed.partition_point(|bad| bad < from)).is_none_or(|bad| *bad >= from + *len as u64)
+    };
+    Ok(places.into_iter().map(|place| Some(place).filter(is_whole)).collect())
 }
 
 /// A read of `buf` from `address`, in pieces between which the clock can be looked at.

@@ -23,7 +23,7 @@ use std::thread;
 
 use hashbrown::HashMap;
 
-use super::copy::{CopyError, merge, pieces, ranges_of, read_all, readers, stacks};
+use super::copy::{CopyError, Place, merge, ranges_of, read_side_by_side, readers, stacks};
 use crate::cause::wait::Wait;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{CensusReader, Goroutine, Status};
@@ -50,8 +50,8 @@ pub struct Parked {
     known: Vec<u64>,
     /// The same in the order of the addresses, in which they are looked at soonest, each with its index in `list`.
     order: Vec<(u64, Option<usize>)>,
-    /// Of each the address of its stack, where its bytes are in `slab`, and how many.
-    places: Vec<Option<(u64, usize, usize)>>,
+    /// Of each where its stack is in `slab`.
+    places: Vec<Option<Place>>,
     slab: Vec<u8>,
     /// Address and end of the channels they wait for.
     pub channels: Vec<(u64, u64)>,
@@ -103,32 +103,11 @@ impl Parked {
     }
 
     fn read_stacks(&mut self, memory: &(dyn Memory + Sync)) -> Result<(), CopyError> {
-        let ranges = || self.list.iter().map(|g| stacks(std::slice::from_ref(g)).first().copied());
-        self.slab = vec![0; ranges().flatten().map(|(from, to)| (to - from) as usize).sum()];
-        let mut offset = 0;
-        let mut rest = self.slab.as_mut_slice();
-        let mut requests = Vec::new();
-        self.places = ranges()
-            .map(|range| {
-                let (from, to) = range?;
-                let len = (to - from) as usize;
-                let (buf, later) = std::mem::take(&mut rest).split_at_mut(len);
-                requests.extend(pieces(from, buf));
-                rest = later;
-                offset += len;
-                Some((from, offset - len, len))
-            })
-            .collect();
-        read_all(memory, &mut requests, None)?;
-        let mut failed: Vec<u64> =
-            requests.iter().filter(|request| !request.ok).map(|request| request.address).collect();
-        failed.sort_unstable();
-        for place in &mut self.places {
-            let has_failed = |(from, _, len): (u64, usize, usize)| {
-                failed.get(failed.partition_point(|bad| *bad < from)).is_some_and(|bad| *bad < from + len as u64)
-            };
-            *place = place.filter(|place| !has_failed(*place));
-        }
+        let stack = |g: &Goroutine| stacks(std::slice::from_ref(g)).first().copied();
+        let ranges: Vec<(u64, u64)> = self.list.iter().filter_map(stack).collect();
+        self.slab = vec![0; ranges.iter().map(|(from, to)| (to - from) as usize).sum()];
+        let mut read = read_side_by_side(memory, &ranges, &mut self.slab, None)?.into_iter();
+        self.places = self.list.iter().map(|g| stack(g).and_then(|_| read.next().flatten())).collect();
         Ok(())
     }
 
@@ -197,7 +176,7 @@ impl Parked {
     pub fn into_image(self, look: &Look) -> Image {
         let mut image = Image::default();
         let stayed = self.places.iter().zip(&look.stays).filter(|(_, stays)| **stays);
-        let places: Vec<(u64, usize, usize)> = stayed.filter_map(|(place, _)| *place).collect();
+        let places: Vec<Place> = stayed.filter_map(|(place, _)| *place).collect();
         image.insert_many(self.slab, places);
         image
     }

@@ -43,7 +43,7 @@ impl Interval {
             if let Some(stack) = stack
                 && goroutine.status.is_waiting()
             {
-                let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+                let key = GroupKey::of(goroutine, stack);
                 *by_key.entry((key, goroutine.start_pc)).or_default() += 1;
             }
         }

@@ -158,7 +158,7 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
         if !goroutine.status.is_waiting() || is_system(session.symbols(), goroutine.start_pc) {
             continue;
         }
-        let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+        let key = GroupKey::of(goroutine, stack);
         let group = members.entry(key).or_default();
         group.waiting += 1;
         group.start_pc = goroutine.start_pc;
@@ -196,11 +196,7 @@ fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
         }
         let mut made: HashMap<u64, (u64, u64)> = HashMap::new();
         for (goroutine, stack) in taken.goroutines() {
-            let key = stack.map(|stack| GroupKey {
-                creation_pc: goroutine.creation_pc,
-                stack,
-                wait_reason: goroutine.wait_reason,
-            });
+            let key = stack.map(|stack| GroupKey::of(goroutine, stack));
             let (all, standing) = made.entry(goroutine.parent_goid).or_default();
             *all += 1;
             *standing += u64::from(key.is_some_and(|key| stuck.contains(&key)));

@@ -29,6 +29,7 @@ use crate::detect::{Looks, Series};
 use crate::golang::Frame;
 use crate::governor::Budget;
 use crate::memory::StackId;
+use crate::memory::census::Goroutine;
 use crate::memory::look::CensusTaken;
 use crate::registry::Registry;
 use crate::symbolize::Symbols;
@@ -42,6 +43,13 @@ pub struct GroupKey {
     pub stack: StackId,
     /// The runtime's wait reason number.
     pub wait_reason: u8,
+}
+
+impl GroupKey {
+    /// The case of a goroutine that is parked with this stack.
+    pub fn of(goroutine: &Goroutine, stack: StackId) -> Self {
+        Self { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason }
+    }
 }
 
 /// Groups a session follows at most; further ones are counted in [`Session::groups_dropped`].
@@ -208,7 +216,7 @@ impl Session {
             if let Some(stack) = stack
                 && goroutine.status.is_waiting()
             {
-                let key = GroupKey { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason };
+                let key = GroupKey::of(goroutine, stack);
                 *groups.entry(key).or_default() += 1;
             }
         }
