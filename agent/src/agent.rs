@@ -16,7 +16,7 @@ use crate::export::http::{self, HttpConfig, HttpError};
 use crate::export::metrics::{AgentNumbers, Exporter};
 use crate::kube::{self, Pods};
 use crate::node::supervisor::{Message, Supervisor};
-use crate::node::{Node, Process};
+use crate::node::{Node, NodeProcess};
 use crate::probe::{Lifecycles, LoadError, OomVictims, Prober};
 use crate::record::RecordError;
 use crate::watch;
@@ -182,7 +182,7 @@ fn follow_pods(runtime: &Runtime, pods: &Pods, tell: Sender<Message>) {
 }
 
 /// Who a process belongs to; `None` while its pod is not known that will be.
-fn workload(pods: &Pods, process: &Process) -> Option<Workload> {
+fn workload(pods: &Pods, process: &NodeProcess) -> Option<Workload> {
     let known = pods.workload(&process.described.identity);
     let (in_pod, before) = (known.pod_uid.is_some(), process.workload());
     match known.pod {

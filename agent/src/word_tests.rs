@@ -24,7 +24,7 @@ fn a_value_has_the_same_word_in_text_and_json() {
     agree::<crate::config::Mode>();
     agree::<crate::config::ModeChoice>();
     agree::<crate::detect::Verdict>();
-    agree::<crate::doctor::Status>();
+    agree::<crate::doctor::CheckStatus>();
     agree::<crate::golang::Arch>();
     agree::<crate::golang::sites::SiteClass>();
     agree::<crate::cause::CauseKind>();

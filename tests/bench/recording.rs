@@ -6,7 +6,8 @@ use parkwarden::config::RecordConfig;
 use parkwarden::detect::Verdict;
 use parkwarden::golang::Frame;
 use parkwarden::record::{
-    Group, GroupCount, Interval, Judgement, Moment, Process, Reader, Recorder, Run, Site, SiteCount, Usage,
+    CreationSite, CreationSiteCount, GroupCount, Interval, Judgement, Moment, ProcessIdentity, Reader, RecordedGroup,
+    Recorder, Run, Usage,
 };
 use parkwarden::timeline::{Timeline, render_html};
 use parkwarden::words::Place;
@@ -27,7 +28,7 @@ fn at(second: u64) -> Moment {
     Moment { mono_ns: second * SECOND, unix_ns: (EPOCH + second) * SECOND }
 }
 
-fn group(process: u32, number: u32) -> Group {
+fn group(process: u32, number: u32) -> RecordedGroup {
     let frame = |depth: u32| Frame {
         function: format!("example.com/service{process}/internal/worker.(*Pool).step{number}_{depth}"),
         file: format!("/src/service{process}/internal/worker/pool{number}.go"),
@@ -40,12 +41,13 @@ fn group(process: u32, number: u32) -> Group {
         file: frame.file.clone(),
         line: frame.line,
     });
-    let site = Site { created_by, start_function: format!("example.com/service{process}/internal/worker.f{number}") };
-    Group { site, wait_reason: "chan receive".to_owned(), stack }
+    let site =
+        CreationSite { created_by, start_function: format!("example.com/service{process}/internal/worker.f{number}") };
+    RecordedGroup { site, wait_reason: "chan receive".to_owned(), stack }
 }
 
 /// Every count differs from look to look; one group leaks for the last day.
-fn look(groups: &[Group], second: u64, end: u64) -> Interval {
+fn look(groups: &[RecordedGroup], second: u64, end: u64) -> Interval {
     let mut interval = Interval { at: at(second), ..Interval::default() };
     for (number, group) in groups.iter().enumerate() {
         let noise = (second / EVERY).wrapping_mul(0x9e37_79b9).wrapping_add(number as u64 * 77) % 997;
@@ -55,7 +57,12 @@ fn look(groups: &[Group], second: u64, end: u64) -> Interval {
         let evidence = if leaked > 100 { vec![format!("Waiting here grew to {waiting}.")] } else { Vec::new() };
         interval.live += waiting;
         interval.parked += parked;
-        interval.sites.push(SiteCount { site: group.site.clone(), live: waiting, created: second, exited: second });
+        interval.sites.push(CreationSiteCount {
+            site: group.site.clone(),
+            live: waiting,
+            created: second,
+            exited: second,
+        });
         interval.groups.push(GroupCount {
             group: group.clone(),
             waiting,
@@ -96,16 +103,16 @@ pub fn run() -> anyhow::Result<Section> {
         threshold_ns: 10 * SECOND,
     };
     let mut recorder = Recorder::open(&file, config, run)?;
-    let groups: Vec<Vec<Group>> = (0..PROCESSES).map(|p| (0..GROUPS).map(|g| group(p, g)).collect()).collect();
+    let groups: Vec<Vec<RecordedGroup>> = (0..PROCESSES).map(|p| (0..GROUPS).map(|g| group(p, g)).collect()).collect();
     let watches: Vec<_> = (0..PROCESSES)
         .map(|pid| {
-            recorder.begin(Process {
+            recorder.begin(ProcessIdentity {
                 pid: 1000 + pid,
                 start_ticks: u64::from(pid),
                 exe: format!("/srv/service{pid}"),
                 go_version: "go1.27.3".to_owned(),
                 arch: "amd64".to_owned(),
-                ..Process::default()
+                ..ProcessIdentity::default()
             })
         })
         .collect();

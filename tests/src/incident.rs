@@ -7,8 +7,8 @@ use parkwarden::config::RecordConfig;
 use parkwarden::detect::Verdict;
 use parkwarden::golang::Frame;
 use parkwarden::record::{
-    Example, Exit, ExitKind, Group, GroupCount, Interval, Judgement, Moment, Process, Recorder, Run, Site, SiteCount,
-    Usage,
+    CreationSite, CreationSiteCount, Example, Exit, ExitKind, GroupCount, Interval, Judgement, Moment, ProcessIdentity,
+    RecordedGroup, Recorder, Run, Usage,
 };
 use parkwarden::words::Place;
 
@@ -48,7 +48,7 @@ fn frame(function: &str, file: &str, line: u32) -> Frame {
 
 /// Creating function, file, line, started function, wait reason, where it blocks, how many.
 struct Kind {
-    site: Site,
+    site: CreationSite,
     wait_reason: &'static str,
     stack: Vec<Frame>,
     count: fn(u64) -> u64,
@@ -62,7 +62,7 @@ fn wave(second: u64, mean: f64, swing: f64, period: f64) -> u64 {
 }
 
 fn kinds() -> Vec<Kind> {
-    let site = |function: &str, file: &str, line, starts: &str| Site {
+    let site = |function: &str, file: &str, line, starts: &str| CreationSite {
         created_by: Some(Place { function: function.to_owned(), file: file.to_owned(), line }),
         start_function: starts.to_owned(),
     };
@@ -152,9 +152,9 @@ fn look(second: u64, started: u64, leaks: bool, run_began: u64) -> Interval {
         };
         interval.live += waiting;
         interval.parked += parked;
-        interval.sites.push(SiteCount { site: kind.site.clone(), live: waiting, created: waiting, exited: 0 });
+        interval.sites.push(CreationSiteCount { site: kind.site.clone(), live: waiting, created: waiting, exited: 0 });
         interval.groups.push(GroupCount {
-            group: Group { site: kind.site, wait_reason: kind.wait_reason.to_owned(), stack: kind.stack },
+            group: RecordedGroup { site: kind.site, wait_reason: kind.wait_reason.to_owned(), stack: kind.stack },
             waiting,
             parked,
             judgement: (parked > 0).then_some(Judgement {
@@ -171,8 +171,8 @@ fn look(second: u64, started: u64, leaks: bool, run_began: u64) -> Interval {
     interval
 }
 
-fn process(pid: u32, started: u64) -> Process {
-    Process {
+fn process(pid: u32, started: u64) -> ProcessIdentity {
+    ProcessIdentity {
         pid,
         start_ticks: started,
         started: Some(at(started)),
@@ -182,7 +182,7 @@ fn process(pid: u32, started: u64) -> Process {
         pod_name: Some("shop-7d4b9c-x2x8q".to_owned()),
         pod_namespace: Some("web".to_owned()),
         memory_limit_bytes: Some(512 << 20),
-        ..Process::default()
+        ..ProcessIdentity::default()
     }
 }
 

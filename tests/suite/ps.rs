@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use parkwarden::ps::{Entry, Listing};
+use parkwarden::ps::{Listing, ProcessRow};
 use parkwarden_tests::agent::run;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
@@ -13,7 +13,7 @@ use xtask::toolchain::NEWEST;
 
 use crate::live::watch::EACH;
 
-fn list() -> BTreeMap<u32, Entry> {
+fn list() -> BTreeMap<u32, ProcessRow> {
     let output = run(["ps", "--format", "json"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let listing: Listing = serde_json::from_slice(&output.stdout).expect("a listing");

@@ -5,7 +5,7 @@ use super::io::{Direction, File, Io};
 use super::{Case, CauseKind, Words};
 
 /// A wait inside a library.
-pub(super) struct Known {
+pub(super) struct LibraryWait {
     /// The runtime's words for it.
     wait_reason: &'static str,
     /// In IO wait, what for.
@@ -31,8 +31,8 @@ const NETWORK_READ: Option<(Direction, File)> = Some((Direction::Read, File::Net
 const SHARE_CLIENT: &str = "share one http.Client, and with it its Transport, among all requests, or call CloseIdleConnections; \
                             set http.Client.Timeout";
 
-pub(super) const KNOWN: [Known; 10] = [
-    Known {
+pub(super) const KNOWN: [LibraryWait; 10] = [
+    LibraryWait {
         wait_reason: "select",
         io: None,
         within: READ_LOOP,
@@ -44,7 +44,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "close every response's body, on every path (defer response.Body.Close())",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "select",
         io: None,
         within: WRITE_LOOP,
@@ -57,7 +57,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "close every response's body, and share one http.Client, and with it its Transport, among all requests",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "IO wait",
         io: NETWORK_READ,
         within: READ_LOOP,
@@ -69,7 +69,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: SHARE_CLIENT,
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "IO wait",
         io: NETWORK_READ,
         within: READ_LOOP_2,
@@ -81,7 +81,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: SHARE_CLIENT,
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "chan receive",
         io: None,
         within: &["os/exec.(*Cmd).awaitGoroutines", "os/exec.(*Cmd).Wait"],
@@ -93,7 +93,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "set exec.Cmd.WaitDelay, or give the command files (os.File) for its input and output, which nothing has to copy",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "IO wait",
         io: Some((Direction::Read, File::Os)),
         within: &["os/exec.(*Cmd).writerDescriptor"],
@@ -105,7 +105,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "set exec.Cmd.WaitDelay, and end commands in time (exec.CommandContext), with all their children",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "IO wait",
         io: Some((Direction::Write, File::Os)),
         within: &["os/exec.(*Cmd).childStdin", "os/exec.(*Cmd).stdin"],
@@ -117,7 +117,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "set exec.Cmd.WaitDelay, and end commands in time (exec.CommandContext), with all their children",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "select",
         io: None,
         within: &["os/exec.(*Cmd).watchCtx", "os/exec.(*Cmd).Start"],
@@ -129,7 +129,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "call Wait for every command that was started, and cancel its context on every path (defer cancel())",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "select",
         io: None,
         within: &["context.(*cancelCtx).propagateCancel", "context.propagateCancel"],
@@ -141,7 +141,7 @@ pub(super) const KNOWN: [Known; 10] = [
             remedy: "call the cancel function of every context on every path (defer cancel()), of context.AfterFunc the stop function",
         },
     },
-    Known {
+    LibraryWait {
         wait_reason: "select",
         io: None,
         within: &["database/sql.(*DB).connectionOpener"],

@@ -11,7 +11,7 @@ pub mod wait;
 use serde::{Deserialize, Serialize};
 
 use io::{Direction, File, Io};
-use primitive::{Primitive, State};
+use primitive::{Primitive, PrimitiveState};
 use wait::Wait;
 
 use crate::golang::Frame;
@@ -161,7 +161,7 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
         Wait::Receive | Wait::Select if woken && !timer => CauseKind::WokenAgain,
         Wait::Send | Wait::Mutex | Wait::RLock | Wait::Lock if woken => CauseKind::WokenAgain,
         Wait::Send => match state {
-            Some(State::Channel { cap: 1.., .. }) => CauseKind::SendFull,
+            Some(PrimitiveState::Channel { cap: 1.., .. }) => CauseKind::SendFull,
             _ => CauseKind::SendNobodyReceives,
         },
         Wait::Receive if blocked.is_some_and(|frame| frame.function.starts_with("context.")) => {
@@ -198,7 +198,7 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             "that nobody receives from",
             "give the channel a buffer for every send, or select on the send and on the context's Done",
         ),
-        CauseKind::ReceiveNobodySends if matches!(state, Some(State::Channel { element_size: 0, .. })) => (
+        CauseKind::ReceiveNobodySends if matches!(state, Some(PrimitiveState::Channel { element_size: 0, .. })) => (
             "receives from a channel of struct{}, as a context's Done is one,",
             "that nobody can close or send to any more",
             "that nobody closes",

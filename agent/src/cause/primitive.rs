@@ -14,7 +14,7 @@ pub struct Primitive {
     pub address: u64,
     /// Its state.
     #[serde(flatten)]
-    pub state: State,
+    pub state: PrimitiveState,
     /// How many goroutines wait for it; 0 where that was not counted.
     pub waiters: u64,
     /// Ids of the first of them.
@@ -28,7 +28,7 @@ pub struct Primitive {
 /// A primitive's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum State {
+pub enum PrimitiveState {
     /// `runtime.hchan`
     Channel {
         /// Elements in its buffer.
@@ -78,12 +78,12 @@ impl Primitive {
         waiting: Option<&(u64, Vec<u64>)>,
     ) -> Self {
         let (waiters, waiting) = waiting.cloned().unwrap_or_default();
-        let state = State::read(memory, layout, wait, address).unwrap_or(State::Unknown);
+        let state = PrimitiveState::read(memory, layout, wait, address).unwrap_or(PrimitiveState::Unknown);
         Self { address, state, waiters, waiting, holds: None, may_hold: Vec::new() }
     }
 }
 
-impl State {
+impl PrimitiveState {
     /// Whether it is the channel of a timer or ticker.
     pub const fn is_timer(self) -> bool {
         matches!(self, Self::Channel { timer: true, .. })
@@ -158,22 +158,22 @@ impl std::fmt::Display for Primitive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let address = self.address;
         match self.state {
-            State::Channel { len, cap, closed, .. } => {
+            PrimitiveState::Channel { len, cap, closed, .. } => {
                 let closed = if closed { "closed" } else { "open" };
                 write!(f, "channel {address:#x}: {len} of {cap} buffered, {closed}")?;
             }
-            State::Mutex { locked, counted } => {
+            PrimitiveState::Mutex { locked, counted } => {
                 let locked = if locked { "locked" } else { "unlocked" };
                 write!(f, "mutex with its semaphore at {address:#x}: {locked}, counts {counted} waiting")?;
             }
-            State::RwMutex { readers, leaving } => {
+            PrimitiveState::RwMutex { readers, leaving } => {
                 write!(f, "read-write mutex with its semaphore at {address:#x}: readers {readers}, leaving {leaving}")?;
             }
-            State::WaitGroup { counter } => {
+            PrimitiveState::WaitGroup { counter } => {
                 write!(f, "wait group with its semaphore at {address:#x}: counter {counter}")?;
             }
-            State::Cond => write!(f, "condition with its list at {address:#x}")?,
-            State::Unknown => write!(f, "at {address:#x}, whose state was not copied")?,
+            PrimitiveState::Cond => write!(f, "condition with its list at {address:#x}")?,
+            PrimitiveState::Unknown => write!(f, "at {address:#x}, whose state was not copied")?,
         }
         let others: Vec<String> = self.waiting.iter().map(u64::to_string).collect();
         match self.waiters {

@@ -5,14 +5,14 @@ fn case(wait_reason: &'static str) -> Case<'static> {
 }
 
 fn channel(cap: u64, element_size: u16) -> Primitive {
-    of_state(State::Channel { len: 0, cap, closed: false, element_size, timer: false })
+    of_state(PrimitiveState::Channel { len: 0, cap, closed: false, element_size, timer: false })
 }
 
 fn timer() -> Primitive {
-    of_state(State::Channel { len: 0, cap: 1, closed: false, element_size: 24, timer: true })
+    of_state(PrimitiveState::Channel { len: 0, cap: 1, closed: false, element_size: 24, timer: true })
 }
 
-fn of_state(state: State) -> Primitive {
+fn of_state(state: PrimitiveState) -> Primitive {
     Primitive { address: 1, state, waiters: 1, waiting: vec![2], holds: None, may_hold: Vec::new() }
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use parkwarden::capture;
 use parkwarden::exit::Exit;
-use parkwarden::record::{Entry, History, Reader, Selection};
+use parkwarden::record::{History, Reader, RecordedProcess, Selection};
 use parkwarden::timeline::{self, Timeline, compare};
 
 use super::{output, print_json};
@@ -142,7 +142,7 @@ fn trace(path: &Path, args: &TimelineArgs) -> anyhow::Result<Exit> {
 }
 
 /// What a recording holds.
-fn list(entries: &[Entry], record: &Path, args: &TimelineArgs) -> anyhow::Result<Exit> {
+fn list(entries: &[RecordedProcess], record: &Path, args: &TimelineArgs) -> anyhow::Result<Exit> {
     let mut out = output(args.output.as_deref())?;
     match args.format {
         TimelineFormat::Text => write!(out, "{}", timeline::render_list(entries))?,
@@ -169,7 +169,12 @@ fn compare(earlier: &[History], later: &[History], args: &TimelineArgs) -> anyho
 }
 
 /// The histories of the processes that a selection means.
-fn histories(reader: &Reader, entries: &[Entry], selection: &Selection, path: &Path) -> anyhow::Result<Vec<History>> {
+fn histories(
+    reader: &Reader,
+    entries: &[RecordedProcess],
+    selection: &Selection,
+    path: &Path,
+) -> anyhow::Result<Vec<History>> {
     let chosen = selection.of(entries);
     if chosen.is_empty() {
         anyhow::bail!(
@@ -177,7 +182,7 @@ fn histories(reader: &Reader, entries: &[Entry], selection: &Selection, path: &P
             path.display()
         );
     }
-    let read = |entry: &&Entry| reader.history(entry, selection.since, selection.until);
+    let read = |entry: &&RecordedProcess| reader.history(entry, selection.since, selection.until);
     Ok(chosen.iter().map(read).collect::<Result<_, _>>()?)
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::{self, Write as _};
 
-use super::{Check, Host, Status, check};
+use super::{Check, CheckStatus, Host, check};
 use crate::config::Mode;
 use crate::golang::sites::SiteClass;
 use crate::probe::calibrate::{AFTERMATH, Costs};
@@ -20,7 +20,7 @@ pub(super) fn measure(host: &dyn Host, checks: &mut Vec<Check>) -> Option<Costs>
             }
             let remedy = "none needed to watch with --mode trace, filter or census; --mode auto keeps to its budget by \
                           measured costs";
-            checks.push(check("hit costs", Status::Warning, detail, Some(remedy)));
+            checks.push(check("hit costs", CheckStatus::Warning, detail, Some(remedy)));
             None
         }
     }

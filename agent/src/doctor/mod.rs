@@ -47,7 +47,7 @@ pub trait Host {
 #[serde(rename_all = "lowercase")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
-pub enum Status {
+pub enum CheckStatus {
     /// As it should be.
     Ok,
     /// Watching works, with a limit that the detail names.
@@ -62,7 +62,7 @@ pub struct Check {
     /// Which.
     pub name: String,
     /// How it ended.
-    pub status: Status,
+    pub status: CheckStatus,
     /// What was found.
     pub detail: String,
     /// What to do about it; nothing when it is as it should be.
@@ -117,7 +117,7 @@ pub fn run(host: &dyn Host) -> Report {
         kptr_restrict(host),
         btf(host),
     ];
-    let watch_possible = checks.iter().all(|check| check.status != Status::Missing);
+    let watch_possible = checks.iter().all(|check| check.status != CheckStatus::Missing);
     let modes = if watch_possible {
         let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
         all.into_iter().filter(|choice| !refused.iter().any(|mode| choice.probed() == [*mode])).collect()
@@ -161,12 +161,12 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-fn check(name: &str, status: Status, detail: impl Into<String>, remedy: Option<&str>) -> Check {
+fn check(name: &str, status: CheckStatus, detail: impl Into<String>, remedy: Option<&str>) -> Check {
     Check { name: name.to_owned(), status, detail: detail.into(), remedy: remedy.map(str::to_owned) }
 }
 
 fn ok(name: &str, detail: impl Into<String>) -> Check {
-    check(name, Status::Ok, detail, None)
+    check(name, CheckStatus::Ok, detail, None)
 }
 
 /// The capabilities that count, as the process has them now.
@@ -213,7 +213,7 @@ fn kernel_check(host: &dyn Host) -> Check {
     let release = release.trim();
     let Some(version) = kernel::parse(release) else {
         let detail = format!("Linux {release}: not a version number that is understood");
-        return check("kernel", Status::Warning, detail, Some("see whether the other checks pass"));
+        return check("kernel", CheckStatus::Warning, detail, Some("see whether the other checks pass"));
     };
     if version >= kernel::OLDEST {
         ok("kernel", format!("Linux {release}"))
@@ -221,14 +221,14 @@ fn kernel_check(host: &dyn Host) -> Check {
         let detail = format!("Linux {release}, older than 5.15");
         let remedy = "use Linux 5.15 or newer: probes are configured by attach cookies, which it introduced";
         // A vendor may have brought cookies to an older kernel; the attach check decides.
-        check("kernel", Status::Warning, detail, Some(remedy))
+        check("kernel", CheckStatus::Warning, detail, Some(remedy))
     }
 }
 
 fn capabilities_check(capabilities: &Capabilities) -> Check {
     if !capabilities.known {
         let detail = "/proc/self/status does not show the capabilities";
-        return check("capabilities", Status::Warning, detail, Some("mount /proc"));
+        return check("capabilities", CheckStatus::Warning, detail, Some("mount /proc"));
     }
     let mut list = vec![
         ("CAP_BPF", capabilities.bpf),
@@ -246,10 +246,10 @@ fn capabilities_check(capabilities: &Capabilities) -> Check {
         (has, lacks) => format!("{has}; without {lacks}"),
     };
     if !capabilities.may_probe() {
-        check("capabilities", Status::Missing, detail, Some(capabilities.rights()))
+        check("capabilities", CheckStatus::Missing, detail, Some(capabilities.rights()))
     } else if !capabilities.sys_ptrace {
         let remedy = "add CAP_SYS_PTRACE: without it only processes of this user can be read";
-        check("capabilities", Status::Warning, detail, Some(remedy))
+        check("capabilities", CheckStatus::Warning, detail, Some(remedy))
     } else {
         ok("capabilities", detail)
     }
@@ -272,7 +272,7 @@ fn bpf(host: &dyn Host, denied: &str) -> Check {
         Ok(()) => ok("bpf", format!("a program loads ({unprivileged})")),
         Err(error) => {
             let remedy = remedy_of(&error, denied, "use a kernel built with CONFIG_BPF_SYSCALL and CONFIG_BPF_EVENTS");
-            check("bpf", Status::Missing, format!("loading a program: {error} ({unprivileged})"), Some(remedy))
+            check("bpf", CheckStatus::Missing, format!("loading a program: {error} ({unprivileged})"), Some(remedy))
         }
     }
 }
@@ -282,7 +282,7 @@ fn ring_buffer(host: &dyn Host, denied: &str) -> Check {
         Ok(()) => ok("ring buffer", "can be created"),
         Err(error) => {
             let remedy = remedy_of(&error, denied, "use Linux 5.8 or newer, which introduced the BPF ring buffer");
-            check("ring buffer", Status::Missing, format!("creating one: {error}"), Some(remedy))
+            check("ring buffer", CheckStatus::Missing, format!("creating one: {error}"), Some(remedy))
         }
     }
 }
@@ -295,12 +295,12 @@ fn programs(host: &dyn Host, denied: &str) -> (Check, Vec<Mode>) {
         Ok(refused) => {
             let reasons: Vec<&str> = refused.iter().map(|(_, reason)| reason.as_str()).collect();
             let remedy = "none needed: auto uses the others; please report the kernel's version";
-            let check = check(NAME, Status::Warning, reasons.join("; "), Some(remedy));
+            let check = check(NAME, CheckStatus::Warning, reasons.join("; "), Some(remedy));
             (check, refused.into_iter().map(|(mode, _)| mode).collect())
         }
         Err(reason) => {
             let remedy = if host.load_program().is_err() { denied } else { "please report the kernel's version" };
-            (check(NAME, Status::Missing, reason, Some(remedy)), vec![Mode::Trace, Mode::Filter])
+            (check(NAME, CheckStatus::Missing, reason, Some(remedy)), vec![Mode::Trace, Mode::Filter])
         }
     }
 }
@@ -316,16 +316,16 @@ fn uprobes(host: &dyn Host, refused: Option<&Refused>, denied: &str) -> Check {
         && let Err(error) = host.read(path)
     {
         let remedy = "mount sysfs on /sys, and use a kernel built with CONFIG_UPROBE_EVENTS";
-        return check(NAME, Status::Missing, format!("{path}: {error}"), Some(remedy));
+        return check(NAME, CheckStatus::Missing, format!("{path}: {error}"), Some(remedy));
     }
     match refused {
         Some(Refused::Breakpoint { source, .. }) => {
             let remedy = remedy_of(source, denied, "use a kernel built with CONFIG_UPROBE_EVENTS");
-            check(NAME, Status::Missing, format!("opening one on parkwarden itself: {source}"), Some(remedy))
+            check(NAME, CheckStatus::Missing, format!("opening one on parkwarden itself: {source}"), Some(remedy))
         }
         Some(Refused::Keeper(source)) => {
             let remedy = "raise the limit of processes (pids.max, ulimit -u), or allow clone and close_range";
-            check(NAME, Status::Missing, format!("making the process that holds them: {source}"), Some(remedy))
+            check(NAME, CheckStatus::Missing, format!("making the process that holds them: {source}"), Some(remedy))
         }
         None | Some(Refused::Program { .. }) => ok(NAME, format!("one opens on parkwarden's own executable, by {by}")),
     }
@@ -337,10 +337,10 @@ fn attach_cookies(refused: Option<&Refused>, denied: &str) -> Check {
         None => ok(NAME, "a program attaches with one"),
         Some(Refused::Program { source, .. }) => {
             let remedy = remedy_of(source, denied, "use Linux 5.15 or newer, which introduced attach cookies");
-            check(NAME, Status::Missing, format!("attaching with one: {source}"), Some(remedy))
+            check(NAME, CheckStatus::Missing, format!("attaching with one: {source}"), Some(remedy))
         }
         Some(Refused::Breakpoint { .. } | Refused::Keeper(_)) => {
-            check(NAME, Status::Warning, "not tried, for want of an uprobe", Some("see uprobes"))
+            check(NAME, CheckStatus::Warning, "not tried, for want of an uprobe", Some("see uprobes"))
         }
     }
 }
@@ -350,7 +350,7 @@ fn ptrace_scope(host: &dyn Host, capabilities: &Capabilities) -> Check {
     let value = match host.read("/proc/sys/kernel/yama/ptrace_scope") {
         Ok(value) => value.trim().to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return ok(name, "no Yama, so not restricted"),
-        Err(error) => return check(name, Status::Warning, format!("unknown: {error}"), Some("mount /proc/sys")),
+        Err(error) => return check(name, CheckStatus::Warning, format!("unknown: {error}"), Some("mount /proc/sys")),
     };
     let detail = format!("yama.ptrace_scope is {value}");
     match value.as_str() {
@@ -358,12 +358,12 @@ fn ptrace_scope(host: &dyn Host, capabilities: &Capabilities) -> Check {
         "1" | "2" if capabilities.sys_ptrace => ok(name, format!("{detail}; CAP_SYS_PTRACE passes it")),
         "1" | "2" => {
             let remedy = "run as root or add CAP_SYS_PTRACE, or set kernel.yama.ptrace_scope to 0";
-            check(name, Status::Missing, detail, Some(remedy))
+            check(name, CheckStatus::Missing, detail, Some(remedy))
         }
         _ => {
             let remedy = "boot with kernel.yama.ptrace_scope at 2 or less: at 3 nobody may read another process's \
                           memory, and it cannot be lowered again";
-            check(name, Status::Missing, detail, Some(remedy))
+            check(name, CheckStatus::Missing, detail, Some(remedy))
         }
     }
 }
@@ -378,7 +378,7 @@ fn lockdown(host: &dyn Host) -> Check {
         "none" | "integrity" => ok("lockdown", mode),
         _ => {
             let remedy = "if loading or attaching fails, boot with lockdown=integrity or none";
-            check("lockdown", Status::Warning, mode, Some(remedy))
+            check("lockdown", CheckStatus::Warning, mode, Some(remedy))
         }
     }
 }
@@ -389,7 +389,7 @@ fn perf_event_paranoid(host: &dyn Host, capabilities: &Capabilities) -> Check {
         Ok(value) => value.trim().to_owned(),
         Err(error) => {
             let remedy = "use a kernel built with CONFIG_PERF_EVENTS, with /proc/sys mounted";
-            return check(name, Status::Warning, format!("unknown: {error}"), Some(remedy));
+            return check(name, CheckStatus::Warning, format!("unknown: {error}"), Some(remedy));
         }
     };
     if capabilities.perfmon || capabilities.sys_admin {
@@ -397,7 +397,7 @@ fn perf_event_paranoid(host: &dyn Host, capabilities: &Capabilities) -> Check {
     } else {
         // An uprobe needs the capability whatever this is set to.
         let remedy = "add CAP_PERFMON: an uprobe needs it at any value of this setting";
-        check(name, Status::Warning, detail, Some(remedy))
+        check(name, CheckStatus::Warning, detail, Some(remedy))
     }
 }
 
@@ -415,7 +415,7 @@ fn btf(host: &dyn Host) -> Check {
         ok("btf", path)
     } else {
         let remedy = "none needed: parkwarden reads no kernel structures; CONFIG_DEBUG_INFO_BTF would provide it";
-        check("btf", Status::Warning, format!("no {path}"), Some(remedy))
+        check("btf", CheckStatus::Warning, format!("no {path}"), Some(remedy))
     }
 }
 

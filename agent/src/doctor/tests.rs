@@ -108,18 +108,24 @@ fn what_a_hit_costs_is_shown_where_probes_work() {
     let line = table.lines().find(|line| line.starts_with("filter, emulated")).expect("a line");
     assert_eq!(line.split_whitespace().skip(2).collect::<Vec<_>>(), ["500", "500", "570", "500", "500"]);
     assert_eq!(run(&FakeHost { breakpoint: Some(libc::EPERM), ..FakeHost::good() }).hit_costs, None);
-    only(&FakeHost { hit_costs: None, ..FakeHost::good() }, "hit costs", Status::Warning, "not measured", "--mode");
+    only(
+        &FakeHost { hit_costs: None, ..FakeHost::good() },
+        "hit costs",
+        CheckStatus::Warning,
+        "not measured",
+        "--mode",
+    );
 }
 
 /// Asserts that exactly one check is not ok, with that status and with words of its detail and remedy.
-fn only(host: &FakeHost, name: &str, status: Status, detail: &str, remedy: &str) {
+fn only(host: &FakeHost, name: &str, status: CheckStatus, detail: &str, remedy: &str) {
     bad(host, &[(name, status, detail, remedy)]);
 }
 
 /// Asserts that exactly those checks are not ok.
-fn bad(host: &FakeHost, expected: &[(&str, Status, &str, &str)]) {
+fn bad(host: &FakeHost, expected: &[(&str, CheckStatus, &str, &str)]) {
     let report = run(host);
-    let bad: Vec<&Check> = report.checks.iter().filter(|check| check.status != Status::Ok).collect();
+    let bad: Vec<&Check> = report.checks.iter().filter(|check| check.status != CheckStatus::Ok).collect();
     let names: Vec<&str> = bad.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(names, expected.iter().map(|(name, ..)| *name).collect::<Vec<_>>(), "{bad:#?}");
     for (check, (_, status, detail, remedy)) in bad.iter().zip(expected) {
@@ -127,7 +133,7 @@ fn bad(host: &FakeHost, expected: &[(&str, Status, &str, &str)]) {
         assert!(check.detail.contains(detail), "{}", check.detail);
         assert!(check.remedy.as_deref().is_some_and(|text| text.contains(remedy)), "{:?}", check.remedy);
     }
-    assert_eq!(report.watch_possible, expected.iter().all(|(_, status, ..)| *status != Status::Missing));
+    assert_eq!(report.watch_possible, expected.iter().all(|(_, status, ..)| *status != CheckStatus::Missing));
 }
 
 #[test]
@@ -135,7 +141,7 @@ fn a_mode_whose_program_the_kernel_refuses_is_named_and_the_others_work() {
     let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
     assert_eq!(run(&FakeHost::good()).modes, all);
     let host = FakeHost { refused_modes: vec![Mode::Filter], ..FakeHost::good() };
-    only(&host, "programs", Status::Warning, "the verifier refuses Filter", "none needed");
+    only(&host, "programs", CheckStatus::Warning, "the verifier refuses Filter", "none needed");
     let report = run(&host);
     assert_eq!(report.modes, [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Census]);
     assert!(render(&report).ends_with("can use probes on this host, with --mode auto, trace, census.\n"));
@@ -161,20 +167,20 @@ fn a_good_host() {
     let report = run(&FakeHost::good());
     assert!(report.watch_possible);
     for check in &report.checks {
-        assert_eq!((check.status, &check.remedy), (Status::Ok, &None), "{check:?}");
+        assert_eq!((check.status, &check.remedy), (CheckStatus::Ok, &None), "{check:?}");
     }
 }
 
 #[test]
 fn kernel_version() {
     for release in ["5.14.0", "4.18.0-553.el8", "5.4"] {
-        only(&FakeHost::with(RELEASE, release), "kernel", Status::Warning, release, "5.15");
+        only(&FakeHost::with(RELEASE, release), "kernel", CheckStatus::Warning, release, "5.15");
     }
     for release in ["5.15.0-91-generic", "6.1", "7.0.0-rc1", "10.2.1"] {
-        assert_eq!(run(&FakeHost::with(RELEASE, release)).checks[0].status, Status::Ok, "{release}");
+        assert_eq!(run(&FakeHost::with(RELEASE, release)).checks[0].status, CheckStatus::Ok, "{release}");
     }
     for release in ["", "linux", "6", "99999999999.1"] {
-        only(&FakeHost::with(RELEASE, release), "kernel", Status::Warning, "not a version", "other checks");
+        only(&FakeHost::with(RELEASE, release), "kernel", CheckStatus::Warning, "not a version", "other checks");
     }
 }
 
@@ -190,9 +196,9 @@ fn capabilities_decide_what_may_be_probed_and_read() {
     // Enough to probe, but other users' processes cannot be read; Yama would say no to this user's too.
     let mut host = FakeHost::with(STATUS, "CapEff:\t000000c000000000\n");
     host.files.insert(YAMA, "0\n");
-    only(&host, "capabilities", Status::Warning, "without CAP_SYS_PTRACE", "CAP_SYS_PTRACE");
+    only(&host, "capabilities", CheckStatus::Warning, "without CAP_SYS_PTRACE", "CAP_SYS_PTRACE");
     let host = FakeHost { files: BTreeMap::from([(STATUS, "Name:\tx\n")]), ..FakeHost::good() };
-    assert_eq!(run(&host).checks[1].status, Status::Warning);
+    assert_eq!(run(&host).checks[1].status, CheckStatus::Warning);
 }
 
 #[test]
@@ -200,15 +206,24 @@ fn system_calls_that_are_denied_ask_for_what_is_not_there() {
     for errno in [libc::EPERM, libc::EACCES] {
         let error = Some(errno);
         let reason = io::Error::from_raw_os_error(errno).to_string();
-        let missing = |host: FakeHost, name| only(&host, name, Status::Missing, &reason, "seccomp");
+        let missing = |host: FakeHost, name| only(&host, name, CheckStatus::Missing, &reason, "seccomp");
         missing(FakeHost { create_ring_buffer: error, ..FakeHost::good() }, "ring buffer");
         missing(FakeHost { cookie: error, ..FakeHost::good() }, "attach cookies");
         for remedy in ["seccomp", "CAP_SYS_ADMIN"] {
             let host = FakeHost { breakpoint: error, ..FakeHost::good() };
-            bad(&host, &[("uprobes", Status::Missing, &reason, remedy), ("attach cookies", Status::Warning, "", "")]);
+            bad(
+                &host,
+                &[("uprobes", CheckStatus::Missing, &reason, remedy), ("attach cookies", CheckStatus::Warning, "", "")],
+            );
         }
         let host = FakeHost { load_program: error, ..FakeHost::good() };
-        bad(&host, &[("bpf", Status::Missing, &reason, "seccomp"), ("programs", Status::Missing, &reason, "seccomp")]);
+        bad(
+            &host,
+            &[
+                ("bpf", CheckStatus::Missing, &reason, "seccomp"),
+                ("programs", CheckStatus::Missing, &reason, "seccomp"),
+            ],
+        );
         let host = FakeHost { load_program: error, ..FakeHost::with(STATUS, NO_CAPABILITIES) };
         let checks = run(&host).checks;
         let bpf = checks.iter().find(|check| check.name == "bpf").expect("the check");
@@ -218,49 +233,52 @@ fn system_calls_that_are_denied_ask_for_what_is_not_there() {
 
 #[test]
 fn system_calls_that_the_kernel_does_not_know_ask_for_another_kernel() {
-    let missing = |host: FakeHost, name, remedy| only(&host, name, Status::Missing, "os error", remedy);
+    let missing = |host: FakeHost, name, remedy| only(&host, name, CheckStatus::Missing, "os error", remedy);
     let no_call = Some(libc::ENOSYS);
     let invalid = Some(libc::EINVAL);
     let host = FakeHost { load_program: no_call, ..FakeHost::good() };
     let reason = "os error";
-    bad(&host, &[("bpf", Status::Missing, reason, "CONFIG_BPF_SYSCALL"), ("programs", Status::Missing, reason, "")]);
+    bad(
+        &host,
+        &[("bpf", CheckStatus::Missing, reason, "CONFIG_BPF_SYSCALL"), ("programs", CheckStatus::Missing, reason, "")],
+    );
     missing(FakeHost { create_ring_buffer: invalid, ..FakeHost::good() }, "ring buffer", "5.8");
     let host = FakeHost { breakpoint: no_call, ..FakeHost::good() };
-    let uprobes = ("uprobes", Status::Missing, reason, "CONFIG_UPROBE_EVENTS");
-    bad(&host, &[uprobes, ("attach cookies", Status::Warning, "not tried", "uprobes")]);
+    let uprobes = ("uprobes", CheckStatus::Missing, reason, "CONFIG_UPROBE_EVENTS");
+    bad(&host, &[uprobes, ("attach cookies", CheckStatus::Warning, "not tried", "uprobes")]);
     missing(FakeHost { cookie: invalid, ..FakeHost::good() }, "attach cookies", "5.15");
     let host = FakeHost::without("/sys/bus/event_source/devices/uprobe/type");
-    only(&host, "uprobes", Status::Missing, "/sys/bus/event_source", "sysfs");
+    only(&host, "uprobes", CheckStatus::Missing, "/sys/bus/event_source", "sysfs");
 }
 
 #[test]
 fn ptrace_scope_forbids_reading_memory() {
     assert!(run(&FakeHost::without(YAMA)).watch_possible, "kernels without Yama have no such file");
     assert!(run(&FakeHost::with(YAMA, "2\n")).watch_possible);
-    only(&FakeHost::with(YAMA, "3\n"), "ptrace scope", Status::Missing, "3", "cannot be lowered");
+    only(&FakeHost::with(YAMA, "3\n"), "ptrace scope", CheckStatus::Missing, "3", "cannot be lowered");
     let mut host = FakeHost::with(YAMA, "1\n");
     host.files.insert(STATUS, "CapEff:\t000000c000000000\n");
     let report = run(&host);
     assert!(!report.watch_possible);
     let check = report.checks.iter().find(|check| check.name == "ptrace scope").expect("the check");
-    assert_eq!(check.status, Status::Missing);
+    assert_eq!(check.status, CheckStatus::Missing);
 }
 
 #[test]
 fn settings_that_only_limit() {
     let host = FakeHost::with(LOCKDOWN, "none integrity [confidentiality]\n");
-    only(&host, "lockdown", Status::Warning, "confidentiality", "lockdown=integrity");
+    only(&host, "lockdown", CheckStatus::Warning, "confidentiality", "lockdown=integrity");
     assert!(run(&FakeHost::with(LOCKDOWN, "none [integrity] confidentiality\n")).checks.iter().all(is_ok));
     assert!(run(&FakeHost::without(LOCKDOWN)).checks.iter().all(is_ok));
-    only(&FakeHost::without(BTF), "btf", Status::Warning, BTF, "none needed");
-    only(&FakeHost::without(PARANOID), "perf_event_paranoid", Status::Warning, "unknown", "CONFIG_PERF_EVENTS");
+    only(&FakeHost::without(BTF), "btf", CheckStatus::Warning, BTF, "none needed");
+    only(&FakeHost::without(PARANOID), "perf_event_paranoid", CheckStatus::Warning, "unknown", "CONFIG_PERF_EVENTS");
     let report = run(&FakeHost::with(STATUS, NO_CAPABILITIES));
     let check = report.checks.iter().find(|check| check.name == "perf_event_paranoid").expect("the check");
-    assert_eq!((check.status, check.detail.as_str()), (Status::Warning, "2"));
+    assert_eq!((check.status, check.detail.as_str()), (CheckStatus::Warning, "2"));
 }
 
 fn is_ok(check: &Check) -> bool {
-    check.status == Status::Ok
+    check.status == CheckStatus::Ok
 }
 
 #[test]
@@ -269,7 +287,10 @@ fn the_table_is_aligned_and_says_what_to_do() {
         schema: SCHEMA,
         watch_possible: false,
         modes: vec![ModeChoice::Census],
-        checks: vec![ok("kernel", "Linux 6.18"), check("ring buffer", Status::Missing, "creating one: no", Some("do"))],
+        checks: vec![
+            ok("kernel", "Linux 6.18"),
+            check("ring buffer", CheckStatus::Missing, "creating one: no", Some("do")),
+        ],
         hit_costs: None,
     };
     let expected = "\
@@ -299,12 +320,12 @@ fn json_names_every_status_in_lower_case() {
 fn the_live_host_answers() {
     let report = run(&LiveHost);
     let by_name = |name: &str| report.checks.iter().find(|check| check.name == name).expect("the check");
-    let may_probe = Capabilities::of(&LiveHost).may_probe() && by_name("kernel").status == Status::Ok;
+    let may_probe = Capabilities::of(&LiveHost).may_probe() && by_name("kernel").status == CheckStatus::Ok;
     for name in ["bpf", "ring buffer", "programs", "uprobes", "attach cookies"] {
         let check = by_name(name);
-        assert_eq!(check.status == Status::Ok, check.remedy.is_none(), "{check:?}");
+        assert_eq!(check.status == CheckStatus::Ok, check.remedy.is_none(), "{check:?}");
         if may_probe {
-            assert_eq!(check.status, Status::Ok, "{check:?}");
+            assert_eq!(check.status, CheckStatus::Ok, "{check:?}");
         }
     }
 }

@@ -198,7 +198,7 @@ impl<'a> Reader<'a> {
                 entries.skip_attributes(abbreviation.attributes())?;
                 continue;
             }
-            let entry = Entry::read(&mut entries, abbreviation)?;
+            let entry = DieEntry::read(&mut entries, abbreviation)?;
             if let Some((name, _)) = self.wanted.iter().find(|(name, _)| name.as_bytes() == entry.name)
                 && !self.found.contains_key(*name)
                 && entry.size.is_some()
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> {
         let mut members = Vec::new();
         let Some(abbreviation) = entries.read_abbreviation()? else { return Ok((0, members)) };
         self.charge(abbreviation)?;
-        let structure = Entry::read(&mut entries, abbreviation)?;
+        let structure = DieEntry::read(&mut entries, abbreviation)?;
         if !abbreviation.has_children() {
             return Ok((structure.size.unwrap_or(0), members));
         }
@@ -264,7 +264,7 @@ impl<'a> Reader<'a> {
                 continue;
             };
             self.charge(abbreviation)?;
-            let entry = Entry::read(&mut entries, abbreviation)?;
+            let entry = DieEntry::read(&mut entries, abbreviation)?;
             if let (1, dw::DW_TAG_member, Some(offset), Some(kind)) = (depth, abbreviation.tag(), entry.at, entry.kind)
             {
                 members.push(Member { name: entry.name.to_vec(), offset, kind });
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
             let mut entries = unit.entries(Some(start))?;
             let Some(abbreviation) = entries.read_abbreviation()? else { return Ok(None) };
             self.charge(abbreviation)?;
-            let entry = Entry::read(&mut entries, abbreviation)?;
+            let entry = DieEntry::read(&mut entries, abbreviation)?;
             match abbreviation.tag() {
                 dw::DW_TAG_typedef => next = entry.kind,
                 dw::DW_TAG_pointer_type | dw::DW_TAG_subroutine_type => {
@@ -382,14 +382,14 @@ struct Member {
 
 /// The attributes that matter of an entry.
 #[derive(Default)]
-struct Entry<'a> {
+struct DieEntry<'a> {
     name: &'a [u8],
     size: Option<u32>,
     at: Option<u32>,
     kind: Option<TypeRef>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> DieEntry<'a> {
     fn read(entries: &mut Entries<'a>, abbreviation: &Abbreviation) -> gimli::Result<Self> {
         let mut entry = Self::default();
         for spec in abbreviation.attributes() {

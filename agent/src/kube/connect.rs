@@ -7,7 +7,7 @@ use kube::config::{InClusterError, KubeConfigOptions, KubeconfigError};
 use kube::{Api, Client, Config};
 
 use super::events::{Events, Pace};
-use super::pods::{Known, Pods};
+use super::pods::{KnownPods, Pods};
 use crate::config::settings::{KubernetesSettings, Switch};
 
 /// Where a pod has the token of its service account.
@@ -95,7 +95,7 @@ pub(super) fn connect(mut config: Config, node: String, events: bool, pace: Pace
     // It would retry out of sight, beneath the back-off here.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(Box::new)?;
-    let known = Arc::new(Known::default());
+    let known = Arc::new(KnownPods::default());
     tokio::spawn(super::follow::follow(Api::all(client.clone()), node.clone(), Arc::clone(&known), pace.retry));
     let events = if events { Events::start(client, node, pace) } else { Events::default() };
     Ok(Cluster { pods: Pods::new(known), events })

@@ -15,7 +15,7 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use super::error::words;
-use super::pods::Known;
+use super::pods::KnownPods;
 
 /// The server ends a watch after this time; it has to be below 295 s.
 const WATCH_SECONDS: u32 = 290;
@@ -62,7 +62,7 @@ fn delays(first: Duration) -> ExponentialBackoff {
 }
 
 /// Follows the pods of `node` for ever; after a failure it tries again after `first_delay`, then ever later.
-pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<Known>, first_delay: Duration) {
+pub(super) async fn follow(api: Api<Pod>, node: String, known: Arc<KnownPods>, first_delay: Duration) {
     let fields = format!("spec.nodeName={node}");
     let mut waits = delays(first_delay);
     let mut fresh = false;
@@ -92,7 +92,7 @@ async fn list_and_watch(
     api: &Api<Pod>,
     fields: &str,
     fresh: bool,
-    known: &Known,
+    known: &KnownPods,
     outage: &mut Option<Instant>,
 ) -> Result<Infallible, FollowError> {
     // What has ended may be many, and no process is in it any more. Of what ends from now on, the watch tells how.

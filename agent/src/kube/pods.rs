@@ -15,7 +15,7 @@ use crate::discover::workload::Workload;
 /// Who processes belong to, as far as the cluster has told. Without a cluster: what control groups tell.
 #[derive(Clone, Debug, Default)]
 pub struct Pods {
-    known: Option<Arc<Known>>,
+    known: Option<Arc<KnownPods>>,
 }
 
 /// How well the pods of this node are known.
@@ -35,7 +35,7 @@ pub struct PodsStatus {
 
 /// What is known of the pods of this node.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownPods {
     store: RwLock<Store>,
     generation: watch::Sender<u64>,
     synced: AtomicBool,
@@ -44,7 +44,7 @@ pub(super) struct Known {
 }
 
 impl Pods {
-    pub(super) fn new(known: Arc<Known>) -> Self {
+    pub(super) fn new(known: Arc<KnownPods>) -> Self {
         Self { known: Some(known) }
     }
 
@@ -107,7 +107,7 @@ impl Pods {
     }
 }
 
-impl Known {
+impl KnownPods {
     fn ended(&self, container: &str) -> Option<String> {
         self.store.read().ended(container).map(str::to_owned)
     }

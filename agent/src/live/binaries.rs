@@ -55,14 +55,14 @@ pub struct Binaries {
 
 #[derive(Debug, Default)]
 struct Files {
-    known: HashMap<FileId, Known>,
+    known: HashMap<FileId, KnownFile>,
     /// Go binaries met last, so that they are there for the next process that runs them.
     recent: VecDeque<Arc<GoBinary>>,
 }
 
 /// A Go binary is kept by those who use it, for the most part.
 #[derive(Debug)]
-enum Known {
+enum KnownFile {
     Other,
     Go(Weak<GoBinary>),
     Refused(Arc<Refused>),
@@ -74,9 +74,9 @@ impl Binaries {
         let metadata = process.exe().metadata().ok()?;
         let id = (metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec());
         match self.files.lock().known.get(&id) {
-            Some(Known::Other) => return Some(Executable::Other),
-            Some(Known::Refused(refused)) => return Some(Executable::Refused(Arc::clone(refused))),
-            Some(Known::Go(binary)) => {
+            Some(KnownFile::Other) => return Some(Executable::Other),
+            Some(KnownFile::Refused(refused)) => return Some(Executable::Refused(Arc::clone(refused))),
+            Some(KnownFile::Go(binary)) => {
                 if let Some(binary) = binary.upgrade() {
                     return Some(Executable::Go(binary));
                 }
@@ -86,9 +86,9 @@ impl Binaries {
         let executable = read(process.exe());
         self.read.store(true, Ordering::Relaxed);
         let known = match &executable {
-            Executable::Other => Known::Other,
-            Executable::Go(binary) => Known::Go(Arc::downgrade(binary)),
-            Executable::Refused(refused) => Known::Refused(Arc::clone(refused)),
+            Executable::Other => KnownFile::Other,
+            Executable::Go(binary) => KnownFile::Go(Arc::downgrade(binary)),
+            Executable::Refused(refused) => KnownFile::Refused(Arc::clone(refused)),
         };
         let mut files = self.files.lock();
         if files.known.len() >= MAX_FILES {

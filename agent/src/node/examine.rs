@@ -31,14 +31,14 @@ pub struct Examiners {
 type Tell = dyn Fn(u32, Option<Examined>) + Send + Sync;
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ExaminerState>,
     work: Condvar,
     binaries: Binaries,
     tell: Box<Tell>,
 }
 
 #[derive(Default)]
-struct State {
+struct ExaminerState {
     waiting: VecDeque<u32>,
     /// What each worker does, by its number, and since when.
     busy: BTreeMap<usize, (u32, Instant)>,

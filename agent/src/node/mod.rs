@@ -9,4 +9,4 @@ pub mod supervisor;
 mod task;
 pub mod totals;
 
-pub use state::{Node, Process, ProcessKey, State};
+pub use state::{Node, NodeProcess, ProcessKey, WatchState};

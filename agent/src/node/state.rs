@@ -25,7 +25,7 @@ pub struct ProcessKey {
 /// What becomes of a Go process.
 #[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
-pub enum State {
+pub enum WatchState {
     /// It is being opened and attached to.
     Starting,
     /// It is watched.
@@ -46,7 +46,7 @@ pub enum State {
 
 /// A Go process of the node.
 #[derive(Debug)]
-pub struct Process {
+pub struct NodeProcess {
     /// Which.
     pub key: ProcessKey,
     /// Path of its executable.
@@ -62,13 +62,13 @@ pub struct Process {
 
 #[derive(Debug)]
 struct Now {
-    state: State,
+    state: WatchState,
     workload: Workload,
     report: Option<Arc<Report>>,
     looked: Option<Instant>,
 }
 
-impl Process {
+impl NodeProcess {
     /// A process that has just been found.
     pub fn new(
         key: ProcessKey,
@@ -78,7 +78,7 @@ impl Process {
         stripped: Option<bool>,
     ) -> Self {
         let workload = Workload::local(&described.identity);
-        let now = Now { state: State::Starting, workload, report: None, looked: None };
+        let now = Now { state: WatchState::Starting, workload, report: None, looked: None };
         Self { key, exe, described, go_version, stripped, now: Mutex::new(now) }
     }
 
@@ -96,7 +96,7 @@ impl Process {
     }
 
     /// What becomes of it.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> WatchState {
         self.now().state.clone()
     }
 
@@ -116,9 +116,9 @@ impl Process {
     }
 
     /// Something else becomes of it. What was seen of one that is not watched any more is of no use: it gets older and older.
-    pub fn set_state(&self, state: State) {
+    pub fn set_state(&self, state: WatchState) {
         let mut now = self.now();
-        if matches!(state, State::Unselected { .. } | State::Refused { .. }) {
+        if matches!(state, WatchState::Unselected { .. } | WatchState::Refused { .. }) {
             (now.report, now.looked) = (None, None);
         }
         now.state = state;
@@ -138,7 +138,7 @@ impl Process {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Node {
-    processes: Mutex<BTreeMap<u32, Arc<Process>>>,
+    processes: Mutex<BTreeMap<u32, Arc<NodeProcess>>>,
     totals: Mutex<Totals>,
     ready: AtomicBool,
     unseen: AtomicUsize,
@@ -146,17 +146,17 @@ pub struct Node {
 
 impl Node {
     /// Every Go process known, by pid.
-    pub fn processes(&self) -> Vec<Arc<Process>> {
+    pub fn processes(&self) -> Vec<Arc<NodeProcess>> {
         self.processes.lock().values().cloned().collect()
     }
 
     /// The Go process with that pid.
-    pub fn process(&self, pid: u32) -> Option<Arc<Process>> {
+    pub fn process(&self, pid: u32) -> Option<Arc<NodeProcess>> {
         self.processes.lock().get(&pid).cloned()
     }
 
     /// A process has been found, in the place of any that had its pid.
-    pub fn insert(&self, process: Arc<Process>) {
+    pub fn insert(&self, process: Arc<NodeProcess>) {
         self.processes.lock().insert(process.key.pid, process);
     }
 
@@ -169,10 +169,10 @@ impl Node {
     }
 
     /// A process has been looked at.
-    pub fn looked(&self, process: &Process, report: Arc<Report>) {
+    pub fn looked(&self, process: &NodeProcess, report: Arc<Report>) {
         let mut now = process.now();
         self.totals.lock().looked(now.report.as_deref(), &report);
-        now.state = State::Watched;
+        now.state = WatchState::Watched;
         now.looked = Some(Instant::now());
         now.report = Some(report);
     }
@@ -183,7 +183,7 @@ impl Node {
     }
 
     /// A process that was watched has ended.
-    pub fn exited(&self, process: &Process, exit: Option<&Exit>) {
+    pub fn exited(&self, process: &NodeProcess, exit: Option<&Exit>) {
         let how = exit.map_or("unknown", |exit| exit.kind.into());
         log::info!("pid {} ({}) has ended: {how}", process.key.pid, process.exe);
         self.totals.lock().ended(process.kind(), how);

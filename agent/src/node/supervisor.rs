@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::examine::Examiners;
 use super::select::{self, Candidate};
-use super::state::{Node, Process, ProcessKey, State};
+use super::state::{Node, NodeProcess, ProcessKey, WatchState};
 use super::task::Opened;
 use super::task::{Ended, Task};
 use crate::config::WatchConfig;
@@ -71,7 +71,7 @@ pub enum Message {
 }
 
 /// Who a process belongs to; `None` while a pod is not known that will be.
-pub type Workloads = dyn Fn(&Process) -> Option<Workload> + Send;
+pub type Workloads = dyn Fn(&NodeProcess) -> Option<Workload> + Send;
 
 /// See the module.
 pub struct Supervisor {
@@ -100,17 +100,17 @@ pub struct Supervisor {
 }
 
 /// A process that was examined.
-enum Known {
+enum KnownProcess {
     /// No Go program, or not known: which process image that was.
     Other(Option<Image>),
     /// It may not be looked at: the same.
     Denied(Image),
-    Go(Box<Entry>),
+    Go(Box<GoProcess>),
 }
 
 /// A Go process.
-struct Entry {
-    process: Arc<Process>,
+struct GoProcess {
+    process: Arc<NodeProcess>,
     found: Instant,
     task: Option<Running>,
     /// After a refusal: when to try again, and how long to wait the next time.
@@ -143,7 +143,7 @@ impl Image {
 struct Loop {
     own: Supervisor,
     examiners: Examiners,
-    known: HashMap<u32, Known>,
+    known: HashMap<u32, KnownProcess>,
     /// When which pids are to be examined.
     due: BTreeMap<(Instant, u32), ()>,
     scan_at: Instant,
@@ -242,16 +242,16 @@ impl Loop {
         let (mut unseen, mut retries) = (0, Vec::new());
         for (pid, known) in &self.known {
             match known {
-                Known::Denied(_) => unseen += 1,
-                Known::Go(entry) if entry.task.is_none() && entry.retry.is_some_and(|(at, _)| at <= now) => {
+                KnownProcess::Denied(_) => unseen += 1,
+                KnownProcess::Go(entry) if entry.task.is_none() && entry.retry.is_some_and(|(at, _)| at <= now) => {
                     retries.push(*pid);
                 }
-                Known::Go(_) | Known::Other(_) => {}
+                KnownProcess::Go(_) | KnownProcess::Other(_) => {}
             }
         }
         self.own.node.set_unseen(unseen);
         for pid in retries {
-            if let Some(Known::Go(entry)) = self.known.get_mut(&pid) {
+            if let Some(KnownProcess::Go(entry)) = self.known.get_mut(&pid) {
                 entry.retry = entry.retry.map(|(_, wait)| (now + wait, wait));
             }
             self.examiners.examine(pid);
@@ -273,8 +273,10 @@ impl Loop {
         for pid in pids {
             match self.known.get(&pid) {
                 None => self.examine_at(Instant::now(), pid),
-                Some(Known::Other(image)) if *image != Image::of(pid) => self.examine_at(Instant::now(), pid),
-                Some(Known::Denied(image)) if Some(*image) != Image::of(pid) => self.examine_at(Instant::now(), pid),
+                Some(KnownProcess::Other(image)) if *image != Image::of(pid) => self.examine_at(Instant::now(), pid),
+                Some(KnownProcess::Denied(image)) if Some(*image) != Image::of(pid) => {
+                    self.examine_at(Instant::now(), pid)
+                }
                 // Its task knows when it executes another program.
                 Some(_) => {}
             }
@@ -291,9 +293,9 @@ impl Loop {
         }
         match self.known.get(&pid) {
             // A watched process: its task will tell.
-            Some(Known::Go(entry)) if entry.task.is_some() => return,
-            Some(Known::Go(entry)) => self.own.node.remove(entry.process.key),
-            Some(Known::Other(_) | Known::Denied(_)) | None => {}
+            Some(KnownProcess::Go(entry)) if entry.task.is_some() => return,
+            Some(KnownProcess::Go(entry)) => self.own.node.remove(entry.process.key),
+            Some(KnownProcess::Other(_) | KnownProcess::Denied(_)) | None => {}
         }
         self.known.remove(&pid);
         self.examine_at(Instant::now() + MIN_AGE, pid);
@@ -302,12 +304,12 @@ impl Loop {
     fn exited(&mut self, pid: u32) {
         match self.known.get(&pid) {
             // Its task tells how.
-            Some(Known::Go(entry)) if entry.task.is_some() => {}
-            Some(Known::Go(entry)) => {
+            Some(KnownProcess::Go(entry)) if entry.task.is_some() => {}
+            Some(KnownProcess::Go(entry)) => {
                 self.own.node.remove(entry.process.key);
                 self.known.remove(&pid);
             }
-            Some(Known::Other(_) | Known::Denied(_)) => {
+            Some(KnownProcess::Other(_) | KnownProcess::Denied(_)) => {
                 self.known.remove(&pid);
             }
             None => {
@@ -329,10 +331,10 @@ impl Loop {
         match examined {
             Some(Examined::Go(found)) => self.found(*found),
             Some(Examined::Other | Examined::Denied) => {
-                if matches!(self.known.get(&pid), Some(Known::Go(entry)) if entry.task.is_some()) {
+                if matches!(self.known.get(&pid), Some(KnownProcess::Go(entry)) if entry.task.is_some()) {
                     return;
                 }
-                if let Some(Known::Go(entry)) = self.known.remove(&pid) {
+                if let Some(KnownProcess::Go(entry)) = self.known.remove(&pid) {
                     self.own.node.remove(entry.process.key);
                 }
                 // What is gone needs no place.
@@ -348,14 +350,14 @@ impl Loop {
                                 .map_or_else(String::new, |sentence| format!("; {sentence}"))
                         );
                     }
-                    self.known.insert(pid, Known::Denied(image));
+                    self.known.insert(pid, KnownProcess::Denied(image));
                 } else {
-                    self.known.insert(pid, Known::Other(Some(image)));
+                    self.known.insert(pid, KnownProcess::Other(Some(image)));
                 }
             }
             None => {
                 log::warn!("pid {pid} did not answer: whether it is a Go program is not known");
-                self.known.insert(pid, Known::Other(None));
+                self.known.insert(pid, KnownProcess::Other(None));
             }
         }
     }
@@ -367,48 +369,49 @@ impl Loop {
         let key = ProcessKey { pid: opened.pid(), start_ticks: opened.start_ticks() };
         let exe = opened.exe_path().display().to_string();
         let (since, retry, process) = match self.known.remove(&key.pid) {
-            Some(Known::Go(entry)) if entry.task.is_some() => {
-                self.known.insert(key.pid, Known::Go(entry));
+            Some(KnownProcess::Go(entry)) if entry.task.is_some() => {
+                self.known.insert(key.pid, KnownProcess::Go(entry));
                 return;
             }
-            Some(Known::Go(entry)) if entry.process.key == key && entry.process.exe == exe => {
+            Some(KnownProcess::Go(entry)) if entry.process.key == key && entry.process.exe == exe => {
                 (entry.found, entry.retry, entry.process)
             }
-            _ => (Instant::now(), None, Arc::new(Process::new(key, exe, described, go_version, stripped))),
+            _ => (Instant::now(), None, Arc::new(NodeProcess::new(key, exe, described, go_version, stripped))),
         };
         self.own.node.insert(Arc::clone(&process));
-        let mut entry = Entry { process, found: since, task: None, retry };
+        let mut entry = GoProcess { process, found: since, task: None, retry };
         match binary {
-            Err(refused) => entry
-                .process
-                .set_state(State::Refused { reason: refused.refusal.word(), message: refused.refusal.to_string() }),
+            Err(refused) => entry.process.set_state(WatchState::Refused {
+                reason: refused.refusal.word(),
+                message: refused.refusal.to_string(),
+            }),
             Ok(binary) => self.judge_new(&mut entry, (opened, binary)),
         }
-        self.known.insert(key.pid, Known::Go(Box::new(entry)));
+        self.known.insert(key.pid, KnownProcess::Go(Box::new(entry)));
     }
 
-    fn judge_new(&mut self, entry: &mut Entry, opened: Opened) {
+    fn judge_new(&mut self, entry: &mut GoProcess, opened: Opened) {
         let Some(workload) = self.workload(entry) else {
             // Asked again when the pods change, or when it has waited long enough.
-            entry.process.set_state(State::Starting);
+            entry.process.set_state(WatchState::Starting);
             return self.examine_at(Instant::now() + Duration::from_secs(1), entry.process.key.pid);
         };
         entry.process.set_workload(workload);
         match self.wanted(&entry.process) {
-            Err(why) => entry.process.set_state(State::Unselected { why }),
+            Err(why) => entry.process.set_state(WatchState::Unselected { why }),
             Ok(config) => self.start(entry, opened, config),
         }
     }
 
     /// Who a process belongs to; `None` while that is worth waiting for.
-    fn workload(&self, entry: &Entry) -> Option<Workload> {
+    fn workload(&self, entry: &GoProcess) -> Option<Workload> {
         let known = (self.own.workloads)(&entry.process);
         let waited = entry.found.elapsed() >= WAIT_FOR_POD;
         known.or_else(|| waited.then(|| Workload::local(&entry.process.described.identity)))
     }
 
     /// How a process is to be watched, or why not.
-    fn wanted(&self, process: &Process) -> Result<WatchConfig, String> {
+    fn wanted(&self, process: &NodeProcess) -> Result<WatchConfig, String> {
         let (workload, described) = (process.workload(), &process.described);
         let candidate = Candidate { exe: &process.exe, uid: described.uid, user: &described.user, workload: &workload };
         if let Some(why) = select::unselected(&self.own.config.select, &candidate) {
@@ -421,8 +424,9 @@ impl Loop {
         Ok(config)
     }
 
-    fn start(&mut self, entry: &mut Entry, opened: Opened, config: WatchConfig) {
-        let running = self.known.values().filter(|known| matches!(known, Known::Go(entry) if entry.task.is_some()));
+    fn start(&mut self, entry: &mut GoProcess, opened: Opened, config: WatchConfig) {
+        let running =
+            self.known.values().filter(|known| matches!(known, KnownProcess::Go(entry) if entry.task.is_some()));
         let limit = self.own.config.limits.processes;
         if running.count() >= limit as usize {
             let message = format!("{limit} processes are watched already (limits.processes)");
@@ -444,7 +448,7 @@ impl Loop {
             oom_victims: self.own.oom_victims.clone(),
             stop: stopped,
         };
-        entry.process.set_state(State::Starting);
+        entry.process.set_state(WatchState::Starting);
         let (key, tell) = (entry.process.key, self.own.messages.0.clone());
         let thread = std::thread::Builder::new().name(format!("watch-{}", key.pid)).spawn(move || {
             let ended = task.run();
@@ -457,15 +461,15 @@ impl Loop {
         }
     }
 
-    fn refuse(&self, entry: &mut Entry, reason: &'static str, message: String) {
+    fn refuse(&self, entry: &mut GoProcess, reason: &'static str, message: String) {
         log::info!("pid {} is not watched: {message}", entry.process.key.pid);
-        entry.process.set_state(State::Refused { reason, message });
+        entry.process.set_state(WatchState::Refused { reason, message });
         let wait = entry.retry.map_or(RETRY_FIRST, |(_, wait)| (2 * wait).min(RETRY_LAST));
         entry.retry = Some((Instant::now() + wait, wait));
     }
 
     fn ended(&mut self, key: ProcessKey, ended: Ended) {
-        let Some(Known::Go(mut entry)) = self.known.remove(&key.pid) else { return };
+        let Some(KnownProcess::Go(mut entry)) = self.known.remove(&key.pid) else { return };
         if let Some(running) = entry.task.take()
             && running.thread.join().is_err()
         {
@@ -485,22 +489,22 @@ impl Loop {
             }
             Ended::Stopped => {
                 // Told to, so something else is wanted of it.
-                entry.process.set_state(State::Starting);
-                self.known.insert(key.pid, Known::Go(entry));
+                entry.process.set_state(WatchState::Starting);
+                self.known.insert(key.pid, KnownProcess::Go(entry));
                 self.examine_at(Instant::now(), key.pid);
             }
             Ended::Refused(reason, message) => {
                 self.refuse(&mut entry, reason, message);
-                self.known.insert(key.pid, Known::Go(entry));
+                self.known.insert(key.pid, KnownProcess::Go(entry));
             }
         }
     }
 
     /// Has the process examined that has waited longest for a place.
     fn place_is_free(&mut self) {
-        let waits = |entry: &Entry| matches!(entry.process.state(), State::Refused { reason: LIMIT, .. });
+        let waits = |entry: &GoProcess| matches!(entry.process.state(), WatchState::Refused { reason: LIMIT, .. });
         let waiting = self.known.values_mut().filter_map(|known| match known {
-            Known::Go(entry) if entry.task.is_none() && waits(entry) => Some(entry),
+            KnownProcess::Go(entry) if entry.task.is_none() && waits(entry) => Some(entry),
             _ => None,
         });
         if let Some(entry) = waiting.min_by_key(|entry| entry.found) {
@@ -512,7 +516,7 @@ impl Loop {
     fn judge_all(&mut self) {
         let mut again = Vec::new();
         for (pid, known) in &self.known {
-            let Known::Go(entry) = known else { continue };
+            let KnownProcess::Go(entry) = known else { continue };
             if let Some(workload) = self.workload(entry) {
                 entry.process.set_workload(workload);
             }
@@ -522,10 +526,10 @@ impl Loop {
                 (Some(running), Ok(config)) if running.config == config && running.min_goroutines == min_goroutines => {
                 }
                 (Some(running), _) => drop(running.stop.send_replace(true)),
-                (None, Ok(_)) if !matches!(entry.process.state(), State::Refused { .. }) => again.push(*pid),
+                (None, Ok(_)) if !matches!(entry.process.state(), WatchState::Refused { .. }) => again.push(*pid),
                 (None, Ok(_)) => {}
-                (None, Err(why)) if matches!(entry.process.state(), State::Unselected { .. }) => {
-                    entry.process.set_state(State::Unselected { why });
+                (None, Err(why)) if matches!(entry.process.state(), WatchState::Unselected { .. }) => {
+                    entry.process.set_state(WatchState::Unselected { why });
                 }
                 (None, Err(_)) => {}
             }
@@ -540,7 +544,7 @@ impl Loop {
         let deadline = Instant::now() + END_WITHIN;
         let mut running: HashMap<ProcessKey, Running> = HashMap::new();
         for known in self.known.into_values() {
-            if let Known::Go(entry) = known
+            if let KnownProcess::Go(entry) = known
                 && let Some(task) = entry.task
             {
                 task.stop.send_replace(true);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::state::{Node, Process, State};
+use super::state::{Node, NodeProcess, WatchState};
 use crate::clock::now_ns;
 use crate::config::WatchConfig;
 use crate::discover;
@@ -44,7 +44,7 @@ pub struct Task {
     /// What it tells everybody.
     pub node: Arc<Node>,
     /// The process, as everybody knows it.
-    pub process: Arc<Process>,
+    pub process: Arc<NodeProcess>,
     /// The process and its binary, open.
     pub opened: Opened,
     /// How to watch it.
@@ -137,7 +137,7 @@ impl Task {
 }
 
 /// Whether the cluster says, soon enough, that the container of a process was OOM-killed.
-fn oom_killed(pods: &Pods, process: &Process, runtime: &Handle, stop: &mut watch::Receiver<bool>) -> bool {
+fn oom_killed(pods: &Pods, process: &NodeProcess, runtime: &Handle, stop: &mut watch::Receiver<bool>) -> bool {
     let Some(container) = process.workload().container_id else { return false };
     runtime.block_on(async {
         tokio::select! {
@@ -157,7 +157,7 @@ fn looked(recording: Option<&mut Recording>, session: &Session, report: &Report,
 fn open(
     (process, binary): Opened,
     min_goroutines: u64,
-    known: &Process,
+    known: &NodeProcess,
     runtime: &Handle,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Target>, TargetError> {
@@ -186,7 +186,7 @@ fn open(
         if count >= min_goroutines {
             return Ok(Some(target));
         }
-        known.set_state(State::Unselected {
+        known.set_state(WatchState::Unselected {
             why: format!("it has {count} goroutines, and select.min_goroutines is {min_goroutines}"),
         });
         if stops_within(COUNT_EVERY, runtime, stop) {

@@ -49,11 +49,11 @@ pub(super) struct Ring {
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<StreamState>,
     stop: Condvar,
 }
 
-struct State {
+struct StreamState {
     ring: RingBuf<MapData>,
     ring_bytes: u64,
     /// By the index that an [`EventStream`] holds.
@@ -73,7 +73,7 @@ struct Queue {
     bell: Bell,
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for StreamState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").field("waiting", &self.waiting).finish_non_exhaustive()
     }
@@ -82,7 +82,7 @@ impl std::fmt::Debug for State {
 impl Ring {
     pub(super) fn start(ring: RingBuf<MapData>, ring_bytes: u32) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
+            state: Mutex::new(StreamState {
                 ring,
                 ring_bytes: u64::from(ring_bytes),
                 queues: Vec::new(),
@@ -160,7 +160,7 @@ impl EventStream {
         records.clear();
         let mut state = self.ring.shared.lock();
         state.drain();
-        let State { queues, waiting, .. } = &mut *state;
+        let StreamState { queues, waiting, .. } = &mut *state;
         let Some(Some(queue)) = queues.get_mut(self.queue) else { return 0 };
         *waiting -= queue.records.len();
         std::mem::swap(&mut queue.records, records);
@@ -186,7 +186,7 @@ impl Drop for EventStream {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StreamState> {
         // The state is valid between any two statements of `drain`, so a panic elsewhere does not spoil it.
         self.state.lock()
     }
@@ -201,7 +201,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl StreamState {
     /// Empties the ring into the queues, and returns how much it held.
     fn drain(&mut self) -> u64 {
         let mut fill = 0;

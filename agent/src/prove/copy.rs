@@ -85,7 +85,7 @@ impl<'a> Recorder<'a> {
         merged.retain(|(from, to)| self.image.borrow().lend(*from, (to - from) as usize).is_none());
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
-        let regions: Vec<Place> =
+        let regions: Vec<CopiedRange> =
             read_side_by_side(self.live, &merged, &mut slab, self.deadline)?.into_iter().flatten().collect();
         self.image.borrow_mut().insert_many(slab, regions);
         Ok(())
@@ -122,7 +122,7 @@ impl Memory for Recorder<'_> {
 }
 
 /// A range that was read: its address, where its bytes are in the slab, and how many.
-pub type Place = (u64, usize, usize);
+pub type CopiedRange = (u64, usize, usize);
 
 /// Reads `ranges` (address and end) into `slab`, one after the other, until `deadline`. Of each where it is, if all of it could be
 /// read.
@@ -131,7 +131,7 @@ pub fn read_side_by_side(
     ranges: &[(u64, u64)],
     slab: &mut [u8],
     deadline: Option<Instant>,
-) -> Result<Vec<Option<Place>>, CopyError> {
+) -> Result<Vec<Option<CopiedRange>>, CopyError> {
     let mut places = Vec::with_capacity(ranges.len());
     let mut requests: Vec<Request<'_>> = Vec::new();
     let (mut rest, mut offset) = (slab, 0);
@@ -146,7 +146,7 @@ pub fn read_side_by_side(
     read_all(memory, &mut requests, deadline)?;
     let mut failed: Vec<u64> = requests.iter().filter(|request| !request.ok).map(|request| request.address).collect();
     failed.sort_unstable();
-    let is_whole = |(from, _, len): &Place| {
+    let is_whole = |(from, _, len): &CopiedRange| {
         failed.get(failed.partition_point(|bad| bad < from)).is_none_or(|bad| *bad >= from + *len as u64)
     };
     Ok(places.into_iter().map(|place| Some(place).filter(is_whole)).collect())

@@ -23,7 +23,7 @@ use std::thread;
 
 use hashbrown::HashMap;
 
-use super::copy::{CopyError, Place, merge, ranges_of, read_side_by_side, readers, stacks};
+use super::copy::{CopiedRange, CopyError, merge, ranges_of, read_side_by_side, readers, stacks};
 use crate::cause::wait::Wait;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{CensusReader, Goroutine, Status};
@@ -51,7 +51,7 @@ pub struct Parked {
     /// The same in the order of the addresses, in which they are looked at soonest, each with its index in `list`.
     order: Vec<(u64, Option<usize>)>,
     /// Of each where its stack is in `slab`.
-    places: Vec<Option<Place>>,
+    places: Vec<Option<CopiedRange>>,
     slab: Vec<u8>,
     /// Address and end of the channels they wait for.
     pub channels: Vec<(u64, u64)>,
@@ -176,7 +176,7 @@ impl Parked {
     pub fn into_image(self, look: &Look) -> Image {
         let mut image = Image::default();
         let stayed = self.places.iter().zip(&look.stays).filter(|(_, stays)| **stays);
-        let places: Vec<Place> = stayed.filter_map(|(place, _)| *place).collect();
+        let places: Vec<CopiedRange> = stayed.filter_map(|(place, _)| *place).collect();
         image.insert_many(self.slab, places);
         image
     }

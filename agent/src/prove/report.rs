@@ -48,7 +48,7 @@ pub struct ProofReport {
     /// Spans of the heap.
     pub spans: u64,
     /// The leaks, the largest first.
-    pub leaks: Vec<Group>,
+    pub leaks: Vec<ProofGroup>,
 }
 
 /// How many goroutines there are.
@@ -66,7 +66,7 @@ pub struct Counts {
 
 /// Leaked goroutines that one `go` statement made and that are stuck at the same place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
+pub struct ProofGroup {
     /// Always `proven`.
     pub verdict: String,
     /// How many.
@@ -139,7 +139,7 @@ pub enum Shown {
 }
 
 /// What one `go` statement made and is stuck at the same place, the largest group first.
-pub fn groups(program: &Program, proof: &Proof, shown: Shown) -> Vec<Group> {
+pub fn groups(program: &Program, proof: &Proof, shown: Shown) -> Vec<ProofGroup> {
     let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
     let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
     for leaked in &proof.leaked {
@@ -147,7 +147,7 @@ pub fn groups(program: &Program, proof: &Proof, shown: Shown) -> Vec<Group> {
         groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
     }
     let by_goid = proof.leaked.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
-    let mut leaks: Vec<Group> =
+    let mut leaks: Vec<ProofGroup> =
         groups.into_values().map(|group| describe(&group, program, proof, &by_goid, &mut symbolizer, shown)).collect();
     leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
     leaks
@@ -160,7 +160,7 @@ fn describe(
     by_goid: &HashMap<u64, &Leaked>,
     symbolizer: &mut Symbolizer,
     shown: Shown,
-) -> Group {
+) -> ProofGroup {
     let first = group[0];
     let g = &first.goroutine;
     let stack: Vec<Frame> = first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
@@ -185,7 +185,7 @@ fn describe(
         proven: shown == Shown::Proven,
     });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
-    Group {
+    ProofGroup {
         verdict: "proven".to_owned(),
         count: group.len() as u64,
         wait_reason,

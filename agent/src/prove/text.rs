@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Group, ProofReport};
+use super::report::{ProofGroup, ProofReport};
 use crate::words::group::GroupText;
 use crate::words::{blocker, creator, goroutines, printable};
 
@@ -70,7 +70,7 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
     )
 }
 
-fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
+fn write_group(out: &mut String, group: &ProofGroup) -> std::fmt::Result {
     writeln!(out, "\nPROVEN {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
     let goids = group.goids.get(..MAX_GOIDS_SHOWN).unwrap_or(&group.goids);
     let text = GroupText {

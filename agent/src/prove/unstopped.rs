@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashSet;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::report::{Group, Shown, groups};
+use super::report::{ProofGroup, Shown, groups};
 use super::{Program, ProveError};
 use crate::memory::blocks::Blocks;
 use crate::memory::census::{CensusReader, Goroutine};
@@ -29,7 +29,7 @@ const MAX_PASSES: u64 = 12;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Unreached {
     /// Goroutines that stood still and wait for what nothing was found to lead to.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ProofGroup>,
     /// The same as they stood.
     pub goroutines: Vec<Goroutine>,
     /// Bytes of heap whose objects can hold pointers.

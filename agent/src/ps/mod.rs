@@ -35,14 +35,14 @@ pub struct Listing {
     /// [`SCHEMA`]
     pub schema: u32,
     /// Go processes, those with most goroutines first.
-    pub processes: Vec<Entry>,
+    pub processes: Vec<ProcessRow>,
     /// Processes that this user may not look at: whether they are Go programs is not known.
     pub not_permitted: u64,
 }
 
 /// One Go process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct ProcessRow {
     /// In parkwarden's PID namespace.
     pub pid: u32,
     /// Name of its user, or the number where it has none.
@@ -68,7 +68,7 @@ pub struct Entry {
 
 /// What a pid turned out to be.
 enum Seen {
-    Go(Box<Entry>),
+    Go(Box<ProcessRow>),
     NotGo,
     NotPermitted,
 }
@@ -102,7 +102,7 @@ fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                listing.processes.extend(waiting.iter().map(|pid| Entry {
+                listing.processes.extend(waiting.iter().map(|pid| ProcessRow {
                     reason: Some(format!(
                         "did not answer within {TIME_LIMIT:?}: whether it is a Go program is not known"
                     )),
@@ -133,18 +133,18 @@ fn work(queue: &Mutex<std::vec::IntoIter<u32>>, binaries: &Binaries, results: &S
 }
 
 /// What is to be listed of a Go process; none of one that has gone.
-fn entry(pid: u32, found: Found) -> Option<Entry> {
+fn entry(pid: u32, found: Found) -> Option<ProcessRow> {
     let (go_version, stripped, main_module) = (found.go_version(), found.stripped(), found.build().and_then(module));
     let Found { process, described, binary } = found;
-    let entry = Entry { go_version, main_module, stripped, ..self::described(pid, described) };
+    let entry = ProcessRow { go_version, main_module, stripped, ..self::described(pid, described) };
     let counted = match binary {
         Ok(binary) => Target::of(process, binary).and_then(|target| target.own_goroutines()),
-        Err(refused) => return Some(Entry { reason: Some(refused.refusal.to_string()), ..entry }),
+        Err(refused) => return Some(ProcessRow { reason: Some(refused.refusal.to_string()), ..entry }),
     };
     match counted {
-        Ok(count) => Some(Entry { goroutines: Some(count), supported: true, ..entry }),
+        Ok(count) => Some(ProcessRow { goroutines: Some(count), supported: true, ..entry }),
         Err(TargetError::Exited { .. } | TargetError::Replaced { .. }) => None,
-        Err(error) => Some(Entry { reason: Some(error.to_string()), ..entry }),
+        Err(error) => Some(ProcessRow { reason: Some(error.to_string()), ..entry }),
     }
 }
 
@@ -154,9 +154,9 @@ fn module(build: &BuildInfo) -> Option<String> {
 }
 
 /// What can be said of a process without its binary.
-fn described(pid: u32, description: Description) -> Entry {
+fn described(pid: u32, description: Description) -> ProcessRow {
     let Description { user, command, identity, .. } = description;
-    Entry {
+    ProcessRow {
         pid,
         user,
         command,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Entry, Listing};
+use super::{Listing, ProcessRow};
 use crate::words::{aligned, printable};
 
 /// Characters of a command line that are shown.
@@ -34,7 +34,7 @@ pub fn render(listing: &Listing) -> String {
     out
 }
 
-fn row(entry: &Entry) -> [String; 8] {
+fn row(entry: &ProcessRow) -> [String; 8] {
     let or_dash = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), printable);
     let identity = &entry.identity;
     let place = match (&identity.container, &identity.unit) {

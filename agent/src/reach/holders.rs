@@ -11,7 +11,7 @@ use super::Leaked;
 use super::heap::Spans;
 use super::stack::{Stacks, Start};
 use super::unlocks::{Pending, Unlocks};
-use crate::cause::primitive::State;
+use crate::cause::primitive::PrimitiveState;
 use crate::cause::wait::Wait;
 
 /// Stacks looked through at most.
@@ -26,7 +26,7 @@ const TINY: u64 = 16;
 
 /// Who is known to have a lock, and who may have it.
 #[derive(Default)]
-struct Known {
+struct LockHolders {
     shown: Vec<u64>,
     perhaps: Vec<u64>,
 }
@@ -34,13 +34,13 @@ struct Known {
 /// Fills in who [`holds`](crate::cause::primitive::Primitive::holds) and [`may_hold`](crate::cause::primitive::Primitive::may_hold) a lock.
 pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
     let object_of = |address: u64| spans.find(address).map(|object| (object.span, object.index));
-    let mut known: HashMap<u64, Known> = HashMap::new();
+    let mut known: HashMap<u64, LockHolders> = HashMap::new();
     // The locks in each heap object but tiny ones.
     let mut in_objects: HashMap<_, Vec<u64>> = HashMap::new();
     let mut waits: HashSet<(u64, u64)> = HashSet::new();
     for (goid, lock) in leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))) {
         waits.insert((goid, lock));
-        if known.insert(lock, Known::default()).is_none()
+        if known.insert(lock, LockHolders::default()).is_none()
             && let Some(object) = spans
                 .find(lock)
                 .filter(|object| spans.spans.get(object.span as usize).is_some_and(|span| span.elem > TINY))
@@ -77,11 +77,11 @@ pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks
         }
     }
     for leaked in leaked {
-        let Some(Known { shown, perhaps }) = lock_of(leaked).and_then(|lock| known.get(&lock)) else { continue };
+        let Some(LockHolders { shown, perhaps }) = lock_of(leaked).and_then(|lock| known.get(&lock)) else { continue };
         let Some(primitive) = leaked.primitives.first_mut() else { continue };
         let locked = match primitive.state {
-            State::Mutex { locked, .. } => locked,
-            State::RwMutex { readers, .. } => readers != 0,
+            PrimitiveState::Mutex { locked, .. } => locked,
+            PrimitiveState::RwMutex { readers, .. } => readers != 0,
             _ => false,
         };
         match &shown[..] {

@@ -2,7 +2,9 @@
 
 use hashbrown::HashMap;
 
-use super::interval::{Example, Group, GroupCount, Interval, Judgement, Moment, Site, SiteCount, Usage};
+use super::interval::{
+    CreationSite, CreationSiteCount, Example, GroupCount, Interval, Judgement, Moment, RecordedGroup, Usage,
+};
 use crate::detect::Verdict;
 use crate::golang::Frame;
 use crate::report::{self, Report};
@@ -68,21 +70,21 @@ impl Interval {
 }
 
 /// Largest first.
-fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<SiteCount> {
+fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<CreationSiteCount> {
     // Two addresses can be one statement: what is the same to a reader is one site.
-    let mut sites: HashMap<Site, SiteCount> = HashMap::new();
+    let mut sites: HashMap<CreationSite, CreationSiteCount> = HashMap::new();
     for ((creation_pc, start_pc), count) in live {
-        let site = site(session, creation_pc, start_pc);
-        let empty = SiteCount { site: site.clone(), live: 0, created: 0, exited: 0 };
+        let site = creation_site(session, creation_pc, start_pc);
+        let empty = CreationSiteCount { site: site.clone(), live: 0, created: 0, exited: 0 };
         sites.entry(site).or_insert(empty).live += count;
     }
     for seen in session.registry().sites() {
-        if let Some(known) = sites.get_mut(&site(session, seen.creation_pc, seen.start_pc)) {
+        if let Some(known) = sites.get_mut(&creation_site(session, seen.creation_pc, seen.start_pc)) {
             known.created += seen.created;
             known.exited += seen.exited;
         }
     }
-    let mut sites: Vec<SiteCount> = sites.into_values().collect();
+    let mut sites: Vec<CreationSiteCount> = sites.into_values().collect();
     sites.sort_by(|a, b| b.live.cmp(&a.live).then_with(|| a.site.cmp(&b.site)));
     sites
 }
@@ -90,11 +92,11 @@ fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<SiteCount> {
 /// Strongest verdict first, then largest.
 fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), u64>) -> Vec<GroupCount> {
     // What is the same to a reader is one group, also if it comes from two addresses or in two stacks.
-    let mut groups: HashMap<Group, GroupCount> = HashMap::new();
-    let mut by_key: HashMap<GroupKey, Group> = HashMap::new();
+    let mut groups: HashMap<RecordedGroup, GroupCount> = HashMap::new();
+    let mut by_key: HashMap<GroupKey, RecordedGroup> = HashMap::new();
     for ((key, start_pc), count) in waiting {
-        let group = Group {
-            site: site(session, key.creation_pc, start_pc),
+        let group = RecordedGroup {
+            site: creation_site(session, key.creation_pc, start_pc),
             wait_reason: wait_reason(&session.header().wait_reasons, key.wait_reason),
             stack: stack(session.stack_frames(key.stack)),
         };
@@ -143,8 +145,8 @@ fn judge(session: &Session, count: &mut GroupCount, reported: &report::Group) {
     }
 }
 
-fn site(session: &Session, creation_pc: u64, start_pc: u64) -> Site {
-    Site {
+fn creation_site(session: &Session, creation_pc: u64, start_pc: u64) -> CreationSite {
+    CreationSite {
         created_by: Place::of_creation(session.symbols(), creation_pc).map(short_place),
         start_function: short(&start_function(session.symbols(), start_pc)),
     }

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::interval::{Example, Exit, Gap, Group, Judgement, Moment, Process, Site, Usage, WatchEnd};
+use super::interval::{
+    CreationSite, Example, Exit, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, Usage, WatchEnd,
+};
 use crate::detect::Verdict;
 
 /// Counts of one look at the process.
@@ -58,7 +60,7 @@ pub struct Verdicts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupHistory {
     /// The group.
-    pub group: Arc<Group>,
+    pub group: Arc<RecordedGroup>,
     /// Oldest first.
     pub verdicts: Vec<Verdicts>,
     /// Some of its goroutines, each with the moment it was last seen there, by goid.
@@ -69,7 +71,7 @@ pub struct GroupHistory {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The process.
-    pub process: Process,
+    pub process: ProcessIdentity,
     /// The host it ran on.
     pub host: String,
     /// Which boot of which host, numbered in the order they were recorded.
@@ -77,7 +79,7 @@ pub struct History {
     /// Oldest first.
     pub watches: Vec<Watched>,
     /// The `go` statements that samples refer to.
-    pub sites: Vec<Site>,
+    pub sites: Vec<CreationSite>,
     /// The groups that samples refer to.
     pub groups: Vec<GroupHistory>,
     /// Oldest first.

@@ -46,7 +46,7 @@ pub struct Run {
 
 /// A recorded process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessIdentity {
     /// Process id in parkwarden's PID namespace.
     pub pid: u32,
     /// Start time in clock ticks since boot: with the pid and the boot it names the process for good.
@@ -75,7 +75,7 @@ pub struct Process {
 
 /// A `go` statement together with the function it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Site {
+pub struct CreationSite {
     /// Where; none for goroutines that no `go` statement made.
     pub created_by: Option<Place>,
     /// What it starts.
@@ -84,9 +84,9 @@ pub struct Site {
 
 /// What goroutines of one group have in common: the `go` statement, the stack they wait in, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Group {
+pub struct RecordedGroup {
     /// The `go` statement.
-    pub site: Site,
+    pub site: CreationSite,
     /// The runtime's words.
     pub wait_reason: String,
     /// Innermost first.
@@ -95,9 +95,9 @@ pub struct Group {
 
 /// Goroutines of one `go` statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SiteCount {
+pub struct CreationSiteCount {
     /// The `go` statement.
-    pub site: Site,
+    pub site: CreationSite,
     /// Alive.
     pub live: u64,
     /// Created since the watch began, by events.
@@ -136,7 +136,7 @@ pub struct Example {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupCount {
     /// The group.
-    pub group: Group,
+    pub group: RecordedGroup,
     /// How many wait.
     pub waiting: u64,
     /// Of these, parked beyond the threshold.
@@ -163,7 +163,7 @@ pub struct Interval {
     /// Memory and CPU, when `/proc` had them.
     pub usage: Option<Usage>,
     /// By `go` statement.
-    pub sites: Vec<SiteCount>,
+    pub sites: Vec<CreationSiteCount>,
     /// By `go` statement, stack and wait reason.
     pub groups: Vec<GroupCount>,
     /// Sites and groups left out because there were too many.

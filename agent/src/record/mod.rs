@@ -22,10 +22,10 @@ mod write;
 pub use error::RecordError;
 pub use history::{GroupHistory, History, Sample, Verdicts, Watched};
 pub use interval::{
-    Example, Exit, ExitKind, Gap, GapCause, Group, GroupCount, Interval, Judgement, Moment, Process, Run, Site,
-    SiteCount, Usage, WatchEnd,
+    CreationSite, CreationSiteCount, Example, Exit, ExitKind, Gap, GapCause, GroupCount, Interval, Judgement, Moment,
+    ProcessIdentity, RecordedGroup, Run, Usage, WatchEnd,
 };
-pub use read::{Entry, Reader};
+pub use read::{Reader, RecordedProcess};
 pub use schema::VERSION;
 pub use select::Selection;
-pub use write::{Recorder, State, Status, WatchId};
+pub use write::{Recorder, RecorderState, RecorderStatus, WatchId};

@@ -11,18 +11,20 @@ use rusqlite::{Connection, OpenFlags, Row};
 
 use super::error::RecordError;
 use super::history::{GroupHistory, History, Sample, Verdicts, Watched};
-use super::interval::{Example, Exit, ExitKind, Gap, Group, Judgement, Moment, Process, Site, Usage};
+use super::interval::{
+    CreationSite, Example, Exit, ExitKind, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, Usage,
+};
 use super::schema::{self, Unusable};
 use crate::detect::Verdict;
 use crate::words::Place;
 
 /// A process in a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct RecordedProcess {
     /// Names it in this recording.
     pub id: i64,
     /// What it is.
-    pub process: Process,
+    pub process: ProcessIdentity,
     /// The host it ran on.
     pub host: String,
     /// Which boot, in the order they were recorded.
@@ -66,12 +68,17 @@ impl Reader {
     }
 
     /// Every process of the recording, oldest first.
-    pub fn entries(&self) -> Result<Vec<Entry>, RecordError> {
+    pub fn entries(&self) -> Result<Vec<RecordedProcess>, RecordError> {
         self.failed(self.read_entries())
     }
 
     /// The history of one process; of samples from `since` to `until`, wall-clock nanoseconds, those included.
-    pub fn history(&self, entry: &Entry, since: Option<u64>, until: Option<u64>) -> Result<History, RecordError> {
+    pub fn history(
+        &self,
+        entry: &RecordedProcess,
+        since: Option<u64>,
+        until: Option<u64>,
+    ) -> Result<History, RecordError> {
         self.failed(self.read_history(entry, since.unwrap_or(0), until.unwrap_or(i64::MAX.cast_unsigned())))
     }
 
@@ -79,7 +86,7 @@ impl Reader {
         result.map_err(|source| RecordError::Read { path: self.path.clone(), source })
     }
 
-    fn read_entries(&self) -> rusqlite::Result<Vec<Entry>> {
+    fn read_entries(&self) -> rusqlite::Result<Vec<RecordedProcess>> {
         let mut select = self.db.prepare(
             "SELECT process.*, boot.host,
                (SELECT min(first.id) FROM watch JOIN sample AS first ON first.watch = watch.id
@@ -101,7 +108,7 @@ impl Reader {
             };
             let first = look(row.get("first_sample")?)?;
             let last = look(row.get("last_sample")?)?;
-            entries.push(Entry {
+            entries.push(RecordedProcess {
                 id,
                 process: process(row)?,
                 host: row.get("host")?,
@@ -129,7 +136,7 @@ impl Reader {
         Ok(strongest)
     }
 
-    fn read_history(&self, entry: &Entry, since: u64, until: u64) -> rusqlite::Result<History> {
+    fn read_history(&self, entry: &RecordedProcess, since: u64, until: u64) -> rusqlite::Result<History> {
         let (sites, site_index) = self.read_sites(entry.id)?;
         let (groups, group_index) = self.read_groups(entry.id, &sites, &site_index)?;
         let mut watches = Vec::new();
@@ -164,7 +171,7 @@ impl Reader {
         Ok(history)
     }
 
-    fn read_sites(&self, process: i64) -> rusqlite::Result<(Vec<Site>, HashMap<i64, usize>)> {
+    fn read_sites(&self, process: i64) -> rusqlite::Result<(Vec<CreationSite>, HashMap<i64, usize>)> {
         let mut select = self.db.prepare(
             "SELECT id, function, ifnull(file, '') AS file, ifnull(line, 0) AS line, start_function FROM site \
              WHERE process = ?1 ORDER BY id",
@@ -176,7 +183,7 @@ impl Reader {
             let function: Option<String> = row.get("function")?;
             let (file, line) = (row.get("file")?, row.get("line")?);
             let created_by = function.map(|function| Place { function, file, line });
-            sites.push(Site { created_by, start_function: row.get("start_function")? });
+            sites.push(CreationSite { created_by, start_function: row.get("start_function")? });
         }
         Ok((sites, index))
     }
@@ -184,7 +191,7 @@ impl Reader {
     fn read_groups(
         &self,
         process: i64,
-        sites: &[Site],
+        sites: &[CreationSite],
         site_index: &HashMap<i64, usize>,
     ) -> rusqlite::Result<(Vec<GroupHistory>, HashMap<i64, usize>)> {
         let mut select = self.db.prepare(
@@ -199,7 +206,7 @@ impl Reader {
             let stack = json(row, "frames")?;
             index.insert(id, groups.len());
             groups.push(GroupHistory {
-                group: Arc::new(Group { site: site.clone(), wait_reason: row.get("wait_reason")?, stack }),
+                group: Arc::new(RecordedGroup { site: site.clone(), wait_reason: row.get("wait_reason")?, stack }),
                 verdicts: self.read_verdicts(id)?,
                 examples: self.read_examples(id)?,
             });
@@ -355,10 +362,10 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error)))
 }
 
-fn process(row: &Row<'_>) -> rusqlite::Result<Process> {
+fn process(row: &Row<'_>) -> rusqlite::Result<ProcessIdentity> {
     let started: Option<u64> = row.get("started_mono_ns")?;
     let started_unix: Option<u64> = row.get("started_unix_ns")?;
-    Ok(Process {
+    Ok(ProcessIdentity {
         pid: row.get("pid")?,
         start_ticks: row.get("start_ticks")?,
         started: started.zip(started_unix).map(|(mono_ns, unix_ns)| Moment { mono_ns, unix_ns }),

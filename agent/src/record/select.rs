@@ -1,6 +1,6 @@
 //! Which processes of a recording are meant.
 
-use super::read::Entry;
+use super::read::RecordedProcess;
 
 /// Processes of one executable or pod that are taken at most, the newest of them: a program that crashes at once leaves
 /// any number.
@@ -28,14 +28,14 @@ impl Selection {
     }
 
     /// The entries it means, oldest first.
-    pub fn of<'e>(&self, entries: &'e [Entry]) -> Vec<&'e Entry> {
-        let mut meant: Vec<&Entry> = entries.iter().filter(|entry| self.is_met_by(entry)).collect();
+    pub fn of<'e>(&self, entries: &'e [RecordedProcess]) -> Vec<&'e RecordedProcess> {
+        let mut meant: Vec<&RecordedProcess> = entries.iter().filter(|entry| self.is_met_by(entry)).collect();
         let most = if self.pid.is_some() { 1 } else { MAX_SELECTED };
         meant.drain(..meant.len().saturating_sub(most));
         meant
     }
 
-    fn is_met_by(&self, entry: &Entry) -> bool {
+    fn is_met_by(&self, entry: &RecordedProcess) -> bool {
         let process = &entry.process;
         let exe = |wanted: &String| {
             let path = process.exe.strip_suffix(" (deleted)").unwrap_or(&process.exe);
@@ -60,11 +60,11 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{at, process};
-    use super::super::{Entry, Process};
+    use super::super::{ProcessIdentity, RecordedProcess};
     use super::*;
 
-    fn entry(id: i64, process: Process, from: u64, to: u64) -> Entry {
-        Entry {
+    fn entry(id: i64, process: ProcessIdentity, from: u64, to: u64) -> RecordedProcess {
+        RecordedProcess {
             id,
             process,
             host: "node".to_owned(),
@@ -77,15 +77,19 @@ mod tests {
         }
     }
 
-    fn ids(selection: &Selection, entries: &[Entry]) -> Vec<i64> {
+    fn ids(selection: &Selection, entries: &[RecordedProcess]) -> Vec<i64> {
         selection.of(entries).iter().map(|entry| entry.id).collect()
     }
 
     #[test]
     fn processes_are_named_by_pid_executable_pod_and_time() {
-        let pod = Process { pod_name: Some("shop-1".to_owned()), pod_namespace: Some("web".to_owned()), ..process(9) };
-        let gone = Process { exe: "/srv/shop (deleted)".to_owned(), ..process(8) };
-        let other = Process { exe: "/srv/workshop".to_owned(), ..process(7) };
+        let pod = ProcessIdentity {
+            pod_name: Some("shop-1".to_owned()),
+            pod_namespace: Some("web".to_owned()),
+            ..process(9)
+        };
+        let gone = ProcessIdentity { exe: "/srv/shop (deleted)".to_owned(), ..process(8) };
+        let other = ProcessIdentity { exe: "/srv/workshop".to_owned(), ..process(7) };
         let entries =
             [entry(1, process(7), 0, 10), entry(2, gone, 20, 30), entry(3, pod, 40, 50), entry(4, other, 60, 70)];
         let exe = |name: &str| Selection { exe: Some(name.to_owned()), ..Selection::default() };

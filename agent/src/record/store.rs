@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::interval::{Exit, ExitKind, Gap, Group, GroupCount, Interval, Moment, Process, Run, Site, WatchEnd};
+use super::interval::{
+    CreationSite, Exit, ExitKind, Gap, GroupCount, Interval, Moment, ProcessIdentity, RecordedGroup, Run, WatchEnd,
+};
 use crate::detect::Verdict;
 use crate::golang::Frame;
 
@@ -31,8 +33,8 @@ impl Ids {
 pub struct WatchIds {
     watch: i64,
     process: i64,
-    sites: HashMap<Site, i64>,
-    groups: HashMap<Group, i64>,
+    sites: HashMap<CreationSite, i64>,
+    groups: HashMap<RecordedGroup, i64>,
     /// The last verdict of each group: its row, and what it says.
     verdicts: HashMap<i64, (i64, Verdict)>,
 }
@@ -46,7 +48,7 @@ pub fn int(value: u64) -> i64 {
 }
 
 /// Begins the watch of a process, which may be known from an earlier one.
-pub fn begin(db: &Transaction<'_>, ids: &mut Ids, run: &Run, process: &Process) -> rusqlite::Result<WatchIds> {
+pub fn begin(db: &Transaction<'_>, ids: &mut Ids, run: &Run, process: &ProcessIdentity) -> rusqlite::Result<WatchIds> {
     let run_id = match ids.run {
         Some(id) => id,
         None => insert_run(db, run)?,
@@ -95,7 +97,7 @@ fn insert_run(db: &Connection, run: &Run) -> rusqlite::Result<i64> {
     Ok(db.last_insert_rowid())
 }
 
-fn process_id(db: &Connection, boot: i64, process: &Process) -> rusqlite::Result<i64> {
+fn process_id(db: &Connection, boot: i64, process: &ProcessIdentity) -> rusqlite::Result<i64> {
     let key = params![boot, process.pid, int(process.start_ticks), process.exe];
     let select = "SELECT id FROM process WHERE boot = ?1 AND pid = ?2 AND start_ticks = ?3 AND exe = ?4";
     if let Some(id) = db.query_row(select, key, |row| row.get(0)).optional()? {
@@ -297,7 +299,7 @@ pub fn exit(db: &Connection, known: &WatchIds, exit: &Exit) -> rusqlite::Result<
 }
 
 /// None when the process has too many sites already.
-fn site_id(db: &Connection, known: &mut WatchIds, site: &Site) -> rusqlite::Result<Option<i64>> {
+fn site_id(db: &Connection, known: &mut WatchIds, site: &CreationSite) -> rusqlite::Result<Option<i64>> {
     if let Some(id) = known.sites.get(site) {
         return Ok(Some(*id));
     }
@@ -337,7 +339,12 @@ fn stack_id(db: &Connection, ids: &mut Ids, stack: &[Frame]) -> rusqlite::Result
 }
 
 /// None when the process has too many groups already.
-fn group_id(db: &Connection, ids: &mut Ids, known: &mut WatchIds, group: &Group) -> rusqlite::Result<Option<i64>> {
+fn group_id(
+    db: &Connection,
+    ids: &mut Ids,
+    known: &mut WatchIds,
+    group: &RecordedGroup,
+) -> rusqlite::Result<Option<i64>> {
     if let Some(id) = known.groups.get(group) {
         return Ok(Some(*id));
     }

@@ -33,24 +33,24 @@ pub(crate) fn run_at(second: u64) -> Run {
     }
 }
 
-pub(crate) fn process(pid: u32) -> Process {
-    Process {
+pub(crate) fn process(pid: u32) -> ProcessIdentity {
+    ProcessIdentity {
         pid,
         start_ticks: u64::from(pid) * 100,
         started: Some(at(0)),
         exe: "/srv/shop".to_owned(),
         go_version: "go1.27.3".to_owned(),
         arch: "amd64".to_owned(),
-        ..Process::default()
+        ..ProcessIdentity::default()
     }
 }
 
-pub(crate) fn site(number: u32) -> Site {
+pub(crate) fn creation_site(number: u32) -> CreationSite {
     let place = Place { function: format!("main.f{number}"), file: "main.go".to_owned(), line: number };
-    Site { created_by: (number > 0).then_some(place), start_function: format!("main.f{number}.func1") }
+    CreationSite { created_by: (number > 0).then_some(place), start_function: format!("main.f{number}.func1") }
 }
 
-pub(crate) fn group(number: u32) -> Group {
+pub(crate) fn group(number: u32) -> RecordedGroup {
     let frame = |function: &str| Frame {
         function: function.to_owned(),
         file: "main.go".to_owned(),
@@ -58,8 +58,8 @@ pub(crate) fn group(number: u32) -> Group {
         inlined: false,
     };
     let wait_reason = if number.is_multiple_of(2) { "chan receive" } else { "select" };
-    Group {
-        site: site(number / 2),
+    RecordedGroup {
+        site: creation_site(number / 2),
         wait_reason: wait_reason.to_owned(),
         stack: vec![frame("runtime.gopark"), frame("main.wait")],
     }
@@ -81,7 +81,7 @@ pub(crate) fn look(second: u64, waiting: u64) -> Interval {
         at: at(second),
         live: waiting + 1,
         parked: waiting / 2,
-        sites: vec![SiteCount { site: site(1), live: waiting, created: waiting, exited: 0 }],
+        sites: vec![CreationSiteCount { site: creation_site(1), live: waiting, created: waiting, exited: 0 }],
         groups: vec![count(2, waiting, Some(Verdict::Likely))],
         ..Interval::default()
     }
@@ -117,7 +117,7 @@ fn seconds_of(history: &History) -> Vec<u64> {
 }
 
 /// What a recording of these looks must read as: the same, by plain means.
-pub(crate) fn expected(process: &Process, runs: &[(Vec<Interval>, bool)]) -> History {
+pub(crate) fn expected(process: &ProcessIdentity, runs: &[(Vec<Interval>, bool)]) -> History {
     let mut history = History {
         process: process.clone(),
         host: "node".to_owned(),
@@ -161,7 +161,7 @@ pub(crate) fn expected(process: &Process, runs: &[(Vec<Interval>, bool)]) -> His
 }
 
 fn expected_sample(history: &mut History, interval: &Interval) -> Sample {
-    let mut site_index = |site: &Site| {
+    let mut site_index = |site: &CreationSite| {
         history.sites.iter().position(|known| known == site).unwrap_or_else(|| {
             history.sites.push(site.clone());
             history.sites.len() - 1
@@ -265,8 +265,8 @@ fn build_interval(
         usage: usage.map(|(rss_bytes, cpu_ns)| Usage { rss_bytes, cpu_ns }),
         sites: sites
             .iter()
-            .map(|(number, (live, created, exited))| SiteCount {
-                site: site(*number),
+            .map(|(number, (live, created, exited))| CreationSiteCount {
+                site: creation_site(*number),
                 live: *live,
                 created: *created,
                 exited: *exited,
@@ -278,14 +278,14 @@ fn build_interval(
 }
 
 /// Records each run's intervals and ends those that end; the others are as if parkwarden had been killed.
-pub(crate) fn record_all(path: &Path, process: &Process, runs: &[(Vec<Interval>, bool)]) {
+pub(crate) fn record_all(path: &Path, process: &ProcessIdentity, runs: &[(Vec<Interval>, bool)]) {
     for (intervals, ends) in runs {
         let mut recorder = recorder(path, 0);
         let id = recorder.begin(process.clone());
         for interval in intervals {
             recorder.interval(id, interval);
         }
-        assert_eq!(recorder.status().state, State::Recording);
+        assert_eq!(recorder.status().state, RecorderState::Recording);
         if *ends && !intervals.is_empty() {
             recorder.end(id, None);
         }
@@ -422,7 +422,7 @@ fn damage_inside_is_found() {
     std::fs::write(&path, bytes).expect("written");
     let second = recorder(&path, 300);
     assert_eq!(second.status().set_aside.len(), 1);
-    assert_eq!(second.status().state, State::Recording);
+    assert_eq!(second.status().state, RecorderState::Recording);
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn the_file_stays_within_its_size() {
         recorder.interval(id, &interval);
         largest = largest.max(std::fs::metadata(scratch.file()).expect("there").len());
     }
-    assert_eq!(recorder.status().state, State::Recording);
+    assert_eq!(recorder.status().state, RecorderState::Recording);
     assert_eq!(recorder.status().stops, 0);
     drop(recorder);
     assert!(largest <= LIMIT, "{largest}");
@@ -559,7 +559,7 @@ fn recorder_process() {
     let mut out = std::io::stdout().lock();
     for second in first.. {
         recorder.interval(id, &look(second, second));
-        assert_eq!(recorder.status().state, State::Recording);
+        assert_eq!(recorder.status().state, RecorderState::Recording);
         writeln!(out, "done {second}").expect("somebody listens");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
 use super::error::RecordError;
-use super::interval::{Exit, Gap, GapCause, Interval, Moment, Process, Run, WatchEnd};
+use super::interval::{Exit, Gap, GapCause, Interval, Moment, ProcessIdentity, Run, WatchEnd};
 use super::retention::Retention;
 use super::schema::{self, Unusable};
 use super::store::{self, Ids, WatchIds};
@@ -23,7 +23,7 @@ pub struct WatchId(u64);
 
 /// Whether what is seen is being kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum RecorderState {
     /// It is.
     Recording,
     /// It is not, for this reason; every interval tries again.
@@ -32,9 +32,9 @@ pub enum State {
 
 /// For metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct RecorderStatus {
     /// See [`State`].
-    pub state: State,
+    pub state: RecorderState,
     /// Intervals that were recorded.
     pub intervals: u64,
     /// Intervals that could not be.
@@ -55,7 +55,7 @@ pub struct Recorder {
     ids: Ids,
     watches: HashMap<WatchId, Watch>,
     next: u64,
-    status: Status,
+    status: RecorderStatus,
 }
 
 /// The open file.
@@ -70,7 +70,7 @@ struct Database {
 
 #[derive(Debug)]
 struct Watch {
-    process: Process,
+    process: ProcessIdentity,
     ids: Option<WatchIds>,
     /// Gaps that are not yet in the file.
     pending: Vec<Gap>,
@@ -94,8 +94,8 @@ impl Recorder {
             ids: Ids::default(),
             watches: HashMap::new(),
             next: 0,
-            status: Status {
-                state: State::Recording,
+            status: RecorderStatus {
+                state: RecorderState::Recording,
                 intervals: 0,
                 intervals_dropped: 0,
                 stops: 0,
@@ -114,12 +114,12 @@ impl Recorder {
     }
 
     /// How it goes.
-    pub fn status(&self) -> &Status {
+    pub fn status(&self) -> &RecorderStatus {
         &self.status
     }
 
     /// Begins to record a process.
-    pub fn begin(&mut self, process: Process) -> WatchId {
+    pub fn begin(&mut self, process: ProcessIdentity) -> WatchId {
         let id = WatchId(self.next);
         self.next += 1;
         let watch = Watch { process, ids: None, pending: Vec::new(), last: None, events_lost: 0, stopped: false };
@@ -296,17 +296,17 @@ impl Recorder {
             Some(source) => format!("{why}: {source}"),
             None => why.to_string(),
         };
-        if self.status.state == State::Recording {
+        if self.status.state == RecorderState::Recording {
             log::warn!("nothing can be recorded to {} for now: {reason}", self.path.display());
             self.status.stops += 1;
         }
-        self.status.state = State::Stopped(reason);
+        self.status.state = RecorderState::Stopped(reason);
     }
 
     fn resume(&mut self) {
-        if self.status.state != State::Recording {
+        if self.status.state != RecorderState::Recording {
             log::warn!("recording to {} again", self.path.display());
-            self.status.state = State::Recording;
+            self.status.state = RecorderState::Recording;
         }
     }
 

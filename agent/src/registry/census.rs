@@ -1,6 +1,6 @@
 //! Reconciling the registry with a census.
 
-use super::{Goroutine, Registry, State};
+use super::{Activity, Goroutine, Registry};
 use crate::memory::census::{self, Census};
 
 /// What a census changed.
@@ -46,7 +46,7 @@ impl Registry {
                     let known = self.with_site(known, read);
                     let corrected = correct(known, read, census.started_ns, lost);
                     change.silent_wakeups +=
-                        u64::from(matches!(known.state, State::Parked(_)) && corrected.state == State::Active);
+                        u64::from(matches!(known.state, Activity::Parked(_)) && corrected.state == Activity::Active);
                     self.goroutines.insert(read.goid, corrected);
                 }
             }
@@ -81,7 +81,7 @@ fn as_read(read: &census::Goroutine, census_ns: u64) -> Goroutine {
         since_ns: if parked { parked_since(read, census_ns) } else { census_ns },
         created_ns: None,
         site: super::UNKNOWN_SITE,
-        state: if parked { State::Parked(read.wait_reason) } else { State::Active },
+        state: if parked { Activity::Parked(read.wait_reason) } else { Activity::Active },
         exact: false,
         tracking_seq: read.tracking_seq.unwrap_or_default(),
     }
@@ -100,8 +100,8 @@ fn correct(known: Goroutine, read: &census::Goroutine, census_ns: u64, lost: boo
     let known = Goroutine { tracking_seq: read.tracking_seq.unwrap_or_default(), ..known };
     let by_census = Goroutine { site: known.site, created_ns: known.created_ns, ..as_read(read, census_ns) };
     match (known.state, by_census.state) {
-        (State::Active, State::Active) => known,
-        (State::Parked(was), State::Parked(is)) if was == is => {
+        (Activity::Active, Activity::Active) => known,
+        (Activity::Parked(was), Activity::Parked(is)) if was == is => {
             if lost && read.tracking_seq.is_some_and(|seq| seq == seen_before) {
                 // It has not run since the last census, which found it in the same park.
                 Goroutine { since_ns: known.since_ns.min(by_census.since_ns), exact: false, ..known }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Goroutine, Registry, State, UNKNOWN_SITE};
+use super::{Activity, Goroutine, Registry, UNKNOWN_SITE};
 
 /// `go` statements counted at most: more than the kernel tells apart.
 const MAX_COUNTED: usize = 65_536;
@@ -20,7 +20,7 @@ pub struct Held {
 
 /// What goroutines of one `go` statement did since the last time, as counted in the kernel in mode `filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SiteCount {
+pub struct CreationSiteCount {
     /// Return address of the call to `runtime.newproc`.
     pub creation_pc: u64,
     /// Goroutines made.
@@ -39,7 +39,7 @@ impl Registry {
 
     /// Applies a park that has not ended. What happened to the goroutine since, by events, counts more.
     pub fn hold(&mut self, held: &Held) {
-        let state = State::Parked(held.wait_reason);
+        let state = Activity::Parked(held.wait_reason);
         let park = Goroutine {
             updated_ns: held.since_ns,
             since_ns: held.since_ns,
@@ -66,7 +66,7 @@ impl Registry {
     }
 
     /// Adds what the kernel counted.
-    pub fn count(&mut self, count: &SiteCount) {
+    pub fn count(&mut self, count: &CreationSiteCount) {
         self.events.created = self.events.created.saturating_add(count.created);
         self.events.exited = self.events.exited.saturating_add(count.exited);
         if self.counted.len() < MAX_COUNTED || self.counted.contains_key(&count.creation_pc) {

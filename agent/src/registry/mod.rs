@@ -20,14 +20,14 @@ use parkwarden_common::record::{Event, What};
 use serde::{Deserialize, Serialize};
 
 pub use census::Reconciled;
-pub use filter::{Held, SiteCount};
+pub use filter::{CreationSiteCount, Held};
 
-/// Index of a [`Site`].
-pub type SiteId = u32;
+/// Index of a [`CreationSite`].
+pub type CreationSiteId = u32;
 
 /// A `go` statement together with the function it starts, and how many goroutines it made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Site {
+pub struct CreationSite {
     /// Return address of the call to `runtime.newproc`; 0 when unknown.
     pub creation_pc: u64,
     /// Entry of the start function; 0 when unknown.
@@ -40,7 +40,7 @@ pub struct Site {
 
 /// Whether a goroutine can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum Activity {
     /// Running, runnable or in a system call.
     Active,
     /// In `gopark`, with the runtime's wait reason number.
@@ -57,9 +57,9 @@ pub struct Goroutine {
     /// When it was created, if that was seen.
     pub created_ns: Option<std::num::NonZeroU64>,
     /// Where it was created.
-    pub site: SiteId,
+    pub site: CreationSiteId,
     /// What it does.
-    pub state: State,
+    pub state: Activity,
     /// Whether `since_ns` is the very moment, from an event; else the goroutine was there before.
     pub exact: bool,
     /// `g.trackingSeq` at the last census, where it was read: as long as it stays the same, it has not run.
@@ -101,8 +101,8 @@ pub struct Anomalies {
 #[derive(Debug)]
 pub struct Registry {
     goroutines: HashMap<u64, Goroutine>,
-    sites: Vec<Site>,
-    site_ids: HashMap<(u64, u64), SiteId>,
+    sites: Vec<CreationSite>,
+    site_ids: HashMap<(u64, u64), CreationSiteId>,
     events: EventCounts,
     anomalies: Anomalies,
     /// Goids that exited since a census began: it may still show them.
@@ -130,7 +130,7 @@ const MAX_SITES: usize = 65_536;
 const RECENT_EXITS: usize = 1 << 14;
 
 /// The site of goroutines whose creation is not known.
-const UNKNOWN_SITE: SiteId = 0;
+const UNKNOWN_SITE: CreationSiteId = 0;
 
 impl Default for Registry {
     fn default() -> Self {
@@ -143,7 +143,7 @@ impl Registry {
     pub fn new(max_goroutines: usize) -> Self {
         Self {
             goroutines: HashMap::new(),
-            sites: vec![Site::default()],
+            sites: vec![CreationSite::default()],
             site_ids: HashMap::new(),
             events: EventCounts::default(),
             anomalies: Anomalies::default(),
@@ -177,7 +177,7 @@ impl Registry {
         self.goroutines.allocation_size()
             + self.site_ids.allocation_size()
             + self.counted.allocation_size()
-            + self.sites.capacity() * size_of::<Site>()
+            + self.sites.capacity() * size_of::<CreationSite>()
             + self.recent_exits.capacity() * size_of::<u64>()
     }
 
@@ -187,12 +187,12 @@ impl Registry {
     }
 
     /// A creation site.
-    pub fn site(&self, id: SiteId) -> Site {
+    pub fn creation_site(&self, id: CreationSiteId) -> CreationSite {
         self.sites.get(id as usize).copied().unwrap_or_default()
     }
 
     /// All creation sites.
-    pub fn sites(&self) -> &[Site] {
+    pub fn sites(&self) -> &[CreationSite] {
         &self.sites
     }
 
@@ -218,7 +218,7 @@ impl Registry {
                     since_ns: event.time_ns,
                     created_ns: std::num::NonZeroU64::new(event.time_ns),
                     site,
-                    state: State::Active,
+                    state: Activity::Active,
                     exact: true,
                     tracking_seq: 0,
                 };
@@ -228,23 +228,23 @@ impl Registry {
             }
             What::Parked { wait_reason } => {
                 self.events.parked += 1;
-                self.enter(event, State::Parked(wait_reason));
+                self.enter(event, Activity::Parked(wait_reason));
             }
             What::Readied { .. } => {
                 self.events.readied += 1;
-                if let Some(&Goroutine { state: State::Parked(wait_reason), since_ns, exact: true, .. }) =
+                if let Some(&Goroutine { state: Activity::Parked(wait_reason), since_ns, exact: true, .. }) =
                     self.get(event.goid)
                 {
                     self.lasted(wait_reason, since_ns, event.time_ns);
                 }
-                self.enter(event, State::Active);
+                self.enter(event, Activity::Active);
             }
             What::Waited { wait_reason, since_ns, .. } => {
                 self.events.waited += 1;
                 self.lasted(wait_reason, since_ns, event.time_ns);
                 // It can arrive after the goroutine's next park has been read from where the kernel holds it.
                 if self.get(event.goid).is_none_or(|known| known.updated_ns <= event.time_ns) {
-                    self.enter(event, State::Active);
+                    self.enter(event, Activity::Active);
                 }
             }
             What::Exited => {
@@ -285,7 +285,7 @@ impl Registry {
     }
 
     /// Moves the event's goroutine into `state`.
-    fn enter(&mut self, event: &Event, state: State) {
+    fn enter(&mut self, event: &Event, state: Activity) {
         if let Some(goroutine) = self.goroutines.get_mut(&event.goid) {
             *goroutine =
                 Goroutine { updated_ns: event.time_ns, since_ns: event.time_ns, state, exact: true, ..*goroutine };
@@ -313,15 +313,15 @@ impl Registry {
         self.goroutines.insert(goid, goroutine)
     }
 
-    fn intern_site(&mut self, creation_pc: u64, start_pc: u64) -> SiteId {
+    fn intern_site(&mut self, creation_pc: u64, start_pc: u64) -> CreationSiteId {
         if let Some(id) = self.site_ids.get(&(creation_pc, start_pc)) {
             return *id;
         }
         if self.sites.len() >= MAX_SITES {
             return UNKNOWN_SITE;
         }
-        let id = self.sites.len() as SiteId;
-        self.sites.push(Site { creation_pc, start_pc, ..Site::default() });
+        let id = self.sites.len() as CreationSiteId;
+        self.sites.push(CreationSite { creation_pc, start_pc, ..CreationSite::default() });
         self.site_ids.insert((creation_pc, start_pc), id);
         id
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parkwarden_common::record::{Event, What};
 use proptest::prelude::*;
 
-use super::{Held, Registry, SiteCount, State};
+use super::{Activity, CreationSiteCount, Held, Registry};
 use crate::memory::census::{Census, Goroutine, Status};
 
 fn event(time_ns: u64, goid: u64, what: What) -> Event {
@@ -32,12 +32,12 @@ fn parked(time_ns: u64, goid: u64) -> Event {
 fn a_goroutines_life() {
     let mut registry = Registry::default();
     registry.apply(&created(10, 5));
-    assert_eq!(registry.get(5).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.get(5).map(|g| g.state), Some(Activity::Active));
     registry.apply(&parked(20, 5));
     let goroutine = *registry.get(5).expect("known");
-    assert_eq!((goroutine.state, goroutine.since_ns, goroutine.exact), (State::Parked(7), 20, true));
+    assert_eq!((goroutine.state, goroutine.since_ns, goroutine.exact), (Activity::Parked(7), 20, true));
     registry.apply(&event(30, 5, What::Readied { waker_goid: 1 }));
-    assert_eq!(registry.get(5).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.get(5).map(|g| g.state), Some(Activity::Active));
     registry.apply(&event(40, 5, What::Exited));
     assert!(registry.is_empty());
     let site = registry.sites()[goroutine.site as usize];
@@ -51,7 +51,7 @@ fn who_was_there_before_is_found_and_its_age_is_a_lower_bound() {
     let change = registry.reconcile(&census(100, vec![read(5, Status::Waiting)]), false);
     assert_eq!(change.found, 1);
     let goroutine = registry.get(5).expect("found");
-    assert_eq!((goroutine.state, goroutine.since_ns, goroutine.exact), (State::Parked(7), 100, false));
+    assert_eq!((goroutine.state, goroutine.since_ns, goroutine.exact), (Activity::Parked(7), 100, false));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_network_wake_up_is_found_by_the_census() {
     registry.apply(&parked(20, 5));
     let change = registry.reconcile(&census(100, vec![read(5, Status::Running)]), false);
     assert_eq!(change.silent_wakeups, 1);
-    assert_eq!(registry.get(5).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.get(5).map(|g| g.state), Some(Activity::Active));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn events_newer_than_the_census_win() {
     registry.apply(&created(10, 5));
     registry.apply(&parked(105, 5));
     registry.reconcile(&census(100, vec![read(5, Status::Running)]), false);
-    assert_eq!(registry.get(5).map(|g| (g.state, g.since_ns)), Some((State::Parked(7), 105)));
+    assert_eq!(registry.get(5).map(|g| (g.state, g.since_ns)), Some((Activity::Parked(7), 105)));
 }
 
 #[test]
@@ -173,16 +173,16 @@ fn a_park_that_the_kernel_holds_is_exact_and_newer_events_win() {
     assert_eq!(registry.get(5).map(|g| (g.since_ns, g.exact)), Some((90, true)));
     // Seen running: the kernel has not been told of the wake-up.
     registry.hold(&held(6, 90));
-    assert_eq!(registry.get(6).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.get(6).map(|g| g.state), Some(Activity::Active));
     // Met for the first time.
     registry.hold(&held(7, 110));
-    assert_eq!(registry.get(7).map(|g| (g.state, g.since_ns)), Some((State::Parked(7), 110)));
+    assert_eq!(registry.get(7).map(|g| (g.state, g.since_ns)), Some((Activity::Parked(7), 110)));
     // Its last wait ended, and then it parked again; the end is told afterwards.
     registry.hold(&held(5, 200));
     registry.apply(&event(150, 5, What::Waited { wait_reason: 7, since_ns: 90, waker_goid: 1 }));
-    assert_eq!(registry.get(5).map(|g| (g.state, g.since_ns)), Some((State::Parked(7), 200)));
+    assert_eq!(registry.get(5).map(|g| (g.state, g.since_ns)), Some((Activity::Parked(7), 200)));
     registry.apply(&event(250, 5, What::Waited { wait_reason: 7, since_ns: 200, waker_goid: 1 }));
-    assert_eq!(registry.get(5).map(|g| g.state), Some(State::Active));
+    assert_eq!(registry.get(5).map(|g| g.state), Some(Activity::Active));
     assert_eq!(registry.anomalies().unknown_goroutine, 0);
 }
 
@@ -203,8 +203,8 @@ fn without_events_a_goroutine_that_has_not_run_stays_in_its_park() {
 #[test]
 fn what_the_kernel_counts_adds_up() {
     let mut registry = Registry::default();
-    registry.count(&SiteCount { creation_pc: 0x1000, created: 3, exited: 1 });
-    registry.count(&SiteCount { creation_pc: 0x1000, created: 2, exited: 4 });
+    registry.count(&CreationSiteCount { creation_pc: 0x1000, created: 3, exited: 1 });
+    registry.count(&CreationSiteCount { creation_pc: 0x1000, created: 2, exited: 4 });
     assert_eq!(registry.counted().collect::<Vec<_>>(), [(0x1000, 5, 5)]);
     assert_eq!((registry.events().created, registry.events().exited), (5, 5));
 }
@@ -277,7 +277,7 @@ proptest! {
         registry.census_begins();
         registry.reconcile(&census(now + 1, goroutines), true);
         let seen: BTreeMap<u64, bool> =
-            registry.goroutines().map(|(goid, g)| (goid, matches!(g.state, State::Parked(_)))).collect();
+            registry.goroutines().map(|(goid, g)| (goid, matches!(g.state, Activity::Parked(_)))).collect();
         prop_assert_eq!(seen, truth);
     }
 }

@@ -14,7 +14,7 @@ use crate::detect::stuck::{self, Standing};
 use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
 use crate::memory::census::Status;
-use crate::registry::State;
+use crate::registry::Activity;
 use crate::session::{GroupKey, Session};
 use crate::words::{Place, is_system, seconds, start_function, wait_reason};
 
@@ -166,7 +166,7 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
             group.found_by_runtime.insert(goroutine.goid);
         }
         let Some(known) = session.registry().get(goroutine.goid) else { continue };
-        if known.state == State::Parked(goroutine.wait_reason) {
+        if known.state == Activity::Parked(goroutine.wait_reason) {
             group.parked.push((known.since_ns, goroutine.goid));
             if !known.exact {
                 group.lower_bounds.push(known.since_ns);

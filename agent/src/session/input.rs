@@ -11,7 +11,7 @@ use crate::golang::Frame;
 use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
 use crate::memory::look::CensusTaken;
-use crate::registry::{Held, SiteCount};
+use crate::registry::{CreationSiteCount, Held};
 
 /// One attached probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +204,7 @@ pub enum Input {
     /// Parks that have not ended.
     Held(Vec<Held>),
     /// Counts of `go` statements.
-    Sites(Vec<SiteCount>),
+    Sites(Vec<CreationSiteCount>),
     /// A look at what the running program can still reach.
     Unreached(UnreachedTaken),
 }

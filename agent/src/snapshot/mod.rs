@@ -131,7 +131,7 @@ pub struct Snapshot {
     /// How the groups were made.
     pub group_by: GroupBy,
     /// The program's goroutines, largest group first.
-    pub groups: Vec<Group>,
+    pub groups: Vec<SnapshotGroup>,
 }
 
 /// Goroutine counts.
@@ -160,7 +160,7 @@ pub struct Lost {
 
 /// Goroutines that have something in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Group {
+pub struct SnapshotGroup {
     /// How many.
     pub count: u64,
     /// Why they do not run, and how many for each reason: the runtime's reason for those that wait, else the status.
@@ -218,7 +218,7 @@ impl Snapshot {
     }
 }
 
-fn groups(look: &Look, group_by: GroupBy) -> Vec<Group> {
+fn groups(look: &Look, group_by: GroupBy) -> Vec<SnapshotGroup> {
     let mut members: HashMap<_, Members> = HashMap::new();
     for (goroutine, stack) in look.goroutines() {
         let waits_for = goroutine.status.is_waiting().then_some(goroutine.wait_reason);
@@ -240,12 +240,12 @@ fn groups(look: &Look, group_by: GroupBy) -> Vec<Group> {
         }
         group.goids.push(goroutine.goid);
     }
-    let mut groups: Vec<Group> = members.into_values().map(|members| group(look, members, group_by)).collect();
+    let mut groups: Vec<SnapshotGroup> = members.into_values().map(|members| group(look, members, group_by)).collect();
     groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
     groups
 }
 
-fn group(look: &Look, mut members: Members, group_by: GroupBy) -> Group {
+fn group(look: &Look, mut members: Members, group_by: GroupBy) -> SnapshotGroup {
     members.goids.sort_unstable();
     members.goids.truncate(MAX_GOIDS);
     let one_creator = group_by != GroupBy::Blocked;
@@ -253,7 +253,7 @@ fn group(look: &Look, mut members: Members, group_by: GroupBy) -> Group {
         GroupBy::Created => Vec::new(),
         _ => look.stack(members.stack).iter().flat_map(|pc| look.symbols.return_address(*pc)).cloned().collect(),
     };
-    Group {
+    SnapshotGroup {
         count: members.count,
         reasons: members
             .reasons

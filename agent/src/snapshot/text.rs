@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Group, GroupBy, Snapshot};
+use super::{GroupBy, Snapshot, SnapshotGroup};
 use crate::words::group::GroupText;
 use crate::words::{blocker, creator, goroutines, printable};
 
@@ -48,7 +48,7 @@ fn write(out: &mut String, snapshot: &Snapshot) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_group(out: &mut String, group: &Group, group_by: GroupBy) -> std::fmt::Result {
+fn write_group(out: &mut String, group: &SnapshotGroup, group_by: GroupBy) -> std::fmt::Result {
     let reasons: Vec<String> = match group.reasons.iter().next() {
         Some((only, _)) if group.reasons.len() == 1 => vec![printable(only)],
         _ => group.reasons.iter().map(|(reason, count)| format!("{count} {}", printable(reason))).collect(),

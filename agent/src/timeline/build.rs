@@ -9,7 +9,7 @@ use super::{
     Change, Example, GapSpan, GroupLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine, Timeline, headline, trend,
 };
 use crate::detect::Verdict;
-use crate::record::{ExitKind, Group, GroupHistory, History, Site};
+use crate::record::{CreationSite, ExitKind, GroupHistory, History, RecordedGroup};
 use crate::words::Place;
 use crate::words::numbers::{self, Clock};
 use crate::words::printable;
@@ -36,7 +36,7 @@ impl Timeline {
 
         let tallies = tally(&histories);
         let (groups, groups_left_out) = rank(&tallies);
-        let group_rows: HashMap<&Group, usize> =
+        let group_rows: HashMap<&RecordedGroup, usize> =
             groups.iter().enumerate().map(|(row, tally)| (&*tally.group, row)).collect();
         let mut lines: Vec<GroupLine> = groups.iter().map(|tally| line(tally, &histories, &axis)).collect();
         let (sites, site_rows) = sites(&histories, &mut lines);
@@ -101,7 +101,7 @@ impl GroupLine {
 
 /// What there is of one group in all histories.
 struct Tally {
-    group: Arc<Group>,
+    group: Arc<RecordedGroup>,
     /// For each history that has it: which, its index there, its highest count there.
     lives: Vec<(usize, usize, u64)>,
     strongest: Option<Verdict>,
@@ -120,7 +120,7 @@ impl Tally {
 }
 
 fn tally(histories: &[History]) -> Vec<Tally> {
-    let mut known: HashMap<Arc<Group>, usize> = HashMap::new();
+    let mut known: HashMap<Arc<RecordedGroup>, usize> = HashMap::new();
     let mut tallies: Vec<Tally> = Vec::new();
     for (life, history) in histories.iter().enumerate() {
         let mut peaks = vec![0; history.groups.len()];
@@ -255,8 +255,8 @@ fn grow(line: &mut GroupLine, history: &History, index: usize, axis: &Axis) {
 }
 
 /// The sites to show, and which row each has. Gives the groups their sites.
-fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, HashMap<Site, usize>) {
-    let mut peaks: HashMap<&Site, (u64, u64)> = HashMap::new();
+fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, HashMap<CreationSite, usize>) {
+    let mut peaks: HashMap<&CreationSite, (u64, u64)> = HashMap::new();
     for history in histories {
         for watch in &history.watches {
             for (index, live, ..) in watch.samples.iter().flat_map(|sample| &sample.sites) {
@@ -274,14 +274,14 @@ fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, Hash
             peaks.entry(site).or_default().1 = *live;
         }
     }
-    let leaking = |site: &Site| {
+    let leaking = |site: &CreationSite| {
         lines.iter().any(|line| {
             line.strongest > Some(Verdict::Idle)
                 && line.created_by == site.created_by
                 && line.start_function == site.start_function
         })
     };
-    let mut ranked: Vec<(bool, u64, u64, &Site)> =
+    let mut ranked: Vec<(bool, u64, u64, &CreationSite)> =
         peaks.iter().map(|(site, (peak, at_end))| (leaking(site), *peak, *at_end, *site)).collect();
     ranked.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then_with(|| a.3.cmp(b.3)));
     let all = ranked.len();
@@ -297,7 +297,7 @@ fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, Hash
             peak: *peak,
         })
         .collect();
-    let rows: HashMap<Site, usize> =
+    let rows: HashMap<CreationSite, usize> =
         ranked.iter().enumerate().map(|(row, (.., site))| ((*site).clone(), row)).collect();
     let unlisted = histories.iter().flat_map(|h| &h.watches).flat_map(|w| &w.samples).any(|s| s.unlisted > 0);
     if all > sites.len() || unlisted {
@@ -311,7 +311,7 @@ fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, Hash
         });
     }
     for line in lines {
-        let site = Site { created_by: line.created_by.clone(), start_function: line.start_function.clone() };
+        let site = CreationSite { created_by: line.created_by.clone(), start_function: line.start_function.clone() };
         line.site = rows.get(&site).copied().unwrap_or(rows.len());
     }
     (sites, rows)

@@ -151,7 +151,7 @@ fn measure(histories: &[History]) -> BTreeMap<(String, String), (Measure, Option
     let mut series: BTreeMap<(String, String), BTreeMap<(usize, usize), u64>> = BTreeMap::new();
     let mut places: BTreeMap<(String, String), String> = BTreeMap::new();
     let mut verdicts: BTreeMap<(String, String), Verdict> = BTreeMap::new();
-    let key = |site: &crate::record::Site| {
+    let key = |site: &crate::record::CreationSite| {
         let by = site.created_by.as_ref().map_or(&site.start_function, |place| &place.function);
         (by.clone(), site.start_function.clone())
     };

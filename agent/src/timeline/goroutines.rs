@@ -41,11 +41,11 @@ pub enum TraceError {
 #[derive(Clone, Copy)]
 struct Doing {
     since_ns: u64,
-    what: State,
+    what: DrawnState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DrawnState {
     Active,
     Parked(u8),
 }
@@ -113,7 +113,7 @@ impl<W: Write> Writer<W> {
                 for held in parks {
                     if self.doing.get(&held.goid).is_some_and(|doing| doing.since_ns < held.since_ns) {
                         self.end(held.goid, held.since_ns, "woken unseen")?;
-                        self.begin(held.goid, State::Parked(held.wait_reason), held.since_ns);
+                        self.begin(held.goid, DrawnState::Parked(held.wait_reason), held.since_ns);
                     }
                 }
             }
@@ -145,7 +145,7 @@ impl<W: Write> Writer<W> {
             let origin = Origin { creation_pc: goroutine.creation_pc, start_pc: goroutine.start_pc };
             self.origins.entry(goroutine.goid).or_insert(origin);
             let parked = goroutine.status.is_waiting();
-            let what = if parked { State::Parked(goroutine.wait_reason) } else { State::Active };
+            let what = if parked { DrawnState::Parked(goroutine.wait_reason) } else { DrawnState::Active };
             match self.doing.get(&goroutine.goid) {
                 Some(doing) if doing.what == what || doing.since_ns >= at => {}
                 Some(_) => {
@@ -175,33 +175,33 @@ impl<W: Write> Writer<W> {
             What::Created { creation_pc, start_pc, parent_goid } => {
                 self.origins.insert(goid, Origin { creation_pc, start_pc });
                 self.end(goid, at, "")?;
-                self.begin(goid, State::Active, at);
+                self.begin(goid, DrawnState::Active, at);
                 self.arrow(parent_goid, goid, "go", at)
             }
             What::Parked { wait_reason } => {
                 // Two parks in a row: it was woken in between, and no probe saw it.
                 self.end(goid, at, "woken unseen")?;
-                self.begin(goid, State::Parked(wait_reason), at);
+                self.begin(goid, DrawnState::Parked(wait_reason), at);
                 Ok(())
             }
             What::Readied { waker_goid } => {
                 self.end(goid, at, "")?;
-                self.begin(goid, State::Active, at);
+                self.begin(goid, DrawnState::Active, at);
                 self.arrow(waker_goid, goid, "wake", at)
             }
             What::Waited { wait_reason, since_ns, waker_goid } => {
                 // Told when it is over: until it began, the goroutine was not in it.
                 self.end(goid, since_ns.min(at), "woken unseen")?;
-                self.begin(goid, State::Parked(wait_reason), since_ns.min(at));
+                self.begin(goid, DrawnState::Parked(wait_reason), since_ns.min(at));
                 self.end(goid, at, "")?;
-                self.begin(goid, State::Active, at);
+                self.begin(goid, DrawnState::Active, at);
                 self.arrow(waker_goid, goid, "wake", at)
             }
             What::Exited => self.end(goid, at, "woken unseen"),
         }
     }
 
-    fn begin(&mut self, goid: u64, what: State, since_ns: u64) {
+    fn begin(&mut self, goid: u64, what: DrawnState, since_ns: u64) {
         if self.doing.len() < MAX_GOROUTINES {
             self.doing.insert(goid, Doing { since_ns, what });
         } else {
@@ -218,8 +218,8 @@ impl<W: Write> Writer<W> {
         }
         self.written += 1;
         let (name, args) = match doing.what {
-            State::Active => ("runnable or running".to_owned(), json!({})),
-            State::Parked(reason) => {
+            DrawnState::Active => ("runnable or running".to_owned(), json!({})),
+            DrawnState::Parked(reason) => {
                 let name = format!("parked: {}", printable(&wait_reason(&self.header.wait_reasons, reason)));
                 (name, if unseen.is_empty() { json!({}) } else { json!({"end": unseen}) })
             }

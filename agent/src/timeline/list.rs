@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::Verdict;
-use crate::record::{Entry, ExitKind};
+use crate::record::{ExitKind, RecordedProcess};
 use crate::words::numbers::{self, number};
 use crate::words::{aligned, printable};
 
@@ -49,8 +49,8 @@ pub struct Listed {
 
 impl Listing {
     /// Of all there is.
-    pub fn of(entries: &[Entry]) -> Self {
-        let listed = |entry: &Entry| Listed {
+    pub fn of(entries: &[RecordedProcess]) -> Self {
+        let listed = |entry: &RecordedProcess| Listed {
             pid: entry.process.pid,
             exe: entry.process.exe.clone(),
             host: entry.host.clone(),
@@ -69,14 +69,14 @@ impl Listing {
 }
 
 /// The list for a person.
-pub fn render(entries: &[Entry]) -> String {
+pub fn render(entries: &[RecordedProcess]) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write_list(&mut out, entries);
     out
 }
 
-fn write_list(out: &mut String, entries: &[Entry]) -> std::fmt::Result {
+fn write_list(out: &mut String, entries: &[RecordedProcess]) -> std::fmt::Result {
     let ms = |ns: u64| ns / 1_000_000;
     let heads = [
         "PID",

@@ -28,7 +28,7 @@ use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
 use crate::probe::calibrate::Costs;
 use crate::probe::{AttachError, Attachment, Bell, EventStream, Prober, Removed};
-use crate::registry::{Held, SiteCount};
+use crate::registry::{CreationSiteCount, Held};
 use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
 
 /// Time between two readings.
@@ -69,7 +69,7 @@ pub struct Probes {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    state: Mutex<State>,
+    state: Mutex<ProbesState>,
     /// The thread has something to do.
     wake: Condvar,
     /// There is something to take, other than readings.
@@ -79,7 +79,7 @@ pub(super) struct Shared {
 }
 
 #[derive(Debug)]
-struct State {
+struct ProbesState {
     // First, so that nothing is attached any more when the rest goes.
     attachment: Attachment,
     mode: Mode,
@@ -149,7 +149,7 @@ impl Probes {
         rounds: Rounds,
     ) -> Result<Self, AttachError> {
         let cpu = clock_getcpuclockid(Pid::from_raw(plan.pid.get().cast_signed())).ok();
-        let mut state = State {
+        let mut state = ProbesState {
             attachment: Attachment::default(),
             mode,
             attached: Vec::new(),
@@ -265,7 +265,7 @@ impl Drop for Probes {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ProbesState> {
         // Each method of the state leaves it whole.
         self.state.lock()
     }
@@ -278,7 +278,7 @@ impl Shared {
             let rest = state.quiet && state.readings_to_hurry == 0;
             if rest && (state.in_rounds || self.rounds.join(self)) {
                 state.in_rounds = true;
-                let resting = |state: &mut State| state.quiet && !state.stopped;
+                let resting = |state: &mut ProbesState| state.quiet && !state.stopped;
                 self.wake.wait_while(&mut state, resting);
             } else {
                 self.wake.wait_for(&mut state, pause);
@@ -313,7 +313,7 @@ impl Shared {
     }
 
     /// Tells who watches of what came of a reading.
-    fn tell(&self, state: &mut State, read: Result<(), WatchError>) {
+    fn tell(&self, state: &mut ProbesState, read: Result<(), WatchError>) {
         if let Err(error) = read {
             state.failed.get_or_insert(error);
         }
@@ -328,7 +328,7 @@ fn counters(error: impl std::error::Error + Send + Sync + 'static) -> WatchError
     WatchError::Counters(Box::new(error))
 }
 
-impl State {
+impl ProbesState {
     fn infos(&self) -> Vec<ProbeInfo> {
         self.attached.iter().map(|probe| probe.info.clone()).collect()
     }
@@ -485,7 +485,7 @@ impl State {
         let mut told = Vec::new();
         for (creation_pc, counts) in self.prober.sites(&self.attachment).map_err(counters)? {
             let before = self.sites.insert(creation_pc, counts).unwrap_or_default();
-            let count = SiteCount {
+            let count = CreationSiteCount {
                 creation_pc,
                 created: counts.created.saturating_sub(before.created),
                 exited: counts.exited.saturating_sub(before.exited),

@@ -12,7 +12,7 @@ use crate::config::{RecordConfig, WatchConfig, nanoseconds};
 use crate::discover::host;
 use crate::discover::usage::{Usage, start_mono_ns};
 use crate::discover::workload::Workload;
-use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, Run, Status, WatchId};
+use crate::record::{self, Exit, Gap, GapCause, Interval, Moment, RecordError, Recorder, RecorderStatus, Run, WatchId};
 use crate::report::Report;
 use crate::session::Session;
 
@@ -30,7 +30,7 @@ pub struct RecordingProgress(Arc<Mutex<Written>>);
 
 #[derive(Debug)]
 struct Written {
-    status: Status,
+    status: RecorderStatus,
     bytes: u64,
     /// Since when something is being written.
     writing: Option<Instant>,
@@ -41,11 +41,11 @@ const WRITES_WITHIN: Duration = Duration::from_secs(30);
 
 impl RecordingProgress {
     /// Its state, and the size of its file.
-    pub fn get(&self) -> (Status, u64) {
+    pub fn get(&self) -> (RecorderStatus, u64) {
         let written = self.written();
         let mut status = written.status.clone();
         if written.writing.is_some_and(|since| since.elapsed() > WRITES_WITHIN) {
-            status.state = record::State::Stopped("the disk does not answer".to_owned());
+            status.state = record::RecorderState::Stopped("the disk does not answer".to_owned());
         }
         (status, written.bytes)
     }
@@ -152,7 +152,7 @@ impl Recording {
     fn begin(&self, session: &Session, fate: &Fate) -> Watched {
         let target = &session.header().target;
         let start_ticks = fate.process().start_ticks();
-        let process = record::Process {
+        let process = record::ProcessIdentity {
             pid: target.pid,
             start_ticks,
             started: Some(now().at_mono(start_mono_ns(start_ticks))),

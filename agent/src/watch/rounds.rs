@@ -16,10 +16,10 @@ const MOST: Duration = Duration::from_millis(900);
 
 /// See the module. Its clones are the same; there is a thread while there are targets.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rounds(Arc<Mutex<State>>);
+pub(super) struct Rounds(Arc<Mutex<RoundsState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct RoundsState {
     targets: Vec<Weak<Shared>>,
     running: bool,
 }

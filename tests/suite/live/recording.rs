@@ -6,8 +6,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use parkwarden::config::RecordConfig;
 use parkwarden::record::{
-    ExitKind, GapCause, Group, GroupCount, History, Interval, Moment, Process, Reader, Recorder, Run, Site, State,
-    WatchEnd,
+    CreationSite, ExitKind, GapCause, GroupCount, History, Interval, Moment, ProcessIdentity, Reader, RecordedGroup,
+    Recorder, RecorderState, Run, WatchEnd,
 };
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
@@ -77,7 +77,7 @@ fn a_watch_is_recorded_continued_and_sees_how_the_process_ends() {
     for expected in said.of_class("chan-send") {
         let (place, waiting) = (expected.created_by.as_ref(), expected.count as u64);
         let found = last.groups.iter().find(|(index, ..)| {
-            let group: &Group = &history.groups[*index].group;
+            let group: &RecordedGroup = &history.groups[*index].group;
             group.wait_reason == expected.wait_reason
                 && group.site.created_by.as_ref().map(|at| (&at.function, at.line))
                     == place.map(|at| (&at.function, at.line))
@@ -110,9 +110,9 @@ impl Drop for Tmpfs {
 }
 
 fn look(second: u64) -> Interval {
-    let site = Site { created_by: None, start_function: "main.work".to_owned() };
+    let site = CreationSite { created_by: None, start_function: "main.work".to_owned() };
     let groups = (0..50).map(|number| GroupCount {
-        group: Group { site: site.clone(), wait_reason: format!("reason {number}"), stack: Vec::new() },
+        group: RecordedGroup { site: site.clone(), wait_reason: format!("reason {number}"), stack: Vec::new() },
         waiting: second,
         parked: 0,
         judgement: None,
@@ -134,15 +134,15 @@ fn a_full_disk_stops_recording_and_room_resumes_it() {
         threshold_ns: SECOND,
     };
     let mut recorder = Recorder::open(&file, RecordConfig::default(), run).expect("there is room yet");
-    let id = recorder.begin(Process { pid: 7, exe: "/srv/app".to_owned(), ..Process::default() });
+    let id = recorder.begin(ProcessIdentity { pid: 7, exe: "/srv/app".to_owned(), ..ProcessIdentity::default() });
     recorder.interval(id, &look(1));
-    assert_eq!(recorder.status().state, State::Recording);
+    assert_eq!(recorder.status().state, RecorderState::Recording);
 
     let ballast = disk.file("ballast");
     // Ends when the disk is full.
     let _ = std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(&ballast).expect("created"));
     let mut second = 1;
-    while recorder.status().state == State::Recording {
+    while recorder.status().state == RecorderState::Recording {
         second += 1;
         assert!(second < 5_000, "the disk does not fill");
         recorder.interval(id, &look(second));
@@ -153,7 +153,7 @@ fn a_full_disk_stops_recording_and_room_resumes_it() {
         recorder.interval(id, &look(second));
     }
     let status = recorder.status().clone();
-    assert!(matches!(&status.state, State::Stopped(reason) if !reason.is_empty()), "{status:?}");
+    assert!(matches!(&status.state, RecorderState::Stopped(reason) if !reason.is_empty()), "{status:?}");
     assert_eq!((status.stops, status.intervals_dropped), (1, 21));
     assert!(status.set_aside.is_empty());
 
@@ -162,7 +162,7 @@ fn a_full_disk_stops_recording_and_room_resumes_it() {
         second += 1;
         recorder.interval(id, &look(second));
     }
-    assert_eq!(recorder.status().state, State::Recording);
+    assert_eq!(recorder.status().state, RecorderState::Recording);
     drop(recorder);
 
     let [history] = histories(&file).try_into().expect("one process");

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 /// See the module. Its clones are the same.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct Permits {
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
     in_all: usize,
     of_one: usize,
@@ -16,19 +16,19 @@ pub struct Places {
 
 /// A place that is taken until this is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct Permit {
+    permits: Permits,
     address: IpAddr,
 }
 
-impl Places {
+impl Permits {
     /// So many in all, and so many of one address.
     pub fn new(in_all: usize, of_one: usize) -> Self {
         Self { taken: Arc::default(), in_all, of_one }
     }
 
     /// A place for a connection of that address, if there is one.
-    pub fn take(&self, address: IpAddr) -> Option<Place> {
+    pub fn take(&self, address: IpAddr) -> Option<Permit> {
         let mut taken = self.taken.lock();
         if taken.values().sum::<usize>() >= self.in_all {
             return None;
@@ -38,13 +38,13 @@ impl Places {
             return None;
         }
         *of_this += 1;
-        Some(Place { places: self.clone(), address })
+        Some(Permit { permits: self.clone(), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.permits.taken.lock();
         if let Some(of_this) = taken.get_mut(&self.address) {
             *of_this -= 1;
             if *of_this == 0 {
@@ -61,16 +61,16 @@ mod tests {
 
     #[test]
     fn places_are_limited_and_come_back() {
-        let places = Places::new(3, 2);
+        let permits = Permits::new(3, 2);
         let (a, b) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
-        let first = places.take(a);
-        let second = places.take(a);
+        let first = permits.take(a);
+        let second = permits.take(a);
         assert!(first.is_some() && second.is_some());
-        assert!(places.take(a).is_none(), "two of one address");
-        let third = places.take(b);
+        assert!(permits.take(a).is_none(), "two of one address");
+        let third = permits.take(b);
         assert!(third.is_some());
-        assert!(places.take(b).is_none(), "three in all");
+        assert!(permits.take(b).is_none(), "three in all");
         drop(first);
-        assert!(places.take(b).is_some());
+        assert!(permits.take(b).is_some());
     }
 }

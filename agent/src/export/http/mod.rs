@@ -152,7 +152,7 @@ async fn accept(
     numbers: Arc<HttpNumbers>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let places = limit::Places::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
+    let places = limit::Permits::new(MAX_CONNECTIONS, MAX_PER_ADDRESS);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

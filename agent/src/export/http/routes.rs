@@ -24,7 +24,7 @@ use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::export::{goroutine_text, pprof};
 use crate::live::Target;
-use crate::node::{Node, Process, State};
+use crate::node::{Node, NodeProcess, WatchState};
 use crate::snapshot::{GroupBy, Look};
 
 /// Version of the shape of what `/api/v1/processes` answers.
@@ -88,12 +88,12 @@ fn panicked() -> Answer {
 struct Listing {
     schema: u32,
     ready: bool,
-    processes: Vec<Entry>,
+    processes: Vec<ProcessAnswer>,
 }
 
 /// One process in it.
 #[derive(Debug, Serialize)]
-struct Entry {
+struct ProcessAnswer {
     pid: u32,
     exe: String,
     command: String,
@@ -119,13 +119,13 @@ struct Entry {
     looked_seconds_ago: Option<f64>,
 }
 
-impl Entry {
-    fn of(process: &Process) -> Self {
+impl ProcessAnswer {
+    fn of(process: &NodeProcess) -> Self {
         let state = process.state();
         let (reason, message) = match &state {
-            State::Starting | State::Watched => (None, None),
-            State::Unselected { why } => (None, Some(why.clone())),
-            State::Refused { reason, message } => (Some(*reason), Some(message.clone())),
+            WatchState::Starting | WatchState::Watched => (None, None),
+            WatchState::Unselected { why } => (None, Some(why.clone())),
+            WatchState::Refused { reason, message } => (Some(*reason), Some(message.clone())),
         };
         let report = process.report();
         let report = report.as_deref();
@@ -264,7 +264,7 @@ impl Router {
     }
 
     fn processes(&self) -> Answer {
-        let processes = self.node.processes().iter().map(|process| Entry::of(process)).collect();
+        let processes = self.node.processes().iter().map(|process| ProcessAnswer::of(process)).collect();
         Answer::json(&Listing { schema: SCHEMA, ready: self.node.is_ready(), processes })
     }
 
@@ -277,10 +277,10 @@ impl Router {
         };
         match (process.report(), process.state()) {
             (Some(report), _) => Answer::json(&*report),
-            (None, State::Refused { message, .. }) => {
+            (None, WatchState::Refused { message, .. }) => {
                 Answer::error(StatusCode::CONFLICT, format!("it cannot be watched: {message}"))
             }
-            (None, State::Unselected { why }) => {
+            (None, WatchState::Unselected { why }) => {
                 Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
             }
             (None, _) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, "it has not been looked at yet: try again"),
@@ -311,8 +311,8 @@ impl Router {
         }
     }
 
-    fn chosen(&self, wanted: &Wanted) -> Result<Arc<Process>, Answer> {
-        let mut found: Vec<Arc<Process>> = match wanted.pid {
+    fn chosen(&self, wanted: &Wanted) -> Result<Arc<NodeProcess>, Answer> {
+        let mut found: Vec<Arc<NodeProcess>> = match wanted.pid {
             Some(pid) => self.node.process(pid).into_iter().collect(),
             None => self.node.processes(),
         };
@@ -324,7 +324,7 @@ impl Router {
                 && is(&wanted.namespace, workload.namespace.as_deref())
                 && is(&wanted.container, workload.container.as_deref())
         });
-        match <[Arc<Process>; 1]>::try_from(found) {
+        match <[Arc<NodeProcess>; 1]>::try_from(found) {
             Ok([process]) => Ok(process),
             Err(none) if none.is_empty() => Err(Answer::error(
                 StatusCode::NOT_FOUND,
@@ -341,7 +341,7 @@ impl Router {
 }
 
 /// What would tell several processes apart: the first of these that does.
-fn which_of(many: &[Arc<Process>], wanted: &Wanted) -> String {
+fn which_of(many: &[Arc<NodeProcess>], wanted: &Wanted) -> String {
     let workloads: Vec<Workload> = many.iter().map(|process| process.workload()).collect();
     let different = |of: fn(&Workload) -> Option<&String>| workloads.iter().filter_map(of).collect::<BTreeSet<_>>();
     let namespaces = different(|workload| workload.namespace.as_ref());

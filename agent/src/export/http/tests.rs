@@ -12,7 +12,7 @@ use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Metrics, Running, serve};
 use crate::config::settings::Switch;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
-use crate::node::{Node, Process, ProcessKey, State};
+use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 
 const TOKEN: &str = "0123456789abcdef0123";
 
@@ -92,9 +92,9 @@ fn token_file(dir: &Path) -> HttpConfig {
     HttpConfig { token_file: Some(file), ..HttpConfig::default() }
 }
 
-fn process(pid: u32) -> Arc<Process> {
+fn process(pid: u32) -> Arc<NodeProcess> {
     let key = ProcessKey { pid, start_ticks: 1 };
-    Arc::new(Process::new(key, "/srv/cart".to_owned(), Description::default(), None, None))
+    Arc::new(NodeProcess::new(key, "/srv/cart".to_owned(), Description::default(), None, None))
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn each_route_answers_and_others_do_not() {
 fn processes_are_listed_with_their_state_and_reason() {
     let server = Server::start(&HttpConfig::default());
     let refused = process(7);
-    refused.set_state(State::Refused { reason: "no_layout", message: "not \"known\"".to_owned() });
+    refused.set_state(WatchState::Refused { reason: "no_layout", message: "not \"known\"".to_owned() });
     server.node.insert(refused);
     server.node.insert(process(8));
     let (_, answer) = server.get("/api/v1/processes", "");

@@ -19,10 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct Certificate {
     cert: PathBuf,
     key: PathBuf,
-    known: Mutex<Known>,
+    known: Mutex<Loaded>,
 }
 
-struct Known {
+struct Loaded {
     looked: Instant,
     looking: bool,
     changed: Option<SystemTime>,
@@ -33,7 +33,7 @@ impl Certificate {
     /// Reads the files.
     pub fn open(cert: &Path, key: &Path) -> Result<Self, HttpError> {
         let known =
-            Known { looked: Instant::now(), looking: false, changed: changed(cert, key), acceptor: read(cert, key)? };
+            Loaded { looked: Instant::now(), looking: false, changed: changed(cert, key), acceptor: read(cert, key)? };
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), known: Mutex::new(known) })
     }
 
@@ -63,7 +63,7 @@ impl Certificate {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Loaded> {
         // Each assignment leaves it whole.
         self.known.lock()
     }

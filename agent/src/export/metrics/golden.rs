@@ -16,7 +16,7 @@ use crate::detect::Verdict;
 use crate::discover::workload::{Owner, Workload};
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
-use crate::node::{Node, State};
+use crate::node::{Node, WatchState};
 use crate::record;
 use crate::registry::EventCounts as Events;
 use crate::registry::durations::Durations;
@@ -112,9 +112,9 @@ fn node() -> Node {
         node.looked(process, Arc::new(report));
     }
     for (pid, state) in [
-        (9, State::Starting),
-        (10, State::Unselected { why: "not chosen".into() }),
-        (11, State::Refused { reason: "no_layout", message: "its Go version is unknown".into() }),
+        (9, WatchState::Starting),
+        (10, WatchState::Unselected { why: "not chosen".into() }),
+        (11, WatchState::Refused { reason: "no_layout", message: "its Go version is unknown".into() }),
     ] {
         let process = process(pid, "/srv/other");
         process.set_state(state);
@@ -126,8 +126,8 @@ fn node() -> Node {
 }
 
 fn scrape() -> String {
-    let stopped = record::Status {
-        state: record::State::Recording,
+    let stopped = record::RecorderStatus {
+        state: record::RecorderState::Recording,
         intervals: 100,
         intervals_dropped: 3,
         stops: 1,

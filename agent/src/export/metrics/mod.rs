@@ -20,7 +20,7 @@ use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
 use crate::node::totals::{EndKey, SECONDS, Totals};
-use crate::node::{Node, Process, State};
+use crate::node::{Node, NodeProcess, WatchState};
 use crate::record;
 use crate::registry::durations::BOUNDS_NS;
 use crate::report::{Group, Report};
@@ -36,7 +36,7 @@ use scrape::{Scrape, Value};
 #[derive(Debug, Default)]
 pub struct AgentNumbers {
     /// How recording goes, and how large the file is.
-    pub recording: Option<(record::Status, u64)>,
+    pub recording: Option<(record::RecorderStatus, u64)>,
     /// How well pods are known.
     pub pods: Option<PodsStatus>,
     /// What became of Events.
@@ -59,7 +59,7 @@ impl Exporter {
         states(&mut scrape, &processes);
         scrape.add(&UNSEEN, &[], &Value::Number(node.unseen() as f64));
         ends(&mut scrape, totals.ends, &processes);
-        let mut watched: Vec<(&Process, std::sync::Arc<Report>)> =
+        let mut watched: Vec<(&NodeProcess, std::sync::Arc<Report>)> =
             processes.iter().filter_map(|process| Some((&**process, process.report()?))).collect();
         // If there are too many, the smallest are left out.
         watched.sort_by_key(|(process, report)| (std::cmp::Reverse(report.goroutines.live), process.key));
@@ -106,7 +106,7 @@ fn agent(scrape: &mut Scrape, totals: &Totals, numbers: &AgentNumbers, http: Opt
     add(&CONTRADICTED, &[], totals.contradicted);
     if let Some((status, bytes)) = &numbers.recording {
         add(&RECORDING_BYTES, &[], *bytes);
-        add(&RECORDING_UP, &[], u64::from(status.state == record::State::Recording));
+        add(&RECORDING_UP, &[], u64::from(status.state == record::RecorderState::Recording));
         add(&RECORDING_ERRORS, &[], status.intervals_dropped);
     }
     if let Some(pods) = &numbers.pods {
@@ -132,12 +132,12 @@ fn agent(scrape: &mut Scrape, totals: &Totals, numbers: &AgentNumbers, http: Opt
     }
 }
 
-fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
+fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<NodeProcess>]) {
     let mut states = BTreeMap::from(["starting", "watched", "unselected", "refused"].map(|state| (state, 0)));
     let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
     for process in processes {
         let state = process.state();
-        if let State::Refused { reason, .. } = &state {
+        if let WatchState::Refused { reason, .. } = &state {
             *reasons.entry(reason).or_default() += 1;
         }
         *states.entry(state.into()).or_default() += 1;
@@ -151,7 +151,7 @@ fn states(scrape: &mut Scrape, processes: &[std::sync::Arc<Process>]) {
 }
 
 /// How processes ended. A counter that begins with 1 has not grown for Prometheus: those that run have a 0.
-fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::sync::Arc<Process>]) {
+fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::sync::Arc<NodeProcess>]) {
     for process in processes.iter().filter(|process| process.report().is_some()) {
         let kind = process.kind();
         for how in record::ExitKind::VARIANTS {
@@ -163,7 +163,7 @@ fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::
     }
 }
 
-fn of_one(scrape: &mut Scrape, process: &Process, report: &Report, max_groups: usize) {
+fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_groups: usize) {
     let workload = process.workload();
     let pid = process.key.pid.to_string();
     let [namespace, pod, container] = workload.labels();

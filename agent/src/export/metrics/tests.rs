@@ -7,7 +7,7 @@ use super::{AgentNumbers, Exporter};
 use crate::config::node::Limits;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
-use crate::node::{Node, Process, ProcessKey, State};
+use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 use crate::record::{Exit, ExitKind, Moment};
 use crate::report::Report;
 
@@ -17,9 +17,9 @@ pub(super) fn report() -> Report {
     serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report")
 }
 
-pub(super) fn process(pid: u32, exe: &str) -> Arc<Process> {
+pub(super) fn process(pid: u32, exe: &str) -> Arc<NodeProcess> {
     let key = ProcessKey { pid, start_ticks: 7 };
-    Arc::new(Process::new(key, exe.to_owned(), Description::default(), Some("go1.27.3".to_owned()), Some(true)))
+    Arc::new(NodeProcess::new(key, exe.to_owned(), Description::default(), Some("go1.27.3".to_owned()), Some(true)))
 }
 
 fn scrape(node: &Node, limits: Limits) -> String {
@@ -157,7 +157,7 @@ fn names_from_a_hostile_program_stay_within_their_label() {
     group.verdict = crate::detect::Verdict::Proven;
     group.created_by.as_mut().expect("a place").function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
     let process = process(7, "/srv/\"\n\\");
-    process.set_state(State::Watched);
+    process.set_state(WatchState::Watched);
     node.insert(Arc::clone(&process));
     node.looked(&process, Arc::new(report));
     let text = scrape(&node, Limits::default());

@@ -18,7 +18,7 @@ const SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 
 /// A found table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CodePosition {
     /// Link-time address.
     pub vaddr: u64,
     /// Size in bytes; it may include what follows the table.
@@ -26,10 +26,10 @@ pub struct Place {
 }
 
 /// Finds the pclntab by its section, by its symbols (`runtime.pclntab`, `runtime.epclntab`), or by its header.
-pub fn locate(source: &dyn Source, elf: &Elf, start: Option<Symbol>, end: Option<Symbol>) -> Option<Place> {
+pub fn locate(source: &dyn Source, elf: &Elf, start: Option<Symbol>, end: Option<Symbol>) -> Option<CodePosition> {
     let in_file = |vaddr: u64, size: u64| {
         let (_, left) = elf.file_range(vaddr)?;
-        let place = Place { vaddr, size: size.min(left).min(MAX_SIZE) };
+        let place = CodePosition { vaddr, size: size.min(left).min(MAX_SIZE) };
         is_table(source, elf, place).then_some(place)
     };
     let by_section = || {
@@ -46,7 +46,7 @@ pub fn locate(source: &dyn Source, elf: &Elf, start: Option<Symbol>, end: Option
 }
 
 /// The table's bytes.
-pub fn read(source: &dyn Source, elf: &Elf, place: Place) -> Result<Vec<u8>, ElfError> {
+pub fn read(source: &dyn Source, elf: &Elf, place: CodePosition) -> Result<Vec<u8>, ElfError> {
     let size = place.size.min(MAX_SIZE).min(source.len());
     let mut data = vec![0; size as usize];
     elf.read_at_vaddr(source, place.vaddr, &mut data)?;
@@ -54,13 +54,17 @@ pub fn read(source: &dyn Source, elf: &Elf, place: Place) -> Result<Vec<u8>, Elf
 }
 
 /// Whether the header at `place` makes sense by itself.
-fn is_table(source: &dyn Source, elf: &Elf, place: Place) -> bool {
+fn is_table(source: &dyn Source, elf: &Elf, place: CodePosition) -> bool {
     let mut header = [0; HEADER_SIZE];
     elf.read_at_vaddr(source, place.vaddr, &mut header).is_ok() && PcLnTab::is_header(&header, place.size)
 }
 
 /// Searches the segments for the header.
-fn by_header(source: &dyn Source, elf: &Elf, in_file: &dyn Fn(u64, u64) -> Option<Place>) -> Option<Place> {
+fn by_header(
+    source: &dyn Source,
+    elf: &Elf,
+    in_file: &dyn Fn(u64, u64) -> Option<CodePosition>,
+) -> Option<CodePosition> {
     let mut budget = MAX_SEARCH;
     let mut buf = vec![0; CHUNK];
     for segment in &elf.segments {

@@ -7,7 +7,7 @@ use iced_x86::{
 use parkwarden_common::record::Kind;
 
 use super::flow::{Code, Flow, Instruction, Registers};
-use super::{Bytes, Kernel, Opaque, Place, SiteClass, Wanted};
+use super::{Bytes, Kernel, Opaque, SiteClass, SiteKind, Wanted};
 
 const RAX: u32 = 0;
 const RCX: u32 = 1;
@@ -21,28 +21,28 @@ pub(super) const WANTED: [Wanted; 4] = [
         asked: "newproc",
         // The closure that newproc runs on the system stack. At `runqput(pp, newg, true)` the new g is complete.
         function: "runtime.newproc.func1",
-        place: Place::Call { callee: "runtime.runqput", register: Registers::of(&[RBX]) },
+        place: SiteKind::Call { callee: "runtime.runqput", register: Registers::of(&[RBX]) },
     },
     Wanted {
         kind: Kind::Parked,
         asked: "gopark",
         function: "runtime.gopark",
         // The wait reason is the third argument.
-        place: Place::Entry(Registers::of(&[R14, RCX])),
+        place: SiteKind::Entry(Registers::of(&[R14, RCX])),
     },
     Wanted {
         kind: Kind::Readied,
         asked: "goready",
         // goready is inlined; what runs is the function it calls on the system stack.
         function: "runtime.ready",
-        place: Place::Entry(Registers::of(&[R14, RAX])),
+        place: SiteKind::Entry(Registers::of(&[R14, RAX])),
     },
     Wanted {
         kind: Kind::Exited,
         asked: "goexit",
         // Goroutines return into goexit behind its first instruction; goexit1 is what it calls.
         function: "runtime.goexit1",
-        place: Place::Entry(Registers::of(&[R14])),
+        place: SiteKind::Entry(Registers::of(&[R14])),
     },
 ];
 

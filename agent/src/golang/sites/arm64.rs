@@ -8,7 +8,7 @@ use yaxpeax_arch::{Decoder as _, U8Reader};
 use yaxpeax_arm::armv8::a64::{InstDecoder, Instruction as A64, Opcode, Operand};
 
 use super::flow::{Code, Flow, Instruction, Registers};
-use super::{Bytes, Opaque, Place, SiteClass, Wanted};
+use super::{Bytes, Opaque, SiteClass, SiteKind, Wanted};
 
 /// The current g.
 const X28: u32 = 28;
@@ -18,25 +18,25 @@ pub(super) const WANTED: [Wanted; 4] = [
         kind: Kind::Created,
         asked: "newproc",
         function: "runtime.newproc.func1",
-        place: Place::Call { callee: "runtime.runqput", register: Registers::of(&[1]) },
+        place: SiteKind::Call { callee: "runtime.runqput", register: Registers::of(&[1]) },
     },
     Wanted {
         kind: Kind::Parked,
         asked: "gopark",
         function: "runtime.gopark",
-        place: Place::Entry(Registers::of(&[X28, 2])),
+        place: SiteKind::Entry(Registers::of(&[X28, 2])),
     },
     Wanted {
         kind: Kind::Readied,
         asked: "goready",
         function: "runtime.ready",
-        place: Place::Entry(Registers::of(&[X28, 0])),
+        place: SiteKind::Entry(Registers::of(&[X28, 0])),
     },
     Wanted {
         kind: Kind::Exited,
         asked: "goexit",
         function: "runtime.goexit1",
-        place: Place::Entry(Registers::of(&[X28])),
+        place: SiteKind::Entry(Registers::of(&[X28])),
     },
 ];
 

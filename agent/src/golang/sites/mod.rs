@@ -183,11 +183,11 @@ struct Wanted {
     kind: Kind,
     asked: &'static str,
     function: &'static str,
-    place: Place,
+    place: SiteKind,
 }
 
 /// Where in the function the needed values are in registers.
-enum Place {
+enum SiteKind {
     /// From the entry on, as long as these registers are not written.
     Entry(Registers),
     /// At the call of this function and right before it, in this register.
@@ -230,8 +230,8 @@ fn site(
         .map_err(|problem| PlanError::Opaque { function, problem })?;
     code.find_stack_growth(&morestack(functions));
     let chosen = match place {
-        Place::Entry(registers) => code.entry_site(*registers),
-        Place::Call { callee, register } => {
+        SiteKind::Entry(registers) => code.entry_site(*registers),
+        SiteKind::Call { callee, register } => {
             let target = functions.find(callee).ok_or(PlanError::Missing { asked, function: callee })?.entry;
             let calls = code.calls_to(target);
             let [call] = calls[..] else {
@@ -258,8 +258,8 @@ fn morestack_names() -> impl Iterator<Item = String> {
 /// Every function that planning may look for.
 fn names() -> Vec<String> {
     let wanted = amd64::WANTED.iter().chain(&arm64::WANTED).flat_map(|wanted| match wanted.place {
-        Place::Entry(_) => vec![wanted.function],
-        Place::Call { callee, .. } => vec![wanted.function, callee],
+        SiteKind::Entry(_) => vec![wanted.function],
+        SiteKind::Call { callee, .. } => vec![wanted.function, callee],
     });
     let mut names: Vec<String> = wanted.map(str::to_owned).chain(morestack_names()).collect();
     names.sort_unstable();

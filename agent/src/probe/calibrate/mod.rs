@@ -152,7 +152,7 @@ pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
 
     let empty = programs.get(EMPTY)?;
     let mut places = Vec::new();
-    let mut add = |site: OwnSite, program, kind| places.push(Place::new(site, program, kind, address));
+    let mut add = |site: OwnSite, program, kind| places.push(Measured::new(site, program, kind, address));
     for class in [SiteClass::SingleStep, SiteClass::Nop5] {
         OwnSite::of(class).for_each(|site| add(site, empty, Kind::Exited));
     }
@@ -164,11 +164,11 @@ pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
         Kind::PROBED.into_iter().zip(emulated_sites.by_ref()).for_each(|(kind, site)| add(site, *program, kind));
     }
     let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
-    let spots = places.iter().map(Place::spot).collect::<Result<Vec<_>, _>>()?;
+    let spots = places.iter().map(Measured::spot).collect::<Result<Vec<_>, _>>()?;
     let keeper = Keeper::attach(uprobes, c"/proc/self/exe", pid, &spots)?;
 
     let mut places = places.iter();
-    let mut next = |class: SiteClass| places.next().filter(|place| place.site.is(class)).map(Place::hit_ns);
+    let mut next = |class: SiteClass| places.next().filter(|place| place.site.is(class)).map(Measured::hit_ns);
     let single_step = next(SiteClass::SingleStep).unwrap_or(0);
     // Now and then the kernel fails to turn a nop into a call, and does not try again.
     let nop5 = OwnSite::of(SiteClass::Nop5).filter_map(|_| next(SiteClass::Nop5)).min();
@@ -190,7 +190,7 @@ pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
 }
 
 /// A place in parkwarden's own code, and what its hits run.
-struct Place<'p> {
+struct Measured<'p> {
     site: OwnSite,
     program: BorrowedFd<'p>,
     kind: Kind,
@@ -199,7 +199,7 @@ struct Place<'p> {
     bare_ns: u64,
 }
 
-impl<'p> Place<'p> {
+impl<'p> Measured<'p> {
     fn new(site: OwnSite, program: BorrowedFd<'p>, kind: Kind, g: u64) -> Self {
         Self { site, program, kind, g, bare_ns: Self::median_ns(site, g) }
     }
