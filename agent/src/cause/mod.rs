@@ -1,7 +1,7 @@
 //! Why a goroutine is stuck, in a sentence, and what to do about it, in another: from its wait, what it waits for, and
 //! where it was made. Of leaks that are proven it says what cannot happen any more, of likely ones what does not happen.
 
-mod io;
+pub mod io;
 mod library;
 pub mod primitive;
 #[cfg(test)]
@@ -62,6 +62,12 @@ pub enum CauseKind {
     CommandPipe,
     /// Serves a `sql.DB` that is not closed.
     DatabaseNotClosed,
+    /// Is in one system call.
+    SystemCall,
+    /// Is in one call into C.
+    CCall,
+    /// Runs without ever waiting.
+    BusyLoop,
 }
 
 /// The words of a sentence.
@@ -153,6 +159,9 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
             "sleep" => Some(CauseKind::TimerLoop),
             "IO wait" if Io::of(case.stack).file == Some(File::Os) => Some(CauseKind::FileSilent),
             "IO wait" => Some(CauseKind::NetworkSilent),
+            wait::SYSCALL => Some(CauseKind::SystemCall),
+            wait::C_CALL => Some(CauseKind::CCall),
+            wait::RUNNING => Some(CauseKind::BusyLoop),
             _ => None,
         };
     };
@@ -271,6 +280,25 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             "that nobody can signal any more",
             "that nobody signals",
             "signal or broadcast on every path, the one that shuts down too",
+        ),
+        CauseKind::SystemCall => (
+            "is in one system call",
+            "that does not return, and holds a thread of the process",
+            "that does not return, and holds a thread of the process",
+            "nothing in Go can end it: find out what the file or device waits for, and bound how many such calls there are at once",
+        ),
+        CauseKind::CCall => (
+            "is in one call into C",
+            "that does not return, and holds a thread of the process",
+            "that does not return, and holds a thread of the process",
+            "nothing in Go can end it: give the C code a time limit, and bound how many such calls there are at once",
+        ),
+        CauseKind::BusyLoop => (
+            "runs all the time",
+            "and keeps a processor busy",
+            "and keeps a processor busy",
+            "look for a loop around a select with a default, or with a case for a channel that is closed: set that channel to \
+             nil, or return",
         ),
         CauseKind::NetworkSilent | CauseKind::FileSilent => return silent(Io::of(case.stack)),
         CauseKind::ResponseNotClosed

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::golang::Frame;
 use crate::golang::proof_layout::ReachLayout;
-use crate::memory::census::Goroutine;
+use crate::memory::census::{Goroutine, Status};
 use crate::memory::chain::Chain;
 use crate::memory::{Memory, bytes_at, word_at};
 
@@ -35,6 +35,51 @@ pub enum Wait {
     /// For a `sync.WaitGroup`.
     WaitGroup,
 }
+
+/// What a goroutine does that does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Doing {
+    /// It waits, with the runtime's wait reason number.
+    Waits(u8),
+    /// It is in a system call, or in C: the runtime does not tell them apart.
+    Syscall,
+    /// It runs, or is ready to.
+    Runs,
+}
+
+impl Doing {
+    /// What a goroutine is doing.
+    pub const fn of(goroutine: &Goroutine) -> Self {
+        match goroutine.status {
+            Status::Syscall => Self::Syscall,
+            status if status.is_waiting() => Self::Waits(goroutine.wait_reason),
+            _ => Self::Runs,
+        }
+    }
+
+    /// In words, as Go's own tracebacks have them where they do.
+    pub fn reason(self, reasons: &[String], stack: &[Frame]) -> String {
+        match self {
+            Self::Waits(number) => match reasons.get(usize::from(number)) {
+                Some(text) if !text.is_empty() => text.clone(),
+                _ => format!("unknown wait reason {number}"),
+            },
+            Self::Syscall if stack.iter().any(|frame| frame.function == CGOCALL) => C_CALL.to_owned(),
+            Self::Syscall => SYSCALL.to_owned(),
+            Self::Runs => RUNNING.to_owned(),
+        }
+    }
+}
+
+/// The reason given for goroutines in a system call.
+pub const SYSCALL: &str = "syscall";
+/// The reason given for those in C.
+pub const C_CALL: &str = "C call";
+/// The reason given for those that run all the time.
+pub const RUNNING: &str = "running";
+
+/// The function through which Go calls C (src/runtime/cgocall.go).
+const CGOCALL: &str = "runtime.cgocall";
 
 impl Wait {
     /// The wait behind a reason's text (`waitReasonStrings`), if it is one that can be a leak.

@@ -3,6 +3,7 @@
 use super::windows::Course;
 use super::{Outcome, Rule, Suspect, Windows};
 use crate::config::Rules;
+use crate::words::numbers::signed_rate;
 
 /// See the module.
 pub(super) struct Growth;
@@ -28,10 +29,10 @@ impl Rule for Growth {
         }
         let seconds = windows.seconds();
         Outcome::Finding(format!(
-            "Waiting here rose in {rose} of {} windows of {:.1} s, from {first} to {last} ({:+.1}/s).",
+            "Waiting here rose in {rose} of {} windows of {:.1} s, from {first} to {last} ({}).",
             windows.count(),
             seconds / windows.count() as f64,
-            (last - first) as f64 / seconds,
+            signed_rate((last - first) as f64 / seconds),
         ))
     }
 }

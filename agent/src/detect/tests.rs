@@ -51,7 +51,7 @@ fn a_group_that_grows_and_stays_is_likely_a_leak() {
     assert_eq!(
         evidence,
         [
-            "Waiting here rose in 5 of 5 windows of 1.0 s, from 0 to 50 (+10.0/s).",
+            "Waiting here rose in 5 of 5 windows of 1.0 s, from 0 to 50 (+10/s).",
             "Of this go statement's goroutines 1 lived 5.0 s ago, 51 do now.",
             "Of the 40 that waited here 1.0 s ago, 40 have not moved since.",
         ]

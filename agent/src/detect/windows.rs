@@ -55,13 +55,15 @@ pub struct Course {
     pub last: u64,
     /// In how many windows it rose.
     pub rose: usize,
+    /// Whether it rose in the last.
+    rises: bool,
     windows: usize,
 }
 
 impl Course {
-    /// Whether it grew: in all windows but one at most, and by enough in all.
+    /// Whether it grows: in all windows but one at most, the last of them too, and by enough in all.
     pub fn grows(&self, rules: &Rules) -> bool {
-        self.rose + 1 >= self.windows && self.last >= self.first.saturating_add(rules.min_growth)
+        self.rises && self.rose + 1 >= self.windows && self.last >= self.first.saturating_add(rules.min_growth)
     }
 }
 
@@ -73,6 +75,7 @@ impl Windows {
             first: counts.first().copied().unwrap_or_default(),
             last: counts.last().copied().unwrap_or_default(),
             rose: counts.windows(2).filter(|pair| pair[1] > pair[0]).count(),
+            rises: matches!(counts[..], [.., before, last] if last > before),
             windows: self.count(),
         }
     }

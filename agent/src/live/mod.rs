@@ -12,6 +12,7 @@ mod variables;
 mod waits;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -27,7 +28,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::goroutine::is_system_goroutine;
 use crate::golang::layout::LayoutSource;
 use crate::golang::symbols;
-use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
+use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
 use crate::memory::globals::NotFound;
 use crate::memory::look::CensusTaken;
 use crate::memory::process::ProcessMemory;
@@ -220,6 +221,27 @@ impl Target {
             .map(|each| if wanted(&each) { unwound.next().flatten() } else { *each.1 })
             .collect();
         Ok(CensusTaken { census, stacks, stack_moved: moved, stack_cut: cut, stack_unknown: unknown })
+    }
+
+    /// Which of `goroutines` run, or are ready to, each of `samples` times that they are looked at, so far apart.
+    pub fn keep_running(
+        &self,
+        mut goroutines: Vec<Goroutine>,
+        samples: u32,
+        apart: Duration,
+    ) -> Result<Vec<u64>, TargetError> {
+        for _ in 0..samples {
+            if goroutines.is_empty() {
+                break;
+            }
+            std::thread::sleep(apart);
+            let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
+            let now = self.census.reread(&self.memory, &addresses).map_err(|fault| self.memory_failed(fault))?;
+            let mut now = now.into_iter();
+            let runs = |now: &Goroutine| matches!(now.status, Status::Running | Status::Runnable | Status::Preempted);
+            goroutines.retain(|then| now.next().flatten().is_some_and(|now| now.goid == then.goid && runs(&now)));
+        }
+        Ok(goroutines.iter().map(|goroutine| goroutine.goid).collect())
     }
 
     /// What `taken` refers to and has not been told of before: names of addresses, and stacks.

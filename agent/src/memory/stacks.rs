@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StackId(pub u32);
 
+impl StackId {
+    /// The stack of whoever runs, which nobody can read.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// Different stacks a table holds; a real program has hundreds, and only a hostile one more than this.
 pub const MAX_STACKS: usize = 100_000;
 

@@ -10,7 +10,7 @@ use crate::golang::Frame;
 use crate::report::{self, Report};
 use crate::session::{GroupKey, Session};
 use crate::words::Place;
-use crate::words::{is_system, start_function, wait_reason};
+use crate::words::{is_system, start_function};
 
 /// Groups recorded of one look; those with the strongest verdict and the most goroutines.
 pub const MAX_GROUPS: usize = 200;
@@ -42,10 +42,7 @@ impl Interval {
             }
             live += 1;
             *by_site.entry((goroutine.creation_pc, goroutine.start_pc)).or_default() += 1;
-            if let Some(stack) = stack
-                && goroutine.status.is_waiting()
-            {
-                let key = GroupKey::of(goroutine, stack);
+            if let Some(key) = session.case_of(goroutine, stack) {
                 *by_key.entry((key, goroutine.start_pc)).or_default() += 1;
             }
         }
@@ -97,7 +94,7 @@ fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), 
     for ((key, start_pc), count) in waiting {
         let group = RecordedGroup {
             site: creation_site(session, key.creation_pc, start_pc),
-            wait_reason: wait_reason(&session.header().wait_reasons, key.wait_reason),
+            wait_reason: session.reason_of(&key),
             stack: stack(session.stack_frames(key.stack)),
         };
         let empty = GroupCount { group: group.clone(), waiting: 0, parked: 0, judgement: None, examples: Vec::new() };

@@ -6,9 +6,9 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
-    SCHEMA, Span, cost,
+    SCHEMA, Span, cost, load,
 };
-use crate::cause::wait::Wait;
+use crate::cause::wait::{Doing, Wait};
 use crate::config::Rules;
 use crate::detect::stuck::{self, Standing};
 use crate::detect::{self, Suspect, Verdict};
@@ -23,13 +23,15 @@ const MAX_CHAIN: usize = 16;
 
 /// Members of one group.
 #[derive(Default)]
-struct Members {
+pub(super) struct Members {
     /// Since when each has been parked, and its goid: those of whom that is known.
-    parked: Vec<(u64, u64)>,
-    waiting: u64,
+    pub(super) parked: Vec<(u64, u64)>,
+    pub(super) waiting: u64,
     start_pc: u64,
     /// Since when those have been parked whose parking was not seen: their age is a lower bound.
     lower_bounds: Vec<u64>,
+    /// The most often that one of them was seen to run, if they do.
+    samples: u64,
     /// Ids of those that the runtime's own leak profile has found.
     found_by_runtime: HashSet<u64>,
 }
@@ -41,7 +43,8 @@ impl Report {
         let goroutines = count_goroutines(session);
         let mut groups = groups(session, threshold_ns, rules);
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
-        let parked_over_threshold = groups.iter().filter(|group| !group.loops).map(|group| group.count).sum();
+        let parked = |group: &&Group| !group.loops && group.key.is_some_and(|key| matches!(key.doing, Doing::Waits(_)));
+        let parked_over_threshold = groups.iter().filter(parked).map(|group| group.count).sum();
         Self {
             schema: SCHEMA,
             target: session.header().target.clone(),
@@ -148,25 +151,28 @@ fn count_goroutines(session: &Session) -> Goroutines {
     Goroutines { live, system, created, exited, parked_over_threshold: 0, by_state, by_wait_reason }
 }
 
-/// Groups of those that have been parked beyond the threshold, by the census and by no event since; and of those that wake
-/// up again and again, but pile up.
+/// Groups of those that have been parked beyond the threshold, by the census and by no event since; of those that wake
+/// up again and again, but pile up; and of those that are in one system call, or run, all the time.
 fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
     let Some(taken) = session.latest() else { return Vec::new() };
     let mut members: HashMap<GroupKey, Members> = HashMap::new();
     for (goroutine, stack) in taken.goroutines() {
-        let Some(stack) = stack else { continue };
-        if !goroutine.status.is_waiting() || is_system(session.symbols(), goroutine.start_pc) {
+        let Some(key) = session.case_of(goroutine, stack) else { continue };
+        if is_system(session.symbols(), goroutine.start_pc) {
             continue;
         }
-        let key = GroupKey::of(goroutine, stack);
         let group = members.entry(key).or_default();
         group.waiting += 1;
         group.start_pc = goroutine.start_pc;
         if goroutine.status == Status::Leaked {
             group.found_by_runtime.insert(goroutine.goid);
         }
+        if let Some(kept) = session.active().kept(goroutine) {
+            group.parked.push((kept.since_ns, goroutine.goid));
+            group.samples = group.samples.max(kept.samples);
+        }
         let Some(known) = session.registry().get(goroutine.goid) else { continue };
-        if known.state == Activity::Parked(goroutine.wait_reason) {
+        if goroutine.status.is_waiting() && known.state == Activity::Parked(goroutine.wait_reason) {
             group.parked.push((known.since_ns, goroutine.goid));
             if !known.exact {
                 group.lower_bounds.push(known.since_ns);
@@ -174,9 +180,10 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
         }
     }
     let site_counts = site_counts(session);
-    let built = members
-        .into_iter()
-        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, threshold_ns, rules));
+    let load = load::of(session, &members);
+    let built = members.into_iter().filter_map(|(key, group)| {
+        build_group(session, &key, group, &site_counts, load.get(&key), threshold_ns, rules)
+    });
     let mut groups: Vec<Group> = built.collect();
     wait_for_stuck(session, &mut groups);
     groups
@@ -196,7 +203,7 @@ fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
         }
         let mut made: HashMap<u64, (u64, u64)> = HashMap::new();
         for (goroutine, stack) in taken.goroutines() {
-            let key = stack.map(|stack| GroupKey::of(goroutine, stack));
+            let key = session.case_of(goroutine, stack);
             let (all, standing) = made.entry(goroutine.parent_goid).or_default();
             *all += 1;
             *standing += u64::from(key.is_some_and(|key| stuck.contains(&key)));
@@ -216,6 +223,12 @@ fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
             return;
         }
     }
+}
+
+/// The goroutine in which package os/signal waits for signals, in what the runtime counts as a system call: every program that
+/// asks for signals has one.
+fn is_signal_loop(stack: &[Frame]) -> bool {
+    stack.iter().any(|frame| frame.function == "os/signal.signal_recv")
 }
 
 /// Created and exited by events, for each creation site.
@@ -241,6 +254,7 @@ fn build_group(
     key: &GroupKey,
     mut members: Members,
     site_counts: &HashMap<u64, (u64, u64)>,
+    load: Option<&String>,
     threshold_ns: u64,
     rules: &Rules,
 ) -> Option<Group> {
@@ -255,9 +269,9 @@ fn build_group(
     let lost = |(_, goid): &(u64, u64)| is_proven(*goid) || is_unreached(*goid);
     let over_threshold = if members.parked.iter().any(lost) { members.parked.len() } else { over_threshold };
     let loops = over_threshold == 0;
-    let wait_reason = wait_reason(&session.header().wait_reasons, key.wait_reason);
+    let wait_reason = session.reason_of(key);
     // Connections on which something happens now and then are no leak, however many there are.
-    if loops && wait_reason == "IO wait" {
+    if loops && (wait_reason == "IO wait" || !matches!(key.doing, Doing::Waits(_))) {
         return None;
     }
     let (created, exited) = site_counts.get(&key.creation_pc).copied().unwrap_or_default();
@@ -268,16 +282,28 @@ fn build_group(
         live: session.live_series(key.creation_pc).unwrap_or(&none),
         gone: session.gone_series(key.creation_pc).unwrap_or(&none),
         parked_since: &parked_since,
-        created,
-        exited,
+        // Of what was watched only now and then by probes the rest is not known.
+        created: if session.saw_all() { created } else { 0 },
+        exited: if session.saw_all() { exited } else { 0 },
     };
-    let (verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    if loops && verdict == Verdict::Idle {
+    let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
+    let load = load.filter(|_| verdict == Verdict::Likely);
+    if let Some(load) = load {
+        verdict = Verdict::Idle;
+        evidence.push(load.clone());
+    }
+    if loops && verdict == Verdict::Idle && load.is_none() {
         return None;
     }
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    if is_signal_loop(&stack) {
+        return None;
+    }
     let wait = Wait::of(&wait_reason, &stack);
+    let ended = exited.max(session.gone_series(key.creation_pc).map_or(0, |gone| gone.last().1));
     let signs = stuck::signs(&Standing {
+        doing: key.doing,
+        ended,
         wait,
         stack: &stack,
         waiting,
@@ -295,6 +321,17 @@ fn build_group(
         evidence.push(format!(
             "{lower_bounds} of {count} were parked before they were first seen: their time is a lower bound."
         ));
+    }
+    match key.doing {
+        Doing::Waits(_) => {}
+        Doing::Syscall => evidence.push(match count {
+            1 => "It has held a thread of the process all the time.".to_owned(),
+            count => format!("Each of them has held a thread of the process all the time: {count} threads."),
+        }),
+        Doing::Runs => evidence.push(format!(
+            "At each of {} looks at short intervals, spread over that time, it ran or was ready to run.",
+            members.samples
+        )),
     }
     let by_runtime = told.iter().filter(|(_, goid)| members.found_by_runtime.contains(goid)).count();
     let unreached = told.iter().filter(|(_, goid)| is_unreached(*goid)).count() as u64;

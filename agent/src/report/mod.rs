@@ -4,6 +4,7 @@
 
 mod build;
 mod cost;
+mod load;
 mod text;
 
 use std::collections::BTreeMap;

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{Group, Lost, Proofs, Reach, Report};
+use crate::cause::wait::{C_CALL, RUNNING, SYSCALL};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
+use crate::words::numbers::signed_rate;
 use crate::words::{blocker, creator, goroutines, printable};
 
 /// Groups shown in full; the others are summed in one line.
@@ -128,13 +130,14 @@ fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
 fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(
         out,
-        "\n{:<6} {} [{}], parked {:.1} to {:.1} s, {:+.1}/s",
+        "\n{:<6} {} [{}], {} {:.1} to {:.1} s, {}",
         group.verdict.to_string().to_uppercase(),
         goroutines(group.count),
         printable(&group.wait_reason),
+        if [SYSCALL, C_CALL, RUNNING].contains(&group.wait_reason.as_str()) { "for" } else { "parked" },
         group.parked_seconds.min,
         group.parked_seconds.max,
-        group.growth_per_second,
+        signed_rate(group.growth_per_second),
     )?;
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),

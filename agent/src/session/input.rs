@@ -123,6 +123,15 @@ pub struct UnreachedTaken {
     pub outcome: Result<Vec<Explained>, String>,
 }
 
+/// Goroutines that were seen to run at one look after the other, looked at many times at short intervals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// How often each was looked at.
+    pub samples: u32,
+    /// Those of them that ran or were ready to run each time.
+    pub goids: Vec<u64>,
+}
+
 /// An attempt to prove leaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofTaken {
@@ -207,4 +216,6 @@ pub enum Input {
     Sites(Vec<CreationSiteCount>),
     /// A look at what the running program can still reach.
     Unreached(UnreachedTaken),
+    /// Who of those that run did so all the time.
+    Busy(Busy),
 }

@@ -3,6 +3,7 @@
 //! A live watch produces the inputs and may save them; a replay reads them from a file. Both feed the same session,
 //! so both give the same report. Pure: no clock, no I/O.
 
+mod active;
 mod cost;
 mod http;
 mod input;
@@ -14,16 +15,18 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use parkwarden_common::record::{Event, Kind};
 
+pub use active::{Active, Kept};
 pub use cost::{Spent, Total};
 use http::HttpConnections;
 pub use input::{
-    End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken, Proven,
+    Busy, End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken, Proven,
     UnreachedTaken,
 };
 pub use proofs::{Proofs, Tally};
 pub use standing::Standing;
 
 use crate::cause::Handler;
+use crate::cause::wait::Doing;
 use crate::config::Mode;
 use crate::detect::{Looks, Series};
 use crate::golang::Frame;
@@ -34,21 +37,21 @@ use crate::memory::look::CensusTaken;
 use crate::registry::Registry;
 use crate::symbolize::Symbols;
 
-/// What makes two parked goroutines the same case: the `go` statement, the stack they block in, and why.
+/// What makes two goroutines that do not get on the same case: the `go` statement, the stack they stand in, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupKey {
     /// Return address of the call to `runtime.newproc`.
     pub creation_pc: u64,
     /// The blocking stack.
     pub stack: StackId,
-    /// The runtime's wait reason number.
-    pub wait_reason: u8,
+    /// Why it does not get on.
+    pub doing: Doing,
 }
 
 impl GroupKey {
-    /// The case of a goroutine that is parked with this stack.
-    pub fn of(goroutine: &Goroutine, stack: StackId) -> Self {
-        Self { creation_pc: goroutine.creation_pc, stack, wait_reason: goroutine.wait_reason }
+    /// The case of a goroutine that has this stack.
+    fn of(goroutine: &Goroutine, stack: StackId) -> Self {
+        Self { creation_pc: goroutine.creation_pc, stack, doing: Doing::of(goroutine) }
     }
 }
 
@@ -95,6 +98,7 @@ pub struct Session {
     gone: HashMap<u64, Series>,
     proofs: Proofs,
     standing: Standing,
+    active: Active,
     http_connections: HttpConnections,
     ring_fill_max: u64,
     now_ns: u64,
@@ -126,6 +130,7 @@ impl Session {
             gone: HashMap::new(),
             proofs: Proofs::default(),
             standing: Standing::default(),
+            active: Active::default(),
             http_connections: HttpConnections::default(),
             ring_fill_max: 0,
             now_ns,
@@ -166,6 +171,7 @@ impl Session {
                 self.now_ns = self.now_ns.max(taken.time_ns);
                 self.standing.take(taken, self.latest.as_ref().map(|latest| &latest.census));
             }
+            Input::Busy(busy) => self.active.sampled(busy),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }
@@ -209,14 +215,12 @@ impl Session {
         let time_ns = taken.census.finished_ns;
         self.now_ns = self.now_ns.max(time_ns);
 
+        self.active.check(&taken.census);
         let mut groups: HashMap<GroupKey, u64> = HashMap::new();
         let mut live: HashMap<u64, u64> = HashMap::new();
         for (goroutine, stack) in taken.goroutines() {
             *live.entry(goroutine.creation_pc).or_default() += 1;
-            if let Some(stack) = stack
-                && goroutine.status.is_waiting()
-            {
-                let key = GroupKey::of(goroutine, stack);
+            if let Some(key) = self.case_of(goroutine, stack) {
                 *groups.entry(key).or_default() += 1;
             }
         }
@@ -240,6 +244,31 @@ impl Session {
         };
         self.http_connections.note(taken, symbols, serves);
         self.latest = Some(taken.clone());
+    }
+
+    /// The case of a goroutine that does not get on: that waits, is in the same system call as at the look before, or has run
+    /// all the time since. `None` for others, and for those whose stack is not known.
+    pub fn case_of(&self, goroutine: &Goroutine, stack: Option<StackId>) -> Option<GroupKey> {
+        match Doing::of(goroutine) {
+            Doing::Waits(_) => Some(GroupKey::of(goroutine, stack?)),
+            Doing::Syscall if self.active.kept(goroutine).is_some() => Some(GroupKey::of(goroutine, stack?)),
+            Doing::Runs if self.active.kept(goroutine).is_some() => Some(GroupKey::of(goroutine, StackId::NONE)),
+            Doing::Syscall | Doing::Runs => None,
+        }
+    }
+
+    /// Who is in one system call, or runs all the time.
+    pub fn active(&self) -> &Active {
+        &self.active
+    }
+
+    /// Why those of a group do not get on, in words.
+    pub fn reason_of(&self, key: &GroupKey) -> String {
+        let stack: Vec<Frame> = match key.doing {
+            Doing::Syscall => self.stack_frames(key.stack).cloned().collect(),
+            Doing::Waits(_) | Doing::Runs => Vec::new(),
+        };
+        key.doing.reason(&self.header.wait_reasons, &stack)
     }
 
     /// How many goroutines of each creation site the last census saw and this one does not.
@@ -310,6 +339,14 @@ impl Session {
     /// The moves from mode to mode, the first [`MAX_MOVES`] of them, and how many more there were.
     pub fn moves(&self) -> (&[ModeMove], u64) {
         (&self.moves, self.moves_dropped)
+    }
+
+    /// Whether creations and exits were seen all the time.
+    pub fn saw_all(&self) -> bool {
+        let probed = |mode: Mode| mode != Mode::Census;
+        probed(self.header.modes.first)
+            && self.moves_dropped == 0
+            && self.moves.iter().all(|entered| probed(entered.mode))
     }
 
     /// What was lost in userspace.

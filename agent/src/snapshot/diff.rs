@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{SCHEMA, Snapshot};
 use crate::words::Place;
+use crate::words::numbers::signed_rate;
 use crate::words::{blocker, creator};
 
 /// Changes shown as text; the others are counted in one line.
@@ -140,8 +141,11 @@ fn write(out: &mut String, diff: &Diff) -> std::fmt::Result {
     for change in diff.changes.iter().take(MAX_SHOWN) {
         writeln!(
             out,
-            "\n{:+} ({} before, {} now, {:+.1}/s)",
-            change.change, change.before, change.after, change.per_second
+            "\n{:+} ({} before, {} now, {})",
+            change.change,
+            change.before,
+            change.after,
+            signed_rate(change.per_second)
         )?;
         writeln!(out, "  created by  {}", creator(change.created_by.as_ref()))?;
         if change.blocked_at.is_some() {

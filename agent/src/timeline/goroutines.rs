@@ -129,6 +129,7 @@ impl<W: Write> Writer<W> {
             | Input::Cpu { .. }
             | Input::Sites(_)
             | Input::Unreached(_)
+            | Input::Busy(_)
             | Input::Waits(_)
             | Input::Proof(_) => {}
         }

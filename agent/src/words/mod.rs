@@ -6,6 +6,7 @@ mod place;
 
 pub use place::Place;
 
+use crate::cause::wait::Doing;
 use crate::symbolize::Symbols;
 
 /// Name of the function that starts at `start_pc`.
@@ -20,10 +21,7 @@ pub(crate) fn is_system(symbols: &Symbols, start_pc: u64) -> bool {
 
 /// The runtime's words for a wait reason.
 pub(crate) fn wait_reason(reasons: &[String], number: u8) -> String {
-    match reasons.get(usize::from(number)) {
-        Some(text) if !text.is_empty() => text.clone(),
-        _ => format!("unknown wait reason {number}"),
-    }
+    Doing::Waits(number).reason(reasons, &[])
 }
 
 /// Nanoseconds as seconds, rounded to the millisecond: more digits are noise to a reader.

@@ -24,6 +24,17 @@ pub fn rate(per_second: f64) -> String {
     format!("{}/{unit}", value.strip_suffix(".0").unwrap_or(&value))
 }
 
+/// `+65/s`, `-1.2/min`; `+0/s` where nothing changes.
+pub fn signed_rate(per_second: f64) -> String {
+    // Less than one in ten days.
+    const NOTHING: f64 = 1e-6;
+    match per_second {
+        none if none.abs() < NOTHING => "+0/s".to_owned(),
+        some if some < 0.0 => format!("-{}", rate(-some)),
+        some => format!("+{}", rate(some)),
+    }
+}
+
 /// How precisely times are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -93,6 +104,7 @@ mod tests {
     fn rates_have_the_unit_that_fits() {
         let said: Vec<_> = [65.2, 1.0, 0.5, 0.02, 0.0005, 0.0].map(rate).into_iter().collect();
         assert_eq!(said, ["65/s", "1/s", "30/min", "1.2/min", "1.8/h", "0/day"]);
+        assert_eq!([0.0, -0.0, 2.0, -0.02].map(signed_rate), ["+0/s", "+0/s", "+2/s", "-1.2/min"]);
     }
 
     #[test]

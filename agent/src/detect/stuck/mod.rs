@@ -4,20 +4,25 @@
 //! is served, what stands is a queue, and that is contention or load, not a hang. A group for which any sign is there is
 //! [`super::Verdict::Stuck`]. Pure, as the rules are.
 
+mod active;
 mod lock;
 mod resource;
 mod senders;
 
 use super::Series;
-use crate::cause::wait::Wait;
+use crate::cause::wait::{Doing, Wait};
 use crate::golang::Frame;
 
 /// However low the threshold is, what lasts no longer than this is no standstill.
 const SHORTEST_NS: u64 = 3_000_000_000;
 
-/// A group of goroutines that wait at the same place, as long as they do.
+/// A group of goroutines that stand at the same place, as long as they do.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
+    /// Why they do not get on.
+    pub doing: Doing,
+    /// Goroutines of the same `go` statement that ended while it was watched.
+    pub ended: u64,
     /// What they wait for, if that is something others have to bring about.
     pub wait: Option<Wait>,
     /// Their stack, innermost first.
@@ -64,7 +69,7 @@ impl Standing<'_> {
 /// One sign: a sentence with its numbers, if it is there.
 type Sign = fn(&Standing<'_>) -> Option<String>;
 
-const SIGNS: [Sign; 3] = [lock::sign, resource::sign, senders::sign];
+const SIGNS: [Sign; 5] = [active::in_a_call, active::running, lock::sign, resource::sign, senders::sign];
 
 /// The signs that a group is stuck.
 pub fn signs(standing: &Standing<'_>) -> Vec<String> {
@@ -77,7 +82,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn frame(function: &str) -> Frame {
+    pub(super) fn frame(function: &str) -> Frame {
         Frame { function: function.to_owned(), file: String::new(), line: 1, inlined: false }
     }
 
@@ -88,6 +93,8 @@ mod tests {
         let stack: Vec<Frame> = functions.iter().map(|function| frame(function)).collect();
         let since: Vec<u64> = since.iter().map(|second| second * SECOND).collect();
         signs(&Standing {
+            doing: Doing::Waits(0),
+            ended: 0,
             wait: Some(wait),
             stack: &stack,
             waiting: &series,

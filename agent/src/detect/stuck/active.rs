@@ -1,0 +1,145 @@
+//! They are in a system call that takes no time as a rule, in C while others of their `go` statement come back, or run all the
+//! time.
+//!
+//! What may last is no sign: accepting connections, waiting for events, children or input, and the loops that C libraries run.
+
+use super::Standing;
+use crate::cause::wait::Doing;
+
+/// Thresholds that a call has to last.
+const CALL_THRESHOLDS: u64 = 3;
+
+/// Thresholds that one has to run without a break: what computes does so for seconds, and has to come to an end.
+const RUN_THRESHOLDS: u64 = 6;
+
+/// Goroutines of the same `go` statement that have to have ended meanwhile, for C to be no place to stay.
+const ENDED: u64 = 5;
+
+/// Calls that are over at once, unless a file system or a peer does not answer, or somebody holds a lock: the end of the function's
+/// name, and what it is.
+const SHORT: [(&str, &str); 24] = [
+    (".Flock", "a lock on a file (flock)"),
+    (".FcntlFlock", "a lock on a file (fcntl)"),
+    (".Lockf", "a lock on a file (lockf)"),
+    (".Open", "the opening of a file"),
+    (".Openat", "the opening of a file"),
+    (".openat", "the opening of a file"),
+    (".open", "the opening of a file"),
+    (".Close", "the closing of a file"),
+    (".Stat", "what a file is (stat)"),
+    (".Lstat", "what a file is (lstat)"),
+    (".Fstat", "what a file is (fstat)"),
+    (".Fstatat", "what a file is (fstatat)"),
+    (".fstatat", "what a file is (fstatat)"),
+    (".Statfs", "what a file system is (statfs)"),
+    (".Statx", "what a file is (statx)"),
+    (".Fsync", "data to reach the disk (fsync)"),
+    (".Fdatasync", "data to reach the disk (fdatasync)"),
+    (".Unlink", "the removal of a file"),
+    (".Unlinkat", "the removal of a file"),
+    (".Rename", "the renaming of a file"),
+    (".Renameat", "the renaming of a file"),
+    (".Mkdirat", "the making of a directory"),
+    (".Mount", "a file system to be mounted"),
+    (".Connect", "a connection, in a blocking socket (connect)"),
+];
+
+/// Packages of system calls.
+const PACKAGES: [&str; 2] = ["syscall", "golang.org/x/sys/unix"];
+
+pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
+    if standing.doing != Doing::Syscall {
+        return None;
+    }
+    let unmoved = standing.unmoved(CALL_THRESHOLDS)?;
+    let they = match unmoved.count {
+        1 => "the goroutine has".to_owned(),
+        count => format!("all {count} goroutines have"),
+    };
+    if let Some(what) = short_call(standing) {
+        return Some(format!("For {} s {they} been in one system call, which waits for {what}.", unmoved.seconds));
+    }
+    (standing.passes("runtime.cgocall") && standing.ended >= ENDED).then(|| {
+        format!(
+            "For {} s {they} been in one call into C; {} others of this go statement have ended while it was watched.",
+            unmoved.seconds, standing.ended
+        )
+    })
+}
+
+/// What the call waits for, if it is over at once as a rule.
+fn short_call(standing: &Standing<'_>) -> Option<&'static str> {
+    standing.stack.iter().find_map(|frame| {
+        let name = PACKAGES.iter().find_map(|package| frame.function.strip_prefix(package))?;
+        SHORT.iter().find(|(call, _)| *call == name).map(|(_, what)| *what)
+    })
+}
+
+pub(super) fn running(standing: &Standing<'_>) -> Option<String> {
+    if standing.doing != Doing::Runs {
+        return None;
+    }
+    let unmoved = standing.unmoved(RUN_THRESHOLDS)?;
+    Some(match unmoved.count {
+        1 => format!("For {} s the goroutine has run all the time: no look found it waiting.", unmoved.seconds),
+        count => {
+            format!("For {} s {count} goroutines have run all the time: no look found one waiting.", unmoved.seconds)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::frame;
+    use super::super::{Series, signs};
+    use super::*;
+    use crate::golang::Frame;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// One that has stood in these functions since the beginning, for 70 s; so many others have ended.
+    fn told(doing: Doing, functions: &[&str], ended: u64) -> Vec<String> {
+        let mut series = Series::default();
+        (0..=14).for_each(|look| series.push(look * 5 * SECOND, 1));
+        let stack: Vec<Frame> = functions.iter().map(|function| frame(function)).collect();
+        signs(&Standing {
+            doing,
+            ended,
+            wait: None,
+            stack: &stack,
+            waiting: &series,
+            parked_since: &[0],
+            first_look_ns: 0,
+            now_ns: 70 * SECOND,
+            threshold_ns: 10 * SECOND,
+        })
+    }
+
+    #[test]
+    fn calls_that_may_last_are_no_sign() {
+        let stuck = told(Doing::Syscall, &["syscall.Syscall", "syscall.Flock", "main.usage.func1"], 0);
+        assert_eq!(
+            stuck,
+            ["For 30 s the goroutine has been in one system call, which waits for a lock on a file (flock)."]
+        );
+        for normal in ["syscall.accept4", "golang.org/x/sys/unix.EpollWait", "syscall.wait4", "syscall.read"] {
+            assert!(told(Doing::Syscall, &["syscall.Syscall6", normal, "main.main"], 0).is_empty(), "{normal}");
+        }
+    }
+
+    #[test]
+    fn c_is_no_place_to_stay_where_others_come_back() {
+        let c = ["runtime.cgocall", "main._Cfunc_resolve", "main.lookup"];
+        assert!(told(Doing::Syscall, &c, 0).is_empty(), "a library's loop");
+        assert_eq!(told(Doing::Syscall, &c, 140).len(), 1);
+    }
+
+    #[test]
+    fn who_runs_without_end_is_told() {
+        assert_eq!(
+            told(Doing::Runs, &[], 0),
+            ["For 60 s the goroutine has run all the time: no look found it waiting."]
+        );
+        assert!(told(Doing::Waits(3), &[], 0).is_empty());
+    }
+}

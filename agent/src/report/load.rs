@@ -1,0 +1,155 @@
+//! Growth that is load: connections whose other side is alive, and what grows in step with them. A service to which more and more
+//! clients connect has more and more goroutines, and none of them leaks.
+//!
+//! A reader of a connection that comes back to its wait has been sent something, so somebody lives at the other end. What a
+//! program keeps beside each connection (a writer, a timer's loop, a watch on its context) is made with it, by it, or makes it,
+//! and there are as many, or twice or three times as many. A leak is not in step for long: its goroutines stay when connections
+//! end. What is found to be reachable by nothing, or proven, is no load whatever else grows.
+
+use hashbrown::{HashMap, HashSet};
+
+use super::build::Members;
+use crate::cause::io::{Direction, File, Io};
+use crate::golang::Frame;
+use crate::session::{GroupKey, Session};
+use crate::words::Place;
+
+/// Groups of connections that others are compared with.
+const MAX_CONNECTIONS: usize = 64;
+/// Goroutines beside one connection.
+const MAX_BESIDE: u64 = 4;
+/// How many in a hundred are enough for all.
+const ENOUGH_PERCENT: u64 = 90;
+
+/// Readers of connections, nearly all of which have come back to their wait.
+struct Connections {
+    key: GroupKey,
+    /// Those that waited then, and how many seconds ago that was.
+    moved: u64,
+    seconds: u64,
+}
+
+/// Of each group whose growth may be load the sentence that says so.
+pub(super) fn of(session: &Session, members: &HashMap<GroupKey, Members>) -> HashMap<GroupKey, String> {
+    let connections = connections(session, members);
+    if connections.is_empty() {
+        return HashMap::new();
+    }
+    let kin = Kin::of(session, &connections);
+    let mut load = HashMap::new();
+    for one in &connections {
+        load.insert(
+            one.key,
+            format!(
+                "May be load: of the {} that waited here {} s ago nearly all have been sent something since.",
+                one.moved, one.seconds
+            ),
+        );
+    }
+    for key in members.keys().filter(|key| !connections.iter().any(|one| one.key == **key)) {
+        let beside = connections.iter().find(|one| in_step(session, key, &one.key) && kin.are(session, key, &one.key));
+        if let Some(one) = beside {
+            let count = members.get(&one.key).map_or(0, |members| members.waiting);
+            let place = Place::of_creation(session.symbols(), one.key.creation_pc);
+            let made = place.map_or_else(String::new, |place| format!(", made by {place}"));
+            let sentence =
+                format!("May be load: grows in step with {count} connections whose other side is alive{made}.");
+            load.insert(*key, sentence);
+        }
+    }
+    load
+}
+
+/// Largest first.
+fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<Connections> {
+    let mut found: Vec<Connections> = members
+        .iter()
+        .filter_map(|(key, members)| {
+            if session.reason_of(key) != "IO wait" {
+                return None;
+            }
+            let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+            let Io { direction, file } = Io::of(&stack);
+            if (direction, file) != (Some(Direction::Read), Some(File::Network)) {
+                return None;
+            }
+            let (moved, seconds) = moved(session, key, members)?;
+            Some(Connections { key: *key, moved, seconds })
+        })
+        .collect();
+    found.sort_by_key(|one| std::cmp::Reverse((one.moved, one.key)));
+    found.truncate(MAX_CONNECTIONS);
+    found
+}
+
+/// How many of them waited some time ago, a quarter of today's at least, if nearly all have moved since; and how long ago.
+fn moved(session: &Session, key: &GroupKey, members: &Members) -> Option<(u64, u64)> {
+    let now_ns = session.now_ns();
+    let mut since: Vec<u64> = members.parked.iter().map(|(since, _)| *since).collect();
+    since.sort_unstable();
+    let mut points: Vec<(u64, u64)> = session.group_series(key)?.points().collect();
+    points.pop();
+    let (time_ns, then) = points.into_iter().rev().find(|(time_ns, then)| {
+        let still = since.partition_point(|since| since <= time_ns) as u64;
+        *then > 0
+            && then.saturating_mul(4) >= members.waiting
+            && still.saturating_mul(100) <= then.saturating_mul(100 - ENOUGH_PERCENT)
+    })?;
+    Some((then, now_ns.saturating_sub(time_ns) / 1_000_000_000))
+}
+
+/// Whether there are as many goroutines of one `go` statement as of the other, or twice or three times as many, now and before.
+fn in_step(session: &Session, one: &GroupKey, other: &GroupKey) -> bool {
+    let (Some(one), Some(other)) = (session.live_series(one.creation_pc), session.live_series(other.creation_pc))
+    else {
+        return false;
+    };
+    let looks = session.looks();
+    let middle = looks.first_ns.midpoint(looks.last_ns);
+    (1..=MAX_BESIDE).any(|times| {
+        [looks.first_ns, middle, looks.last_ns].into_iter().all(|at| {
+            let (one, other) = (one.at(at), other.at(at).saturating_mul(times));
+            // One may be made a little before the other, and the first few were there before.
+            one.abs_diff(other) <= 2 + other / 10
+        })
+    })
+}
+
+/// Who made whom.
+struct Kin {
+    /// The goroutines of each creation site, with the one that made each.
+    by_site: HashMap<u64, Vec<(u64, u64)>>,
+}
+
+impl Kin {
+    fn of(session: &Session, connections: &[Connections]) -> Self {
+        let mut by_site: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
+        if !connections.is_empty() {
+            for (goroutine, _) in session.latest().into_iter().flat_map(|taken| taken.goroutines()) {
+                by_site.entry(goroutine.creation_pc).or_default().push((goroutine.goid, goroutine.parent_goid));
+            }
+        }
+        Self { by_site }
+    }
+
+    /// Whether those of one `go` statement were made by those of the other, or made them, or the same goroutine made both in the
+    /// same function.
+    fn are(&self, session: &Session, one: &GroupKey, other: &GroupKey) -> bool {
+        let (Some(ones), Some(others)) = (self.by_site.get(&one.creation_pc), self.by_site.get(&other.creation_pc))
+        else {
+            return false;
+        };
+        let goids = |of: &[(u64, u64)]| of.iter().map(|(goid, _)| *goid).collect::<HashSet<u64>>();
+        let parents = |of: &[(u64, u64)]| of.iter().map(|(_, parent)| *parent).collect::<HashSet<u64>>();
+        let nearly_all = |of: &[(u64, u64)], made_by: &HashSet<u64>| {
+            let made = of.iter().filter(|(_, parent)| made_by.contains(parent)).count() as u64;
+            made.saturating_mul(100) >= (of.len() as u64).saturating_mul(ENOUGH_PERCENT)
+        };
+        let function = |key: &GroupKey| Place::of_creation(session.symbols(), key.creation_pc).map(|at| at.function);
+        let together = || function(one).is_some() && function(one) == function(other);
+        one.creation_pc == other.creation_pc
+            || nearly_all(ones, &goids(others))
+            || nearly_all(others, &goids(ones))
+            || (together() && nearly_all(ones, &parents(others)))
+    }
+}
