@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod symbolize;
 pub mod timeline;
 pub mod watch;
+pub mod why;
 pub mod words;
 
 #[cfg(test)]

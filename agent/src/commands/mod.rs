@@ -10,6 +10,7 @@ mod ps;
 mod snapshot;
 mod timeline;
 mod watch;
+mod why;
 
 use std::io;
 use std::path::Path;
@@ -48,6 +49,8 @@ pub enum Command {
     Snapshot(snapshot::SnapshotArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(prove::ProveArgs),
+    /// Look at a running Go program and say who waits for whom, and what all of them wait for; nothing is stopped.
+    Why(why::WhyArgs),
     /// Watch every Go process of this host for as long as it runs, and serve what is seen over HTTP: metrics, reports, profiles.
     Agent(Box<agent::AgentArgs>),
     /// Tell from a recording what leaked, since when, how fast, and how it ended; or list what the recording holds.
@@ -63,6 +66,7 @@ impl Command {
             Self::Watch(args) => args.pid,
             Self::Snapshot(args) => Some(args.pid),
             Self::Prove(args) => args.pid,
+            Self::Why(args) => Some(args.pid),
             Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
         }
     }
@@ -76,6 +80,7 @@ impl Cli {
             Command::Ps(args) => ps::run(args),
             Command::Snapshot(args) => snapshot::run(args),
             Command::Prove(args) => prove::run(args),
+            Command::Why(args) => why::run(args),
             Command::Agent(args) => agent::run(args, self.bpf_log()),
             Command::Timeline(args) => timeline::run(args),
             Command::Doctor(args) => doctor::run(args),

@@ -199,7 +199,12 @@ impl Program {
         })
     }
 
-    fn subject<'a>(&'a self, memory: &'a dyn Memory, constant: &'a dyn Memory, threads: &'a [Thread]) -> Subject<'a> {
+    pub(crate) fn subject<'a>(
+        &'a self,
+        memory: &'a dyn Memory,
+        constant: &'a dyn Memory,
+        threads: &'a [Thread],
+    ) -> Subject<'a> {
         Subject {
             memory,
             constant,

@@ -13,6 +13,7 @@ use super::stack::{Stacks, Start};
 use super::unlocks::{Pending, Unlocks};
 use crate::cause::primitive::PrimitiveState;
 use crate::cause::wait::Wait;
+use crate::memory::census::Goroutine;
 
 /// Stacks looked through at most.
 const MAX_STACKS: usize = 20_000;
@@ -26,37 +27,41 @@ const TINY: u64 = 16;
 
 /// Who is known to have a lock, and who may have it.
 #[derive(Default)]
-struct LockHolders {
-    shown: Vec<u64>,
-    perhaps: Vec<u64>,
+pub(super) struct LockHolders {
+    pub(super) shown: Vec<u64>,
+    pub(super) perhaps: Vec<u64>,
 }
 
-/// Fills in who [`holds`](crate::cause::primitive::Primitive::holds) and [`may_hold`](crate::cause::primitive::Primitive::may_hold) a lock.
-pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
+/// Who has the locks that goroutines want, by lock. `wants` has goroutines and locks, `suspects` goroutines that do not run.
+pub(super) fn of<'g>(
+    wants: &HashSet<(u64, u64)>,
+    suspects: impl Iterator<Item = &'g Goroutine>,
+    stacks: &Stacks<'_>,
+    unlocks: &Unlocks<'_>,
+    spans: &Spans,
+) -> HashMap<u64, LockHolders> {
     let object_of = |address: u64| spans.find(address).map(|object| (object.span, object.index));
     let mut known: HashMap<u64, LockHolders> = HashMap::new();
     // The locks in each heap object but tiny ones.
     let mut in_objects: HashMap<_, Vec<u64>> = HashMap::new();
-    let mut waits: HashSet<(u64, u64)> = HashSet::new();
-    for (goid, lock) in leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))) {
-        waits.insert((goid, lock));
-        if known.insert(lock, LockHolders::default()).is_none()
+    for (_, lock) in wants {
+        if known.insert(*lock, LockHolders::default()).is_none()
             && let Some(object) = spans
-                .find(lock)
+                .find(*lock)
                 .filter(|object| spans.spans.get(object.span as usize).is_some_and(|span| span.elem > TINY))
         {
-            in_objects.entry((object.span, object.index)).or_default().push(lock);
+            in_objects.entry((object.span, object.index)).or_default().push(*lock);
         }
     }
     if known.is_empty() {
-        return;
+        return known;
     }
-    for stuck in leaked.iter().take(MAX_STACKS) {
-        let goroutine = &stuck.goroutine;
+    let wanting: HashSet<u64> = wants.iter().map(|(goid, _)| *goid).collect();
+    for goroutine in suspects.take(MAX_STACKS) {
         let goid = goroutine.goid;
         let mut add = |lock: u64, shown: bool, outer: bool| {
             // Who wants a lock has it only if a function further out has seen to its unlocking.
-            let may = !waits.contains(&(goid, lock)) || (shown && outer);
+            let may = !wants.contains(&(goid, lock)) || (shown && outer);
             let Some(known) = known.get_mut(&lock).filter(|_| may) else { return };
             let list = if shown { &mut known.shown } else { &mut known.perhaps };
             if !list.contains(&goid) && list.len() < MAX_NAMED {
@@ -71,11 +76,23 @@ pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks
             let in_object = object_of(pointer).and_then(|object| in_objects.get(&object)).into_iter().flatten();
             pointers.extend(in_object.copied().chain([pointer]));
         });
-        pointers.retain(|lock| !waits.contains(&(goid, *lock)));
-        if !pointers.is_empty() && unlocks.locks_elsewhere(goroutine, lock_of(stuck).is_some()) {
+        pointers.retain(|lock| !wants.contains(&(goid, *lock)));
+        if !pointers.is_empty() && unlocks.locks_elsewhere(goroutine, wanting.contains(&goid)) {
             pointers.into_iter().for_each(|lock| add(lock, false, false));
         }
     }
+    known
+}
+
+/// Fills in who [`holds`](crate::cause::primitive::Primitive::holds) and [`may_hold`](crate::cause::primitive::Primitive::may_hold) a lock.
+pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
+    let wants = leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))).collect();
+    let known = of(&wants, leaked.iter().map(|leaked| &leaked.goroutine), stacks, unlocks, spans);
+    fill(leaked, &known);
+}
+
+/// Says of each lock what is known of who has it.
+fn fill(leaked: &mut [Leaked], known: &HashMap<u64, LockHolders>) {
     for leaked in leaked {
         let Some(LockHolders { shown, perhaps }) = lock_of(leaked).and_then(|lock| known.get(&lock)) else { continue };
         let Some(primitive) = leaked.primitives.first_mut() else { continue };
@@ -97,13 +114,18 @@ pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks
 /// The address of the lock that it waits for: that of its semaphore is what the runtime knows (src/sync/mutex.go and
 /// src/sync/rwmutex.go).
 fn lock_of(leaked: &Leaked) -> Option<u64> {
-    let semaphore = match leaked.wait {
+    lock_at(leaked.wait, leaked.primitives.first()?.address)
+}
+
+/// The same, of what waits so at this semaphore.
+pub(super) fn lock_at(wait: Wait, address: u64) -> Option<u64> {
+    let semaphore = match wait {
         Wait::Mutex => 4,
         Wait::Lock => 8,
         Wait::RLock => 12,
         _ => return None,
     };
-    leaked.primitives.first()?.address.checked_sub(semaphore)
+    address.checked_sub(semaphore)
 }
 
 /// What can be said of who holds the lock that `stuck` waits for.

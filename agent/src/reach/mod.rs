@@ -7,6 +7,7 @@
 
 pub mod candidates;
 pub mod contents;
+pub mod graph;
 pub mod heap;
 pub mod holders;
 pub mod mark;
@@ -195,6 +196,11 @@ impl Subject<'_> {
             return None;
         }
         let reason = self.wait_reasons.get(usize::from(goroutine.wait_reason))?;
+        self.wait_of(reason)
+    }
+
+    /// The wait behind a reason's text.
+    fn wait_of(&self, reason: &str) -> Option<Wait> {
         match Wait::of_reason(reason) {
             // Until Go 1.23 a wait group has no reason of its own.
             None if reason == "semacquire" && self.layout.minor < 24 => Some(Wait::WaitGroup),

@@ -54,6 +54,9 @@ const LOCKS: [&str; 6] = [
     "sync.(*RWMutex).TryRLock",
 ];
 
+/// What tells a wait group that a member is done; `Done` is `Add(-1)`, and inlined in wrappers.
+const DONES: [&str; 2] = ["sync.(*WaitGroup).Done", "sync.(*WaitGroup).Add"];
+
 /// What a function does with locks.
 #[derive(Clone, Debug, Default)]
 struct Conduct {
@@ -61,6 +64,8 @@ struct Conduct {
     locks: u32,
     /// Places where it unlocks.
     unlocks: u32,
+    /// Places where it tells a `sync.WaitGroup` that it is done.
+    dones: u32,
     /// What it does it does whatever happens.
     straight: bool,
     /// Offsets in its closure of what it reads there.
@@ -72,6 +77,7 @@ impl Conduct {
     fn count(&mut self, name: &str) {
         self.locks += u32::from(LOCKS.contains(&name));
         self.unlocks += u32::from(UNLOCKS.contains(&name));
+        self.dones += u32::from(DONES.contains(&name));
     }
 
     /// Whether a function is one of those that unlocking itself is made of.
@@ -114,6 +120,25 @@ impl<'m> Unlocks<'m> {
             let closures = self.open_coded(pc, varp).unwrap_or_default();
             found.extend(closures.into_iter().filter_map(|closure| self.unlock(pc, closure, outer)));
             outer |= self.func(pc).is_some_and(|func| !is_library(func.name));
+        }
+        found
+    }
+
+    /// Addresses that closures hold which, deferred by a goroutine that waits, will tell a wait group that it is done.
+    pub(super) fn dones(&self, goroutine: &Goroutine) -> Vec<u64> {
+        let mut closures: Vec<u64> = self.records(goroutine).into_iter().map(|(_, closure)| closure).collect();
+        for (pc, varp) in self.stacks.frames(goroutine, MAX_FRAMES) {
+            closures.extend(self.open_coded(pc, varp).unwrap_or_default());
+        }
+        let memory = self.subject.memory;
+        let mut found = Vec::new();
+        for closure in closures {
+            let Ok(entry) = memory.read_u64(closure) else { continue };
+            let conduct = self.conduct(entry.wrapping_sub(self.subject.slide));
+            if conduct.dones > 0 {
+                let read = |offset: &u64| memory.read_u64(closure.wrapping_add(*offset)).ok();
+                found.extend(conduct.captured.iter().filter_map(read));
+            }
         }
         found
     }

@@ -15,7 +15,7 @@ use crate::detect::{self, Suspect, Verdict};
 use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::registry::Activity;
-use crate::session::{GroupKey, Session};
+use crate::session::{GroupKey, Holding, Session};
 use crate::words::{Place, is_system, seconds, start_function, wait_reason};
 
 /// Steps up a chain of goroutines that wait for those they made.
@@ -189,6 +189,40 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
     groups
 }
 
+/// Locks told of one group.
+const MAX_LOCKS: usize = 3;
+
+/// What goroutines that stand hold while others want it; and whether that is shown.
+fn holds(session: &Session, told: &[(u64, u64)]) -> Vec<(bool, String)> {
+    let holdings = told.iter().flat_map(|(since, goid)| session.holdings().of(*goid).map(move |held| (since, held)));
+    let sentence = |(since, Holding { holder, shown, lock, count, .. }): (&u64, &Holding)| {
+        let waited = session.now_ns().saturating_sub(*since) / 1_000_000_000;
+        let (how, holds) = match shown {
+            true => (" (its deferred unlock has not run)", "holds"),
+            false => ("", "may hold"),
+        };
+        let they = if *count == 1 { "one other wants".to_owned() } else { format!("{count} others want") };
+        (
+            *shown,
+            format!(
+                "Goroutine {holder} {holds} the lock at {lock:#x}{how}, which {they}, and has itself waited for {waited} s."
+            ),
+        )
+    };
+    holdings.map(sentence).take(MAX_LOCKS).collect()
+}
+
+/// Who has the lock before which goroutines stand, and what it does.
+fn held_by(session: &Session, told: &[(u64, u64)]) -> Option<String> {
+    let Holding { holder, shown, .. } = told.iter().find_map(|(_, goid)| session.holdings().before(*goid))?;
+    let (goroutine, stack) = session.latest()?.goroutines().find(|(goroutine, _)| goroutine.goid == *holder)?;
+    let key = session.case_of(goroutine, stack)?;
+    let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
+    let at = Place::of_blocking(&stack).map_or_else(String::new, |place| format!(" at {place}"));
+    let holds = if *shown { "holds it: its deferred unlock has not run; it" } else { "may hold it; it" };
+    Some(format!("Goroutine {holder} {holds} stands in {}{at}.", session.reason_of(&key)))
+}
+
 /// Whoever waits for goroutines that it made, all of which are stuck, is stuck itself.
 fn wait_for_stuck(session: &Session, groups: &mut [Group]) {
     let Some(taken) = session.latest() else { return };
@@ -342,6 +376,10 @@ fn build_group(
     if by_runtime > 0 {
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
+    let holds = holds(session, told);
+    let verdict = if holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
+    evidence.extend(holds.into_iter().map(|(_, sentence)| sentence));
+    evidence.extend(held_by(session, told));
     let verdict = if unreached > 0 { verdict.max(Verdict::Likely) } else { verdict };
     if unreached > 0 && proven < count {
         evidence.push(format!(

@@ -132,6 +132,21 @@ pub struct Busy {
     pub goids: Vec<u64>,
 }
 
+/// A lock before which goroutines stand, and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// Id of the goroutine that holds it.
+    pub holder: u64,
+    /// Whether a deferred unlock shows that; else it may.
+    pub shown: bool,
+    /// Address of the lock.
+    pub lock: u64,
+    /// Ids of those that want it, as many as are told.
+    pub waiting: Vec<u64>,
+    /// How many they are.
+    pub count: u64,
+}
+
 /// An attempt to prove leaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofTaken {
@@ -218,4 +233,6 @@ pub enum Input {
     Unreached(UnreachedTaken),
     /// Who of those that run did so all the time.
     Busy(Busy),
+    /// Who holds the locks that goroutines stand before.
+    Holdings(Vec<Holding>),
 }

@@ -5,6 +5,7 @@
 
 mod active;
 mod cost;
+mod holdings;
 mod http;
 mod input;
 mod proofs;
@@ -17,10 +18,11 @@ use parkwarden_common::record::{Event, Kind};
 
 pub use active::{Active, Kept};
 pub use cost::{Spent, Total};
+pub use holdings::Holdings;
 use http::HttpConnections;
 pub use input::{
-    Busy, End, EndReason, Explained, Header, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken, Proven,
-    UnreachedTaken,
+    Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
+    Proven, UnreachedTaken,
 };
 pub use proofs::{Proofs, Tally};
 pub use standing::Standing;
@@ -99,6 +101,7 @@ pub struct Session {
     proofs: Proofs,
     standing: Standing,
     active: Active,
+    holdings: Holdings,
     http_connections: HttpConnections,
     ring_fill_max: u64,
     now_ns: u64,
@@ -131,6 +134,7 @@ impl Session {
             proofs: Proofs::default(),
             standing: Standing::default(),
             active: Active::default(),
+            holdings: Holdings::default(),
             http_connections: HttpConnections::default(),
             ring_fill_max: 0,
             now_ns,
@@ -172,6 +176,9 @@ impl Session {
                 self.standing.take(taken, self.latest.as_ref().map(|latest| &latest.census));
             }
             Input::Busy(busy) => self.active.sampled(busy),
+            Input::Holdings(holdings) => {
+                self.holdings.take(holdings, self.latest.as_ref().map(|latest| &latest.census));
+            }
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }
@@ -237,6 +244,7 @@ impl Session {
         self.looks = Some((self.looks.map_or(time_ns, |(first, _)| first), time_ns));
         self.proofs.check(&taken.census);
         self.standing.check(&taken.census);
+        self.holdings.check(&taken.census);
         let (stacks, symbols) = (&self.stacks, &self.symbols);
         let serves = |stack: StackId| {
             let pcs = stacks.get(stack.0 as usize).map_or(&[][..], |pcs| pcs);
@@ -255,6 +263,11 @@ impl Session {
             Doing::Runs if self.active.kept(goroutine).is_some() => Some(GroupKey::of(goroutine, StackId::NONE)),
             Doing::Syscall | Doing::Runs => None,
         }
+    }
+
+    /// Who holds the locks that goroutines stand before.
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 
     /// Who is in one system call, or runs all the time.

@@ -31,14 +31,14 @@ struct One {
 
 /// Where a goroutine stands, and how often it has stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stood {
+pub(super) struct Stood {
     at: (u64, u64),
     tracking_seq: Option<u8>,
     wait_reason: u8,
 }
 
 impl Stood {
-    fn of(goroutine: &Goroutine) -> Self {
+    pub(super) fn of(goroutine: &Goroutine) -> Self {
         Self { at: goroutine.resume(), tracking_seq: goroutine.tracking_seq, wait_reason: goroutine.wait_reason }
     }
 }

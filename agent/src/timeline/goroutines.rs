@@ -130,6 +130,7 @@ impl<W: Write> Writer<W> {
             | Input::Sites(_)
             | Input::Unreached(_)
             | Input::Busy(_)
+            | Input::Holdings(_)
             | Input::Waits(_)
             | Input::Proof(_) => {}
         }

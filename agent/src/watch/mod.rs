@@ -6,6 +6,7 @@
 mod commons;
 mod error;
 pub mod fate;
+mod locks;
 mod observer;
 mod probes;
 pub mod recording;

@@ -13,6 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Company;
 use super::commons::Commons;
 use super::error::WatchError;
+use super::locks::Locks;
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
 use super::unstopped::Unstopped;
@@ -55,6 +56,7 @@ pub struct Observer {
     bell: Bell,
     commons: Commons,
     unstopped: Unstopped,
+    locks: Locks,
     /// Likely groups when the last proof was tried, with how many there were of each.
     at_proof: HashMap<GroupKey, u64>,
 }
@@ -130,6 +132,7 @@ impl Observer {
             bell,
             commons: commons.clone(),
             unstopped: Unstopped::new(config, company),
+            locks: Locks::default(),
             at_proof: HashMap::new(),
         })
     }
@@ -238,6 +241,11 @@ impl Observer {
             && let Some(refused) = self.unstopped.begin(&self.target, &report, turn)
         {
             self.sink.feed(&Input::Unreached(refused))?;
+        }
+        if self.locks.is_due(&report, self.sink.session()) {
+            let holdings = self.locks.look(&self.target, self.sink.session());
+            self.sink.feed(&Input::Holdings(holdings))?;
+            report = self.report(config);
         }
         let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
         let explained = self.explain(&likely)?;

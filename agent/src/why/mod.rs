@@ -1,0 +1,140 @@
+//! `parkwarden why`: who waits for whom, told as incidents. What hangs together is one incident, and what it hangs on comes first.
+//!
+//! One look at the running process, compared with one a moment before: whoever moved in between is in nobody's way. Deliberately
+//! absent: probes, stopping the target, and the heap; so a look takes what the stacks take, and no more is said than they show.
+
+mod build;
+mod dot;
+mod text;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use dot::render as render_dot;
+pub use text::render;
+
+use crate::cause::Cause;
+use crate::cause::primitive::Primitive;
+use crate::clock::now_ns;
+use crate::discover::info::TargetInfo;
+use crate::golang::Frame;
+use crate::live::Target;
+use crate::memory::census::{Census, CensusReader};
+use crate::memory::process::ProcessMemory;
+use crate::prove::{Program, ProveError};
+use crate::reach::ReachError;
+use crate::reach::graph::{self, Graph};
+use crate::words::Place;
+
+pub use crate::reach::graph::Link;
+
+/// Version of the JSON's structure.
+pub const SCHEMA: u32 = 1;
+
+/// What waits for what in one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyReport {
+    /// Version of this structure.
+    pub schema: u32,
+    /// The process.
+    pub target: TargetInfo,
+    /// All its goroutines, the runtime's own too.
+    pub goroutines: u64,
+    /// Those of the program's that have not run for [`WhyReport::stood_seconds`].
+    pub standing: u64,
+    /// Time between the two looks: how long they have stood at least.
+    pub stood_seconds: f64,
+    /// The most goroutines first.
+    pub incidents: Vec<Incident>,
+    /// Goroutines that stand and have to do with no incident, as far as can be seen: the largest groups.
+    pub others: Vec<Standing>,
+}
+
+/// Goroutines that wait for one another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// How many.
+    pub goroutines: u64,
+    /// In one sentence.
+    pub headline: String,
+    /// Whether some of them wait for one another in a circle.
+    pub cycle: bool,
+    /// Of each place the goroutines that stand there: those that the others wait for first, then those that wait for them, and so
+    /// on.
+    pub groups: Vec<Standing>,
+    /// One for the other.
+    pub waits: Vec<Waits>,
+}
+
+/// Goroutines that one `go` statement made and that stand at the same place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// How many.
+    pub count: u64,
+    /// The ids of some.
+    pub goids: Vec<u64>,
+    /// How many others are between them and the root, as few as there can be.
+    pub distance: u32,
+    /// The runtime's words for why they wait.
+    pub wait_reason: String,
+    /// The `go` statement.
+    pub created_by: Option<Place>,
+    /// The function it started.
+    pub start_function: String,
+    /// First frame outside runtime, sync and internal packages.
+    pub blocked_at: Option<Place>,
+    /// Innermost first.
+    pub stack: Vec<Frame>,
+    /// How long one of them has stood at least, as the garbage collector noted it or the two looks tell.
+    pub seconds: f64,
+    /// What one of them waits for.
+    pub waits_for: Vec<Primitive>,
+    /// Why, and what to do.
+    pub cause: Option<Cause>,
+}
+
+/// One goroutine waits for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Id of the one that waits.
+    pub from: u64,
+    /// Id of the one that is waited for.
+    pub to: u64,
+    /// What says so.
+    pub link: Link,
+    /// Address of what is waited for.
+    pub primitive: u64,
+}
+
+/// Looks at process `pid` twice, `apart` from each other.
+pub fn live(pid: u32, apart: Duration) -> Result<WhyReport, ProveError> {
+    let target = Target::open(pid)?;
+    let program = Program::of(&target)?;
+    let reader = CensusReader::new(program.layout.g, program.variables.allgs);
+    let before = reader.read(&ProcessMemory::new(pid), now_ns);
+    let before = before.map_err(|error| ProveError::Reach { pid, source: ReachError::from(error) })?;
+    std::thread::sleep(apart);
+    let graph = graph_of(&target, &program, &before)?;
+    let stood_ns = now_ns().saturating_sub(before.finished_ns);
+    Ok(build::report(&graph, &program, now_ns(), stood_ns))
+}
+
+/// Who waits for whom of those that have not run since `before`.
+pub fn graph_of(target: &Target, program: &Program, before: &Census) -> Result<Graph, ProveError> {
+    let pid = target.process().pid();
+    let memory = ProcessMemory::new(pid);
+    graph::of(&program.subject(&memory, &memory, &[]), before).map_err(|source| ProveError::Reach { pid, source })
+}
+
+impl WhyReport {
+    /// The same about one goroutine alone: the incident it is in, or how it stands. `None` if it does not stand.
+    pub fn of_goroutine(mut self, goid: u64) -> Option<Self> {
+        let has = |groups: &[Standing]| groups.iter().any(|group| group.goids.contains(&goid));
+        self.incidents.retain(|incident| {
+            has(&incident.groups) || incident.waits.iter().any(|waits| waits.from == goid || waits.to == goid)
+        });
+        self.others.retain(|group| group.goids.contains(&goid));
+        (!self.incidents.is_empty() || !self.others.is_empty()).then_some(self)
+    }
+}
