@@ -128,6 +128,7 @@ fn header() -> Header {
             exe: "bench".to_owned(),
             go_version: String::new(),
             arch: Arch::Amd64,
+            module: None,
             stripped: false,
             pie: false,
             layout_source: LayoutSource::Table,

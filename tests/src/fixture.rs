@@ -146,7 +146,7 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
     let fixtures = fixtures_dir();
     fs::create_dir_all(&fixtures).with_context(|| format!("creating {}", fixtures.display()))?;
 
-    let stem = format!("{program}-{version}-{}", flags.name());
+    let stem = format!("{}-{version}-{}", program.replace('/', "-"), flags.name());
     let binary = fixtures.join(format!("{stem}-{}", digest(&sources, version, flags)?));
     if binary.is_file() {
         return Ok(binary);

@@ -18,6 +18,7 @@ pub(crate) fn header() -> Header {
             exe: "/srv/app".to_owned(),
             go_version: "go1.27.3".to_owned(),
             arch: Arch::Amd64,
+            module: None,
             stripped: false,
             pie: false,
             layout_source: LayoutSource::Dwarf,

@@ -17,6 +17,9 @@ pub struct TargetInfo {
     pub go_version: String,
     /// Instruction set.
     pub arch: Arch,
+    /// Path of the module that contains the main package, where the build says.
+    #[serde(default)]
+    pub module: Option<String>,
     /// Without a symbol table.
     pub stripped: bool,
     /// Position-independent.

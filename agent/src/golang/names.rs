@@ -13,6 +13,81 @@ pub fn package(function: &str) -> &str {
     }
 }
 
+/// First elements of the standard library's import paths, Go 1.19 to 1.27 (`go list std`), and of what the compiler makes.
+const STANDARD: [&str; 57] = [
+    "archive",
+    "arena",
+    "bufio",
+    "builtin",
+    "bytes",
+    "cmd",
+    "cmp",
+    "compress",
+    "container",
+    "context",
+    "crypto",
+    "database",
+    "debug",
+    "embed",
+    "encoding",
+    "errors",
+    "expvar",
+    "flag",
+    "fmt",
+    "go",
+    "hash",
+    "html",
+    "image",
+    "index",
+    "internal",
+    "io",
+    "iter",
+    "log",
+    "maps",
+    "math",
+    "mime",
+    "net",
+    "os",
+    "path",
+    "plugin",
+    "reflect",
+    "regexp",
+    "runtime",
+    "simd",
+    "slices",
+    "sort",
+    "strconv",
+    "strings",
+    "structs",
+    "sync",
+    "syscall",
+    "testing",
+    "text",
+    "time",
+    "unicode",
+    "unique",
+    "unsafe",
+    "vendor",
+    "weak",
+    "uuid",
+    "type:",
+    "go:",
+];
+
+/// Whether a function is of the standard library.
+pub fn is_standard(function: &str) -> bool {
+    let package = package(function);
+    STANDARD.contains(&package.split('/').next().unwrap_or(package))
+}
+
+/// Whether a function is of the main package, or of another of the module that contains it.
+pub fn is_of_module(function: &str, module: Option<&str>) -> bool {
+    let package = package(function);
+    let below =
+        |module: &str| package.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    package == "main" || module.is_some_and(below)
+}
+
 impl Frame {
     /// Whether this frame belongs to the machinery of waiting: packages `runtime`, `sync`, `internal/...` and what is
     /// below them, and functions of other packages that are written in package runtime (`time.Sleep` is).
@@ -42,6 +117,17 @@ mod tests {
         ] {
             assert_eq!(package(function), expected, "{function}");
         }
+    }
+
+    #[test]
+    fn own_functions_are_told_from_those_of_libraries() {
+        assert!(is_standard("net/http.(*conn).serve") && is_standard("sync.(*WaitGroup).Go.func1"));
+        assert!(!is_standard("main.main") && !is_standard("github.com/net/http.F") && !is_standard("netlink.F"));
+        let module = Some("example.com/cart");
+        assert!(is_of_module("example.com/cart/store.(*DB).get", module) && is_of_module("main.main", None));
+        assert!(
+            !is_of_module("example.com/cartography.F", module) && !is_of_module("google.golang.org/grpc.F", module)
+        );
     }
 
     #[test]

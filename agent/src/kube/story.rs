@@ -198,6 +198,7 @@ mod tests {
             created_by: Some(place(creator, 42)),
             start_function: format!("{creator}.func1"),
             blocked_at: Some(place(&format!("{creator}.func1"), 47)),
+            in_program: None,
             stack: vec![frame],
             parked_seconds: Span { min: 1.0, max: 7500.4 },
             goids: vec![7],

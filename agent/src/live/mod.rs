@@ -166,6 +166,7 @@ impl Target {
             exe: self.process.exe_path().display().to_string(),
             go_version: self.binary.version.to_string(),
             arch: self.binary.arch,
+            module: self.binary.build.main.as_ref().map(|module| module.path.clone()),
             stripped: self.binary.stripped,
             pie: self.binary.pie,
             layout_source: self.binary.layout_source,

@@ -22,7 +22,7 @@ use crate::memory::stop::Thread;
 use crate::reach::Variables;
 
 const MAGIC: [u8; 8] = *b"PKWIMAG\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Bytes of one frame's memory.
 const PIECE: usize = 16 << 20;
 /// Bytes of all frames' memory.

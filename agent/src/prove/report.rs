@@ -81,6 +81,9 @@ pub struct ProofGroup {
     pub start_function: String,
     /// First frame outside runtime, sync and internal packages.
     pub blocked_at: Option<Place>,
+    /// The innermost frame of the main module, else the first outside the standard library.
+    #[serde(default)]
+    pub in_program: Option<Place>,
     /// Innermost first.
     pub stack: Vec<Frame>,
     /// Why, and what to do.
@@ -193,6 +196,7 @@ fn describe(
         created_by,
         start_function,
         blocked_at: Place::of_blocking(&stack),
+        in_program: Place::of_program(&stack, program.info.module.as_deref()),
         cause,
         evidence: match shown {
             Shown::Proven => evidence(group, proof, by_goid, by_runtime),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{ProofGroup, ProofReport};
 use crate::words::group::GroupText;
-use crate::words::{blocker, creator, goroutines, printable};
+use crate::words::{blocker, creator, goroutines, printable, within};
 
 /// Groups shown in full.
 const MAX_GROUPS_SHOWN: usize = 20;
@@ -77,6 +77,7 @@ fn write_group(out: &mut String, group: &ProofGroup) -> std::fmt::Result {
         created_by: Some(creator(group.created_by.as_ref())),
         runs: Some(&group.start_function),
         blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),
         cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
         remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
         evidence: &group.evidence,

@@ -406,6 +406,7 @@ fn build_group(
         created_by: Place::of_creation(session.symbols(), key.creation_pc),
         start_function: start_function(session.symbols(), members.start_pc),
         blocked_at: Place::of_blocking(&stack),
+        in_program: Place::of_program(&stack, session.header().target.module.as_deref()),
         stack,
         parked_seconds: Span { min: age(told.last()), max: age(told.first()) },
         goids: told.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),

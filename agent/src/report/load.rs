@@ -47,7 +47,9 @@ pub(super) fn of(session: &Session, members: &HashMap<GroupKey, Members>) -> Has
         );
     }
     for key in members.keys().filter(|key| !connections.iter().any(|one| one.key == **key)) {
-        let beside = connections.iter().find(|one| in_step(session, key, &one.key) && kin.are(session, key, &one.key));
+        let beside = connections.iter().find(|one| {
+            key.creation_pc != one.key.creation_pc && in_step(session, key, &one.key) && kin.are(session, key, &one.key)
+        });
         if let Some(one) = beside {
             let count = members.get(&one.key).map_or(0, |members| members.waiting);
             let place = Place::of_creation(session.symbols(), one.key.creation_pc);
@@ -84,6 +86,11 @@ fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<C
 
 /// How many of them waited some time ago, a quarter of today's at least, if nearly all have moved since; and how long ago.
 fn moved(session: &Session, key: &GroupKey, members: &Members) -> Option<(u64, u64)> {
+    // Those that have gone on to wait elsewhere have not come back.
+    let live = session.live_series(key.creation_pc)?.last().1;
+    if members.waiting.saturating_mul(2) < live {
+        return None;
+    }
     let now_ns = session.now_ns();
     let mut since: Vec<u64> = members.parked.iter().map(|(since, _)| *since).collect();
     since.sort_unstable();
@@ -147,8 +154,7 @@ impl Kin {
         };
         let function = |key: &GroupKey| Place::of_creation(session.symbols(), key.creation_pc).map(|at| at.function);
         let together = || function(one).is_some() && function(one) == function(other);
-        one.creation_pc == other.creation_pc
-            || nearly_all(ones, &goids(others))
+        nearly_all(ones, &goids(others))
             || nearly_all(others, &goids(ones))
             || (together() && nearly_all(ones, &parents(others)))
     }

@@ -297,6 +297,9 @@ pub struct Group {
     pub start_function: String,
     /// First frame outside runtime, sync and internal packages.
     pub blocked_at: Option<Place>,
+    /// The innermost frame of the main module, else the first outside the standard library.
+    #[serde(default)]
+    pub in_program: Option<Place>,
     /// Innermost first.
     pub stack: Vec<crate::golang::Frame>,
     /// How long they have been parked. A goroutine that was parked before the watch began counts from the first

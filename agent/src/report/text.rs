@@ -7,7 +7,7 @@ use crate::cause::wait::{C_CALL, RUNNING, SYSCALL};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
 use crate::words::numbers::signed_rate;
-use crate::words::{blocker, creator, goroutines, printable};
+use crate::words::{blocker, creator, goroutines, printable, whose, within};
 
 /// Groups shown in full; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 20;
@@ -143,6 +143,7 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
         created_by: Some(creator(group.created_by.as_ref())),
         runs: Some(&group.start_function),
         blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),
         cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
         remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
         evidence: &group.evidence,
@@ -163,24 +164,24 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
     if let Some(largest) = leaks.first() {
         writeln!(
             out,
-            "\n{} goroutines {} are leaked or behave like it{}; the largest is made by {}",
+            "\n{} goroutines {} are leaked or behave like it{}; the largest is {}",
             sum(&leaks),
             in_groups(&leaks),
             match leaks.iter().map(|group| group.proven).sum::<u64>() {
                 0 => String::new(),
                 proven => format!(", {proven} of them proven"),
             },
-            creator(largest.created_by.as_ref())
+            whose(largest.created_by.as_ref(), largest.in_program.as_ref(), &largest.start_function)
         )?;
     }
     if let Some(largest) = stuck.first() {
         writeln!(
             out,
-            "\n{} {} {} stuck; the largest is made by {}",
+            "\n{} {} {} stuck; the largest is {}",
             goroutines(sum(&stuck)),
             in_groups(&stuck),
             if sum(&stuck) == 1 { "is" } else { "are" },
-            creator(largest.created_by.as_ref())
+            whose(largest.created_by.as_ref(), largest.in_program.as_ref(), &largest.start_function)
         )?;
     }
     if leaks.is_empty() && stuck.is_empty() {

@@ -75,7 +75,7 @@ mod tests {
     fn a_holder_that_has_run_holds_no_more() {
         let mut holdings = Holdings::default();
         let held = Holding { holder: 9, shown: true, lock: 64, waiting: vec![3, 4], count: 2 };
-        holdings.take(&[held.clone()], Some(&census(1)));
+        holdings.take(std::slice::from_ref(&held), Some(&census(1)));
         holdings.check(&census(1));
         assert_eq!(holdings.before(4), Some(&held));
         assert_eq!(holdings.of(9).count(), 1);

@@ -26,6 +26,7 @@ pub(super) fn report(graph: &Graph, program: &Program, now_ns: u64, stood_ns: u6
     let mut describe = Describe {
         symbolizer: Symbolizer::new(Arc::clone(&program.pclntab), program.slide),
         reasons: &program.wait_reasons,
+        module: program.info.module.as_deref(),
         now_ns,
         stood_ns,
     };
@@ -258,10 +259,14 @@ fn headline(
     }
 }
 
+/// What goroutines of one group have in common: distance, `go` statement, start, wait reason, stack.
+type Alike<'g> = (u32, u64, u64, u8, &'g [u64]);
+
 /// Makes words of nodes.
 struct Describe<'a> {
     symbolizer: Symbolizer,
     reasons: &'a [String],
+    module: Option<&'a str>,
     now_ns: u64,
     stood_ns: u64,
 }
@@ -269,7 +274,7 @@ struct Describe<'a> {
 impl Describe<'_> {
     /// Goroutines by where they stand, nearest to the root first, then the largest group.
     fn groups(&mut self, graph: &Graph, members: &[(u64, u32)]) -> Vec<Standing> {
-        let mut groups: BTreeMap<(u32, u64, u64, u8, &[u64]), Vec<&Node>> = BTreeMap::new();
+        let mut groups: BTreeMap<Alike<'_>, Vec<&Node>> = BTreeMap::new();
         for (goid, distance) in members {
             let Some(node) = graph.nodes.get(goid) else { continue };
             let g = &node.goroutine;
@@ -318,6 +323,7 @@ impl Describe<'_> {
             created_by,
             start_function,
             blocked_at: Place::of_blocking(&stack),
+            in_program: Place::of_program(&stack, self.module),
             seconds: seconds(noted.max(self.stood_ns)),
             waits_for: first.primitives.clone(),
             cause,

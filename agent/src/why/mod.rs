@@ -84,6 +84,9 @@ pub struct Standing {
     pub start_function: String,
     /// First frame outside runtime, sync and internal packages.
     pub blocked_at: Option<Place>,
+    /// The innermost frame of the main module, else the first outside the standard library.
+    #[serde(default)]
+    pub in_program: Option<Place>,
     /// Innermost first.
     pub stack: Vec<Frame>,
     /// How long one of them has stood at least, as the garbage collector noted it or the two looks tell.

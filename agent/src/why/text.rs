@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Incident, Link, Standing, WhyReport};
 use crate::words::group::GroupText;
-use crate::words::{blocker, creator, goroutines, printable};
+use crate::words::{blocker, creator, goroutines, printable, within};
 
 /// Incidents shown in full.
 const MAX_INCIDENTS_SHOWN: usize = 10;
@@ -93,6 +93,7 @@ fn write_group(out: &mut String, incident: &Incident, group: &Standing) -> std::
         created_by: Some(creator(group.created_by.as_ref())),
         runs: Some(&group.start_function),
         blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),
         cause: group.cause.as_ref().filter(|_| root).map(|cause| cause.sentence.as_str()),
         remedy: group.cause.as_ref().filter(|_| root).map(|cause| cause.remedy.as_str()),
         evidence: &evidence,

@@ -15,6 +15,8 @@ pub(crate) struct GroupText<'a> {
     pub(crate) runs: Option<&'a str>,
     /// See [`super::blocker`].
     pub(crate) blocked_at: Option<String>,
+    /// Where that is in the program's own code, if it is elsewhere.
+    pub(crate) in_program: Option<String>,
     /// Since when it grows.
     pub(crate) onset: Option<String>,
     /// Why they are stuck.
@@ -38,6 +40,7 @@ impl GroupText<'_> {
             ("created by", self.created_by.as_deref()),
             ("runs", self.runs),
             ("blocked at", self.blocked_at.as_deref()),
+            ("in", self.in_program.as_deref()),
             ("onset", self.onset.as_deref()),
             ("cause", self.cause),
             ("remedy", self.remedy),

@@ -7,6 +7,7 @@ mod place;
 pub use place::Place;
 
 use crate::cause::wait::Doing;
+use crate::golang::names::is_standard;
 use crate::symbolize::Symbols;
 
 /// Name of the function that starts at `start_pc`.
@@ -34,9 +35,28 @@ pub(crate) fn creator(place: Option<&Place>) -> String {
     place.map_or_else(|| "the runtime, by no go statement".to_owned(), Place::to_string)
 }
 
+/// Which goroutines these are, in the program's words: the `go` statement that made them, or, if that is a library's, where they are
+/// in the program, or what they run.
+pub(crate) fn whose(created_by: Option<&Place>, in_program: Option<&Place>, start_function: &str) -> String {
+    let Some(created_by) = created_by.filter(|place| is_standard(&place.function)) else {
+        return format!("made by {}", creator(created_by));
+    };
+    let through = printable(&created_by.function);
+    match in_program {
+        Some(place) => format!("in {place} (made through {through})"),
+        None if is_standard(start_function) => format!("made by {created_by}"),
+        None => format!("running {} (made through {through})", printable(start_function)),
+    }
+}
+
 /// Where goroutines block, for a person.
 pub(crate) fn blocker(place: Option<&Place>) -> String {
     place.map_or_else(|| "the runtime, with no frame of the program's".to_owned(), Place::to_string)
+}
+
+/// Where goroutines are in the program's own code, if they block elsewhere.
+pub(crate) fn within(in_program: Option<&Place>, blocked_at: Option<&Place>) -> Option<String> {
+    in_program.filter(|place| Some(*place) != blocked_at).map(Place::to_string)
 }
 
 /// Names come from the target's binary: nothing in them may steer the terminal, or have it show them in another order than

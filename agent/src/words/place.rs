@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::printable;
 use crate::golang::Frame;
+use crate::golang::names::{is_of_module, is_standard};
 use crate::symbolize::Symbols;
 
 /// A place in source code.
@@ -35,6 +36,12 @@ impl Place {
     /// Where a stack blocks: its first frame outside the machinery of waiting.
     pub(crate) fn of_blocking(stack: &[Frame]) -> Option<Self> {
         stack.iter().find(|frame| !frame.is_plumbing()).map(Self::of)
+    }
+
+    /// Where a stack is in the program's own code: its innermost frame of the main module, else outside the standard library.
+    pub(crate) fn of_program(stack: &[Frame], module: Option<&str>) -> Option<Self> {
+        let own = stack.iter().find(|frame| is_of_module(&frame.function, module));
+        own.or_else(|| stack.iter().find(|frame| !is_standard(&frame.function))).map(Self::of)
     }
 }
 

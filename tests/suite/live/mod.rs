@@ -3,6 +3,7 @@
 
 mod agent;
 mod alerts;
+mod cases;
 mod confined;
 mod containers;
 mod contributor;
@@ -23,3 +24,4 @@ mod removal;
 mod servers;
 mod verdicts;
 pub(crate) mod watch;
+mod why;

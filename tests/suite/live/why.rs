@@ -1,0 +1,102 @@
+//! `parkwarden why` on programs whose goroutines wait for one another.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use parkwarden::why::{Link, WhyReport};
+use parkwarden_tests::agent::run;
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture, wait};
+use xtask::toolchain::NEWEST;
+
+const ALL: [BuildFlags; 3] = [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::Unoptimized];
+
+fn case(name: &str, flags: BuildFlags) -> PathBuf {
+    fixture(&format!("cases/{name}"), NEWEST, flags)
+}
+
+/// What is said of a program once that is as wanted; it has to come to where it hangs first.
+fn why_when(program: &PathBuf, as_wanted: impl Fn(&WhyReport) -> bool) -> WhyReport {
+    let target = Target::spawn_command(Command::new(program));
+    let pid = target.pid().to_string();
+    wait::until(format!("{} as wanted", program.display()), std::time::Duration::from_secs(60), || {
+        let output = run(["why", "--pid", &pid, "--format", "json", "--for", "300ms"]);
+        let report = serde_json::from_slice(&output.stdout).ok()?;
+        Some(report).filter(&as_wanted)
+    })
+}
+
+#[test]
+fn the_holder_of_a_lock_is_the_root_and_what_it_does_the_headline() {
+    for flags in ALL {
+        let report = why_when(&case("ticketer", flags), |report| {
+            report.incidents.first().is_some_and(|incident| incident.goroutines > 3)
+        });
+        let incident = &report.incidents[0];
+        let root = &incident.groups[0];
+        assert_eq!((root.count, root.distance, root.wait_reason.as_str()), (1, 0, "chan send"), "{incident:#?}");
+        let behind = &incident.groups[1];
+        assert_eq!((behind.distance, behind.wait_reason.as_str()), (1, "sync.Mutex.Lock"), "{incident:#?}");
+        assert_eq!(behind.count + 1, incident.goroutines, "{incident:#?}");
+        assert!(incident.waits.iter().all(|waits| waits.to == root.goids[0]), "{incident:#?}");
+        assert!(incident.waits.iter().all(|waits| waits.link == Link::Holds), "{incident:#?}");
+        assert!(incident.headline.contains("sends on an unbuffered channel"), "{}", incident.headline);
+        assert!(incident.headline.contains("main.(*watcher).deliver"), "{}", incident.headline);
+    }
+}
+
+#[test]
+fn locks_in_two_orders_are_a_circle_with_the_others_behind() {
+    // Without optimization several stacks refer to both locks, and nobody is said to hold them.
+    for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+        let report = why_when(&case("abba", flags), |report| {
+            report.incidents.first().is_some_and(|incident| incident.goroutines == 7)
+        });
+        let incident = &report.incidents[0];
+        assert!(incident.cycle, "{incident:#?}");
+        let behind: u64 = incident.groups.iter().filter(|group| group.distance > 0).map(|group| group.count).sum();
+        assert_eq!(behind, 5, "{incident:#?}");
+        assert!(incident.headline.contains("in a circle"), "{}", incident.headline);
+    }
+}
+
+#[test]
+fn who_reads_twice_holds_what_it_wants() {
+    let report = why_when(&case("rlocktwice", BuildFlags::Default), |report| {
+        report.incidents.first().is_some_and(|incident| incident.goroutines == 6)
+    });
+    assert!(report.incidents[0].headline.contains("that it holds itself"), "{}", report.incidents[0].headline);
+}
+
+#[test]
+fn members_of_a_wait_group_are_those_whose_done_is_yet_to_come() {
+    for flags in ALL {
+        let report = why_when(&case("errlimit", flags), |report| {
+            report.incidents.first().is_some_and(|incident| incident.goroutines == 4)
+        });
+        let incident = &report.incidents[0];
+        assert_eq!(incident.waits.len(), 3, "{incident:#?}");
+        assert!(incident.waits.iter().all(|waits| waits.link == Link::Member), "{incident:#?}");
+        assert_eq!(incident.groups[0].wait_reason, "chan send", "{incident:#?}");
+    }
+}
+
+#[test]
+fn one_goroutine_its_graph_and_whoever_does_not_stand() {
+    let target = Target::spawn_command(Command::new(case("abba", BuildFlags::Default)));
+    let pid = target.pid().to_string();
+    let report: WhyReport = wait::until("a circle", std::time::Duration::from_secs(60), || {
+        let output = run(["why", "--pid", &pid, "--format", "json"]);
+        serde_json::from_slice(&output.stdout).ok().filter(|report: &WhyReport| !report.incidents.is_empty())
+    });
+    let goid = report.incidents[0].groups[0].goids[0].to_string();
+    let dot = run(["why", "--pid", &pid, "--goid", &goid, "--format", "dot"]);
+    let dot = String::from_utf8_lossy(&dot.stdout);
+    assert!(dot.starts_with("digraph why {") && dot.trim_end().ends_with('}'), "{dot}");
+    assert!(dot.contains(&format!("g{goid} -> g")), "{dot}");
+    let text = run(["why", "--pid", &pid, "--goid", &goid]);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("INCIDENT "), "{}", String::from_utf8_lossy(&text.stdout));
+    let none = run(["why", "--pid", &pid, "--goid", "999999"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("snapshot"), "{}", String::from_utf8_lossy(&none.stderr));
+}
