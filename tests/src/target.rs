@@ -118,12 +118,21 @@ impl Target {
     ///
     /// When no line comes before the deadline, or it is not the JSON that was expected.
     pub fn try_answer<T: DeserializeOwned>(&mut self) -> Option<T> {
-        let line = match self.lines.recv_timeout(DEADLINE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {DEADLINE:?}", self.name),
-            Err(RecvTimeoutError::Disconnected) => return None,
-        };
+        let line = self.line()?;
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.name)))
+    }
+
+    /// The next line the target prints, whatever it is; none when the target has ended.
+    ///
+    /// # Panics
+    ///
+    /// When no line comes before the deadline.
+    pub fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("{} said nothing for {DEADLINE:?}", self.name),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
     }
 
     /// Tells the target to exit and waits until it has.

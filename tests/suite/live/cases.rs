@@ -151,7 +151,8 @@ fn watched(case: &Case) -> Report {
     let flags = if case.name == "cgores" { BuildFlags::Cgo } else { BuildFlags::Default };
     let mut command = Command::new(fixture(&format!("cases/{}", case.name), NEWEST, flags));
     command.args(case.mode).process_group(0);
-    let running = Running(Target::spawn_command(command));
+    let mut running = Running(Target::spawn_command(command));
+    running.0.line().unwrap_or_else(|| panic!("{} ended at once", case.name));
     // What grows at the start and then no more has to have come to its end: 40 of its 40 goroutines.
     if case.name == "warmup" {
         wait::nothing_for(Duration::from_secs(45));
