@@ -11,6 +11,7 @@ mod layouts;
 mod live;
 mod page;
 mod ps;
+mod sched;
 mod snapshot;
 mod timeline;
 mod variables;

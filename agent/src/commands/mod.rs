@@ -7,17 +7,30 @@ mod agent;
 mod doctor;
 mod prove;
 mod ps;
+mod sched;
 mod snapshot;
 mod timeline;
 mod watch;
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use parkwarden::config::BpfLog;
 use parkwarden::exit::Exit;
+use parkwarden::live::{Target, TargetError};
+use parkwarden::runtime::signs::Sign;
+use parkwarden::snapshot::Look;
+use parkwarden::words::printable;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -46,6 +59,8 @@ pub enum Command {
     Ps(ps::PsArgs),
     /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
     Snapshot(snapshot::SnapshotArgs),
+    /// Look at the scheduler of a running Go program: the lines of GODEBUG=schedtrace, and what is wrong with it.
+    Sched(sched::SchedArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(prove::ProveArgs),
     /// Watch every Go process of this host for as long as it runs, and serve what is seen over HTTP: metrics, reports, profiles.
@@ -62,6 +77,7 @@ impl Command {
         match self {
             Self::Watch(args) => args.pid,
             Self::Snapshot(args) => Some(args.pid),
+            Self::Sched(args) => Some(args.pid),
             Self::Prove(args) => args.pid,
             Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
         }
@@ -75,6 +91,7 @@ impl Cli {
             Command::Watch(args) => watch::run(args, self.bpf_log()),
             Command::Ps(args) => ps::run(args),
             Command::Snapshot(args) => snapshot::run(args),
+            Command::Sched(args) => sched::run(args),
             Command::Prove(args) => prove::run(args),
             Command::Agent(args) => agent::run(args, self.bpf_log()),
             Command::Timeline(args) => timeline::run(args),
@@ -96,6 +113,10 @@ impl Cli {
 const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 3 a leak was found and --fail-on-leak \
                          was given; 4 the target cannot be watched.";
 
+/// The same for commands that look at one process's runtime.
+const OVERVIEW_EXIT: &str =
+    "Exit status: 0 done, whatever was found; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.";
+
 /// How to print a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -114,6 +135,68 @@ fn output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
         }
         None => Box::new(io::BufWriter::new(io::stdout().lock())),
     })
+}
+
+/// That the runtime of a process cannot be read is about the process.
+fn failed(target: &Target, reason: impl std::fmt::Display) -> anyhow::Error {
+    let pid = target.process().pid();
+    if target.process().has_exited() {
+        return TargetError::Exited { pid }.into();
+    }
+    TargetError::Layout { pid, reason: reason.to_string() }.into()
+}
+
+/// Signs as text, with the stack of the first goroutine that each is about, where it stands still to be read.
+fn print_signs(out: &mut impl io::Write, signs: &[Sign], target: &mut Target) -> anyhow::Result<()> {
+    let look = if signs.iter().any(|sign| !sign.goroutines.is_empty()) { Some(Look::at(target)?) } else { None };
+    for sign in signs {
+        writeln!(out, "! {}: {}", sign.rule, sign.says)?;
+        let Some(look) = &look else { continue };
+        let stack = look.taken.goroutines().find_map(|(goroutine, stack)| {
+            sign.goroutines.contains(&goroutine.goid).then_some((goroutine.goid, stack?))
+        });
+        let Some((goid, stack)) = stack else { continue };
+        writeln!(out, "    goroutine {goid}:")?;
+        for frame in look.stack(Some(stack)).iter().flat_map(|pc| look.symbols.return_address(*pc)) {
+            writeln!(out, "      {} {}:{}", printable(&frame.function), printable(&frame.file), frame.line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ctrl-C, for commands that go on until it comes: the first ends them in good order, the second at once.
+struct Interrupts {
+    pressed: UnixStream,
+    seen: Cell<bool>,
+}
+
+impl Interrupts {
+    fn expected() -> anyhow::Result<Self> {
+        let (pressed, sender) = UnixStream::pair().context("cannot wait for Ctrl-C")?;
+        let once = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: a read of a target's memory can take for ever, and the second signal ends it.
+            flag::register_conditional_default(signal, Arc::clone(&once)).context("cannot wait for Ctrl-C")?;
+            flag::register(signal, Arc::clone(&once)).context("cannot wait for Ctrl-C")?;
+            pipe::register(signal, sender.try_clone()?).context("cannot wait for Ctrl-C")?;
+        }
+        Ok(Self { pressed, seen: Cell::new(false) })
+    }
+
+    /// Waits that long, or until Ctrl-C; whether that came.
+    fn wait(&self, time: Duration) -> bool {
+        if !self.seen.get() {
+            // No time at all would be for ever.
+            let timeout = Some(time.max(Duration::from_nanos(1000)));
+            let read = self.pressed.set_read_timeout(timeout).and_then(|()| (&self.pressed).read(&mut [0]));
+            self.seen.set(read.is_ok());
+        }
+        self.seen.get()
+    }
+
+    fn pressed(&self) -> bool {
+        self.wait(Duration::ZERO)
+    }
 }
 
 fn print_json(out: &mut impl io::Write, value: &impl serde::Serialize) -> anyhow::Result<()> {

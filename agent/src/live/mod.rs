@@ -147,6 +147,11 @@ impl Target {
         self.tables.entry(pc)
     }
 
+    /// Name of the function that contains the address `pc` of the process, for people.
+    pub fn function_name(&self, pc: u64) -> String {
+        self.tables.function(pc).map_or_else(|| format!("unknown (0x{pc:x})"), str::to_owned)
+    }
+
     /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its
     /// code and contents leave no doubt.
     pub fn variable(&self, name: &str) -> Option<u64> {

@@ -9,6 +9,9 @@
 
 pub mod histogram;
 pub mod sched;
+pub mod sched_signs;
+pub mod schedtrace;
+pub mod signs;
 mod view;
 
 use crate::golang::layout::{self, LayoutError, Wanted};

@@ -92,7 +92,18 @@ pub const WANTED: &Wanted = &[
             ("mLockProfile.waitTime", 8),
         ],
     ),
-    ("runtime.g", &[("goid", 8), ("atomicstatus", 4), ("waitreason", 1), ("m", 8), ("lockedm", 8)]),
+    (
+        "runtime.g",
+        &[
+            ("goid", 8),
+            ("atomicstatus", 4),
+            ("waitreason", 1),
+            ("m", 8),
+            ("lockedm", 8),
+            ("startpc", 8),
+            ("trackingSeq", 1),
+        ],
+    ),
 ];
 
 /// Ps read at most: more than any machine has.
@@ -167,7 +178,7 @@ pub struct Scheduler {
     /// Calls from Go to C by the threads there are.
     pub c_calls: u64,
     /// How long goroutines waited for a P; the runtime looks at one in eight.
-    pub latency: Histogram,
+    pub latency: Option<Histogram>,
     /// Ps.
     pub processors: Vec<Processor>,
     /// Ms.
@@ -211,9 +222,7 @@ pub struct Machine {
     /// The P that it has.
     pub p: Option<u64>,
     /// The goroutine that it runs.
-    pub goroutine: Option<u64>,
-    /// Status of that goroutine, without the collector's bit.
-    pub goroutine_status: Option<u32>,
+    pub goroutine: Option<Current>,
     /// `m.mallocing`
     pub mallocing: i64,
     /// `m.throwing`
@@ -236,6 +245,19 @@ pub struct Machine {
     pub locked_goroutine: Option<u64>,
 }
 
+/// The goroutine of an M.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Current {
+    /// `g.goid`
+    pub goid: u64,
+    /// `g.atomicstatus`, without the collector's bit.
+    pub status: u32,
+    /// `g.startpc`
+    pub start_pc: u64,
+    /// `g.trackingSeq`: one more (of 256) each time it stops running.
+    pub runs: u8,
+}
+
 /// A goroutine as `scheddetail` lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
@@ -255,6 +277,8 @@ pub struct Listed {
 pub const P_RUNNING: u64 = 1;
 /// `_Psyscall`; Go 1.25 and earlier.
 pub const P_SYSCALL: u64 = 2;
+/// `_Grunning`
+pub const G_RUNNING: u32 = 2;
 /// `_Gsyscall`
 pub const G_SYSCALL: u32 = 3;
 /// The bit that the collector adds to a status.
@@ -268,7 +292,8 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     let goroutines = Goroutines::read(memory, structs, &processors, &machines)?;
     let ids: HashMap<u64, i64> = machines.iter().map(|m| (m.address(), m.signed("id"))).collect();
     let indexes: HashMap<u64, u64> = processors.iter().map(|p| (p.address(), p.number("id"))).collect();
-    let latency = sched.at("timeToRun").map(|at| Histogram::read(memory, structs, at)).transpose()?;
+    // Go 1.19's histograms have other buckets.
+    let latency = sched.at("timeToRun").and_then(|at| Histogram::read(memory, structs, at).ok());
     let init_time = places.init_time.and_then(|at| memory.read_u64(at).ok()).filter(|time| *time != 0);
     let sum = |views: &[View<'_>], field| views.iter().fold(0u64, |sum, view| sum.wrapping_add(view.number(field)));
     Ok(Scheduler {
@@ -296,7 +321,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
             .get("totalRuntimeLockWaitTime")
             .map(|time| time.wrapping_add(sum(&machines, "mLockProfile.waitTime"))),
         c_calls: sum(&machines, "ncgocall"),
-        latency: latency.unwrap_or_default(),
+        latency,
         processors: processors.iter().map(|p| processor(p, &ids, &goroutines)).collect(),
         machines: machines.iter().map(|m| machine(memory, m, &indexes, &goroutines)).collect(),
     })
@@ -386,13 +411,11 @@ fn processor(p: &View<'_>, ids: &HashMap<u64, i64>, goroutines: &Goroutines) -> 
 }
 
 fn machine(memory: &dyn Memory, m: &View<'_>, indexes: &HashMap<u64, u64>, goroutines: &Goroutines) -> Machine {
-    let current = m.number("curg");
     Machine {
         id: m.signed("id"),
         thread_id: m.number("procid"),
         p: indexes.get(&m.number("p")).copied(),
-        goroutine: goroutines.goid(current),
-        goroutine_status: goroutines.status(current),
+        goroutine: goroutines.0.get(&m.number("curg")).copied(),
         mallocing: m.signed("mallocing"),
         throwing: m.signed("throwing"),
         preempt_off: text(memory, &m.array("preemptoff").unwrap_or_default()),
@@ -416,8 +439,8 @@ fn text(memory: &dyn Memory, header: &[u64]) -> String {
     }
 }
 
-/// Numbers and statuses of the goroutines that Ps and Ms point at.
-struct Goroutines(HashMap<u64, (u64, u32)>);
+/// The goroutines that Ps and Ms point at, by address.
+struct Goroutines(HashMap<u64, Current>);
 
 impl Goroutines {
     fn read(
@@ -431,18 +454,19 @@ impl Goroutines {
         let addresses: Vec<u64> = pointers.filter(|address| *address != 0).collect();
         let views = View::read_many(memory, structs, WANTED, "runtime.g", &addresses)?;
         let known = views.iter().flatten().map(|g| {
-            let status = (g.number("atomicstatus") & !SCAN) as u32;
-            (g.address(), (g.number("goid"), status))
+            let current = Current {
+                goid: g.number("goid"),
+                status: (g.number("atomicstatus") & !SCAN) as u32,
+                start_pc: g.number("startpc"),
+                runs: g.number("trackingSeq") as u8,
+            };
+            (g.address(), current)
         });
         Ok(Self(known.collect()))
     }
 
     fn goid(&self, address: u64) -> Option<u64> {
-        self.0.get(&address).map(|(goid, _)| *goid)
-    }
-
-    fn status(&self, address: u64) -> Option<u32> {
-        self.0.get(&address).map(|(_, status)| *status)
+        self.0.get(&address).map(|current| current.goid)
     }
 }
 
