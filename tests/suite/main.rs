@@ -9,6 +9,7 @@ mod golang;
 mod golden;
 mod layouts;
 mod live;
+mod mem;
 mod page;
 mod ps;
 mod sched;

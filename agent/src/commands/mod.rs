@@ -5,6 +5,7 @@
 
 mod agent;
 mod doctor;
+mod mem;
 mod prove;
 mod ps;
 mod sched;
@@ -61,6 +62,8 @@ pub enum Command {
     Snapshot(snapshot::SnapshotArgs),
     /// Look at the scheduler of a running Go program: the lines of GODEBUG=schedtrace, and what is wrong with it.
     Sched(sched::SchedArgs),
+    /// Look at the memory, the collector and the timers of a running Go program, and what is wrong with them.
+    Mem(mem::MemArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(prove::ProveArgs),
     /// Watch every Go process of this host for as long as it runs, and serve what is seen over HTTP: metrics, reports, profiles.
@@ -78,6 +81,7 @@ impl Command {
             Self::Watch(args) => args.pid,
             Self::Snapshot(args) => Some(args.pid),
             Self::Sched(args) => Some(args.pid),
+            Self::Mem(args) => Some(args.pid),
             Self::Prove(args) => args.pid,
             Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
         }
@@ -92,6 +96,7 @@ impl Cli {
             Command::Ps(args) => ps::run(args),
             Command::Snapshot(args) => snapshot::run(args),
             Command::Sched(args) => sched::run(args),
+            Command::Mem(args) => mem::run(args),
             Command::Prove(args) => prove::run(args),
             Command::Agent(args) => agent::run(args, self.bpf_log()),
             Command::Timeline(args) => timeline::run(args),
@@ -135,6 +140,11 @@ fn output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
         }
         None => Box::new(io::BufWriter::new(io::stdout().lock())),
     })
+}
+
+/// Where a variable is that the command cannot do without.
+fn place(target: &Target, name: &str) -> anyhow::Result<u64> {
+    target.locate(name).map_err(|reason| failed(target, reason))
 }
 
 /// That the runtime of a process cannot be read is about the process.

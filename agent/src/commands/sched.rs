@@ -17,7 +17,7 @@ use parkwarden::runtime::signs::Sign;
 use parkwarden::runtime::{self, schedtrace};
 use serde::Serialize;
 
-use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
+use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
 
 /// Looks in an interval.
 const LOOKS: u32 = 20;
@@ -110,7 +110,7 @@ struct Looks {
 
 impl Watched {
     fn of(target: &Target) -> anyhow::Result<Self> {
-        let place = |name| target.locate(name).map_err(|reason| failed(target, reason));
+        let place = |name| place(target, name);
         Ok(Self {
             structs: target.structs(runtime::READ),
             places: Places {

@@ -8,10 +8,13 @@
 //! every count that the process tells is capped before anything is read or allocated by it.
 
 pub mod histogram;
+pub mod mem;
+pub mod mem_signs;
 pub mod sched;
 pub mod sched_signs;
 pub mod schedtrace;
 pub mod signs;
+pub mod timers;
 mod view;
 
 use crate::golang::layout::{self, LayoutError, Wanted};
@@ -21,7 +24,8 @@ use crate::memory::Fault;
 pub use view::{View, word, words};
 
 /// What all readers read of the runtime's structs.
-pub const READ: &[&Wanted] = &[layout::WANTED, variables::WANTED, histogram::WANTED, sched::WANTED];
+pub const READ: &[&Wanted] =
+    &[layout::WANTED, variables::WANTED, histogram::WANTED, sched::WANTED, mem::WANTED, timers::WANTED];
 
 /// Why something of the runtime cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -349,7 +349,7 @@ pub(super) fn processors<'a>(
     structs: &'a Structs,
     allp: u64,
 ) -> Result<Vec<View<'a>>, RuntimeError> {
-    let addresses = slice(memory, allp, MAX_PROCESSORS, "the number of Ps")?;
+    let addresses = addresses(memory, allp)?;
     let mut views = Vec::with_capacity(addresses.len());
     for address in addresses {
         let mut view = View::read(memory, structs, WANTED, "runtime.p", address)?;
@@ -362,6 +362,11 @@ pub(super) fn processors<'a>(
         views.push(view);
     }
     Ok(views)
+}
+
+/// Where the Ps are.
+pub(super) fn addresses(memory: &dyn Memory, allp: u64) -> Result<Vec<u64>, RuntimeError> {
+    slice(memory, allp, MAX_PROCESSORS, "the number of Ps")
 }
 
 /// The Ms, along the list of them.

@@ -44,6 +44,14 @@ var faults = map[string]func(n int){
 		}
 		kept = tickers
 	},
+	"assorted": assorted,
+	"fill": func(n int) {
+		filled := make([]byte, n<<20)
+		for i := range filled {
+			filled[i] = 1
+		}
+		kept = filled
+	},
 	// Of each page one small object stays.
 	"fragmentation": func(n int) {
 		objects := make([]*[64]byte, n)
@@ -96,6 +104,34 @@ var faults = map[string]func(n int){
 		}
 	},
 }
+
+// assorted makes timers of each kind, n of most.
+func assorted(n int) {
+	sessions := make([]*session, n)
+	for i := range sessions {
+		sessions[i] = &session{}
+		time.AfterFunc(time.Hour, sessions[i].expire)
+		go listen()
+		go expect()
+		go doze()
+	}
+	time.AfterFunc(2*time.Hour, func() { kept = nil })
+	kept = sessions
+}
+
+func listen() {
+	for range time.Tick(time.Minute) {
+	}
+}
+
+func expect() {
+	select {
+	case <-time.After(time.Hour):
+	case <-make(chan int):
+	}
+}
+
+func doze() { time.Sleep(time.Hour) }
 
 type node struct {
 	next *node

@@ -18,7 +18,14 @@ var works = map[string]func(){
 		}
 		held = held[: len(held)/2 : len(held)/2]
 	},
+	"little": func() {
+		for i := range littles {
+			littles[i] = new([112]byte)
+		}
+	},
 }
+
+var littles [3]*[112]byte
 
 var held [][]byte
 
