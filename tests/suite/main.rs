@@ -11,6 +11,7 @@ mod layouts;
 mod live;
 mod mem;
 mod page;
+mod profiles;
 mod ps;
 mod sched;
 mod snapshot;

@@ -6,6 +6,7 @@
 mod agent;
 mod doctor;
 mod mem;
+mod profile;
 mod prove;
 mod ps;
 mod sched;
@@ -64,6 +65,8 @@ pub enum Command {
     Sched(sched::SchedArgs),
     /// Look at the memory, the collector and the timers of a running Go program, and what is wrong with them.
     Mem(mem::MemArgs),
+    /// Take a profile of a running Go program from its memory, as its /debug/pprof would give it.
+    Profile(profile::ProfileArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(prove::ProveArgs),
     /// Watch every Go process of this host for as long as it runs, and serve what is seen over HTTP: metrics, reports, profiles.
@@ -82,6 +85,7 @@ impl Command {
             Self::Snapshot(args) => Some(args.pid),
             Self::Sched(args) => Some(args.pid),
             Self::Mem(args) => Some(args.pid),
+            Self::Profile(args) => Some(args.pid),
             Self::Prove(args) => args.pid,
             Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
         }
@@ -97,6 +101,7 @@ impl Cli {
             Command::Snapshot(args) => snapshot::run(args),
             Command::Sched(args) => sched::run(args),
             Command::Mem(args) => mem::run(args),
+            Command::Profile(args) => profile::run(args),
             Command::Prove(args) => prove::run(args),
             Command::Agent(args) => agent::run(args, self.bpf_log()),
             Command::Timeline(args) => timeline::run(args),

@@ -152,6 +152,16 @@ impl Target {
         self.tables.function(pc).map_or_else(|| format!("unknown (0x{pc:x})"), str::to_owned)
     }
 
+    /// The calls that the address `pc` of the process stands in, innermost first, without a wrapper that the compiler made: the
+    /// runtime shows none either. For a return address pass `pc - 1`.
+    pub fn calls(&mut self, pc: u64) -> Vec<Frame> {
+        let mut calls = self.symbolizer.frames(pc).to_vec();
+        if self.tables.is_wrapper(pc) {
+            calls.pop();
+        }
+        calls
+    }
+
     /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its
     /// code and contents leave no doubt.
     pub fn variable(&self, name: &str) -> Option<u64> {

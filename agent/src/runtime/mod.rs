@@ -10,6 +10,7 @@
 pub mod histogram;
 pub mod mem;
 pub mod mem_signs;
+pub mod profiles;
 pub mod sched;
 pub mod sched_signs;
 pub mod schedtrace;
@@ -24,8 +25,15 @@ use crate::memory::Fault;
 pub use view::{View, word, words};
 
 /// What all readers read of the runtime's structs.
-pub const READ: &[&Wanted] =
-    &[layout::WANTED, variables::WANTED, histogram::WANTED, sched::WANTED, mem::WANTED, timers::WANTED];
+pub const READ: &[&Wanted] = &[
+    layout::WANTED,
+    variables::WANTED,
+    histogram::WANTED,
+    sched::WANTED,
+    mem::WANTED,
+    timers::WANTED,
+    profiles::WANTED,
+];
 
 /// Why something of the runtime cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -112,6 +112,8 @@ pub const MAX_PROCESSORS: u64 = 4096;
 const MAX_THREADS: usize = 20_000;
 /// Goroutines listed at most.
 const MAX_GOROUTINES: u64 = 1_000_000;
+/// Goroutines read at once.
+const BATCH: usize = 4096;
 /// Entries of a P's queue.
 const RUN_QUEUE: u32 = 256;
 /// Reads of a P whose queue makes no sense.
@@ -332,7 +334,6 @@ pub fn list(memory: &dyn Memory, structs: &Structs, places: &Places) -> Result<V
     let addresses = slice(memory, places.allgs, MAX_GOROUTINES, "the number of goroutines")?;
     let machines = machines(memory, structs, places.allm)?;
     let ids: HashMap<u64, i64> = machines.iter().map(|m| (m.address(), m.signed("id"))).collect();
-    let goroutines = View::read_many(memory, structs, WANTED, "runtime.g", &addresses)?;
     let listed = |g: &View<'_>| Listed {
         goid: g.number("goid"),
         status: g.number("atomicstatus"),
@@ -340,7 +341,12 @@ pub fn list(memory: &dyn Memory, structs: &Structs, places: &Places) -> Result<V
         m: ids.get(&g.number("m")).copied(),
         locked_m: ids.get(&g.number("lockedm")).copied(),
     };
-    Ok(goroutines.iter().flatten().map(listed).collect())
+    let mut all = Vec::new();
+    for batch in addresses.chunks(BATCH) {
+        let goroutines = View::read_many(memory, structs, WANTED, "runtime.g", batch)?;
+        all.extend(goroutines.iter().flatten().map(listed));
+    }
+    Ok(all)
 }
 
 /// The Ps, each read until its queue makes sense.

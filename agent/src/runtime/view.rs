@@ -5,8 +5,11 @@ use crate::memory::{Fault, Memory, Request};
 
 use super::RuntimeError;
 
-/// Most bytes of a struct that are read; `runtime.p` has some 16 000, `runtime.mheap` has what is wanted of it at its end.
-const MAX_STRUCT: u32 = 256 << 10;
+/// Most bytes of a struct that are read. `runtime.p` has some 16 000, the largest; the debugging information of a hostile binary may
+/// claim anything.
+const MAX_STRUCT: u32 = 32 << 10;
+/// Most bytes of structs that are read together.
+const MAX_TOGETHER: usize = 256 << 20;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -43,6 +46,9 @@ impl<'a> View<'a> {
     ) -> Result<Vec<Option<Self>>, RuntimeError> {
         let layout = structs.get(name).ok_or(LayoutError::NoStruct(name))?;
         let range = extent(structs, wanted, name, layout)?;
+        if range.len().saturating_mul(addresses.len()) > MAX_TOGETHER {
+            return Err(RuntimeError::Absurd { what: "the size of many structs", found: addresses.len() as u64 });
+        }
         let mut views: Vec<Self> = addresses
             .iter()
             .map(|address| Self { layout, bytes: vec![0; range.len()], from: range.start, address: *address })
