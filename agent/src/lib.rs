@@ -29,6 +29,7 @@ pub mod reach;
 pub mod record;
 pub mod registry;
 pub mod report;
+pub mod runtime;
 pub mod session;
 pub mod snapshot;
 pub mod symbolize;

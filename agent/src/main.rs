@@ -11,6 +11,7 @@ use parkwarden::exit::{Exit, chain};
 use parkwarden::live::TargetError;
 use parkwarden::memory::stop::StopError;
 use parkwarden::prove::ProveError;
+use parkwarden::runtime::profiles::NoProfile;
 use parkwarden::watch::WatchError;
 
 use commands::Cli;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 fn exit_of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<WatchError>() {
         Some(error) if error.is_about_the_target() => Exit::Unwatchable,
-        None if error.is::<TargetError>() => Exit::Unwatchable,
+        None if error.is::<TargetError>() || error.is::<NoProfile>() => Exit::Unwatchable,
         None if error.downcast_ref::<ProveError>().is_some_and(ProveError::is_about_the_target) => Exit::Unwatchable,
         _ => Exit::Failed,
     }

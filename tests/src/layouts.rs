@@ -5,102 +5,23 @@
 //! where the runtime keeps its fields. Wait reasons come from the toolchain's source. Go 1.18 and 1.20 cannot be had
 //! here: binaries of theirs are watched only if they carry debugging information and symbols.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use parkwarden::golang::layout::{self, Structs};
+use parkwarden::golang::layout::{self, Structs, Wanted};
+use parkwarden::golang::proof_layout;
 use parkwarden::golang::table::{self, Described, KnownLayouts};
 use parkwarden::golang::version::GoVersion;
 use parkwarden::golang::{Arch, dwarf, elf::Elf};
+use parkwarden::runtime;
 
 use xtask::{command, toolchain};
 
-type Fields = &'static [(&'static str, u32)];
-
-/// What the table holds besides [`layout::WANTED`]: what reading channels, semaphores, the heap and stacks needs.
-const BESIDES: &[(&str, Fields)] = &[
-    ("runtime.g", &[("_defer", 8), ("_panic", 8), ("sched.ctxt", 8), ("sched.lr", 8), ("param", 8), ("lockedm", 8)]),
-    ("runtime.m", &[("id", 8), ("procid", 8), ("gsignal", 8), ("p", 8), ("alllink", 8), ("lockedg", 8)]),
-    ("runtime.p", &[("id", 4), ("status", 4), ("m", 8), ("runqhead", 4), ("runqtail", 4), ("runq", 0), ("runnext", 8)]),
-    ("runtime.gobuf", &[("sp", 8), ("pc", 8), ("ctxt", 8), ("lr", 8), ("bp", 8)]),
-    (
-        "runtime.sudog",
-        &[
-            ("g", 8),
-            ("next", 8),
-            ("prev", 8),
-            ("elem", 0),
-            ("elem.vu", 8),
-            ("isSelect", 1),
-            ("parent", 8),
-            ("waitlink", 8),
-            ("c", 0),
-            ("c.vu", 8),
-        ],
-    ),
-    (
-        "runtime.hchan",
-        &[
-            ("qcount", 8),
-            ("dataqsiz", 8),
-            ("buf", 8),
-            ("elemsize", 2),
-            ("closed", 4),
-            ("timer", 8),
-            ("elemtype", 8),
-            ("recvq.first", 8),
-            ("recvq.last", 8),
-            ("sendq.first", 8),
-            ("sendq.last", 8),
-        ],
-    ),
-    ("runtime.waitq", &[("first", 8), ("last", 8)]),
-    ("runtime.semaRoot", &[("treap", 8), ("nwait", 0)]),
-    (
-        "runtime.mspan",
-        &[
-            ("startAddr", 8),
-            ("npages", 8),
-            ("freeindex", 0),
-            ("nelems", 0),
-            ("allocBits", 8),
-            ("gcmarkBits", 8),
-            ("spanclass", 1),
-            ("state", 0),
-            ("elemsize", 8),
-            ("limit", 8),
-            ("specials", 8),
-            ("largeType", 8),
-        ],
-    ),
-    ("runtime.mheap", &[("allspans.array", 8), ("allspans.len", 8), ("arenas", 0)]),
-    ("runtime.heapArena", &[("bitmap", 0), ("noMorePtrs", 0), ("spans", 0)]),
-    ("runtime.special", &[("next", 8), ("offset", 0), ("kind", 1)]),
-    ("runtime.specialfinalizer", &[("special", 0), ("fn", 8)]),
-    ("runtime.funcval", &[("fn", 8)]),
-    (
-        "runtime.moduledata",
-        &[
-            ("data", 8),
-            ("edata", 8),
-            ("bss", 8),
-            ("ebss", 8),
-            ("noptrdata", 8),
-            ("enoptrdata", 8),
-            ("noptrbss", 8),
-            ("enoptrbss", 8),
-            ("types", 8),
-            ("etypes", 8),
-            ("rodata", 8),
-            ("gcdatamask.n", 4),
-            ("gcdatamask.bytedata", 8),
-            ("gcbssmask.n", 4),
-            ("gcbssmask.bytedata", 8),
-        ],
-    ),
-];
+/// All that the agent reads of the runtime's structs: what each reader declares.
+fn read() -> Vec<&'static Wanted> {
+    [&[layout::WANTED, proof_layout::WANTED], runtime::READ].concat()
+}
 
 /// Where the table is kept.
 pub fn path() -> PathBuf {
@@ -126,17 +47,25 @@ pub fn generate() -> anyhow::Result<KnownLayouts> {
             .with_context(|| format!("reading the runtime of Go {version}"))?;
         let wait_reasons = wait_reasons_of(&source)?;
         for arch in [Arch::Amd64, Arch::Arm64] {
-            let structs = structs_of(&goroot, version, arch)
-                .with_context(|| format!("the layouts of Go {version} for {arch:?}"))?;
+            let structs =
+                structs_of(&goroot, arch).with_context(|| format!("the layouts of Go {version} for {arch:?}"))?;
             let version = GoVersion::parse(&format!("go{version}")).context("a version without numbers")?;
             described.push(Described { version, arch, structs, wait_reasons: wait_reasons.clone() });
+        }
+    }
+    for (name, fields) in layout::together(&read()) {
+        for (field, _) in fields {
+            let known = |one: &Described| one.structs.get(name).is_some_and(|known| known.fields.contains_key(field));
+            if !described.iter().any(known) {
+                bail!("no version describes {name}.{field}");
+            }
         }
     }
     Ok(KnownLayouts::new(described))
 }
 
 /// The layouts in a program built with this toolchain.
-fn structs_of(goroot: &Path, version: &str, arch: Arch) -> anyhow::Result<Structs> {
+fn structs_of(goroot: &Path, arch: Arch) -> anyhow::Result<Structs> {
     let directory = tempfile::tempdir().context("creating a directory")?;
     let program = directory.path().join("layouts");
     let mut build = toolchain::go_command(&goroot.join("bin/go"))?;
@@ -145,29 +74,9 @@ fn structs_of(goroot: &Path, version: &str, arch: Arch) -> anyhow::Result<Struct
     command::output(build.args(["build", "-buildvcs=false", "-o"]).arg(&program).arg("."))?;
     let file = File::open(&program).context("opening the program")?;
     let elf = Elf::parse(&file)?;
-    let wanted = wanted();
-    let view: Vec<(&str, &[(&str, u32)])> = wanted.iter().map(|(name, fields)| (*name, fields.as_slice())).collect();
-    let structs = dwarf::structs(&file, &elf, &view)?;
-    for (name, _) in &view {
-        if !structs.contains_key(*name) {
-            bail!("Go {version} does not describe {name}");
-        }
-    }
+    let wanted = layout::together(&read());
+    let structs = dwarf::structs(&file, &elf, &wanted)?;
     Ok(structs)
-}
-
-/// All structs and fields of the table.
-fn wanted() -> BTreeMap<&'static str, Vec<(&'static str, u32)>> {
-    let mut wanted: BTreeMap<&str, Vec<(&str, u32)>> = BTreeMap::new();
-    for (name, fields) in layout::WANTED.iter().chain(BESIDES) {
-        let known = wanted.entry(name).or_default();
-        for field in *fields {
-            if !known.iter().any(|(name, _)| *name == field.0) {
-                known.push(*field);
-            }
-        }
-    }
-    wanted
 }
 
 /// The texts of the wait reasons in the order of their constants, from the source of `runtime2.go`.

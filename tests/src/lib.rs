@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod browser;
 pub mod containers;
+pub mod control_group;
 pub mod copied;
 pub mod corpus;
 pub mod fixture;
@@ -16,7 +17,6 @@ pub mod kernels;
 pub mod layouts;
 pub mod leaks;
 pub mod manifests;
-pub mod memory_group;
 pub mod node;
 pub mod promql;
 pub mod target;

@@ -4,7 +4,8 @@ use std::fs::File;
 
 use parkwarden::discover::process::Process;
 use parkwarden::golang::binary::GoBinary;
-use parkwarden::golang::references;
+use parkwarden::golang::layout_table::LayoutTable as _;
+use parkwarden::golang::{references, symbols, table, variables};
 use parkwarden::memory::globals::Search;
 use parkwarden::memory::process::ProcessMemory;
 use parkwarden_tests::leaks::Statement;
@@ -77,4 +78,51 @@ fn other_variables_are_where_the_symbols_say() {
             assert!(with.iter().all(|(_, address)| address.is_some()), "Go {version}, {program}: {with:?}");
         }
     }
+}
+
+/// What the readers of the runtime look for, besides what only some programs or versions have.
+const RUNTIME: [&str; 13] = [
+    "runtime.sched",
+    "runtime.allp",
+    "runtime.allm",
+    "runtime.memstats",
+    "runtime.gcController",
+    "runtime.work",
+    "runtime.gcCPULimiter",
+    "runtime.mheap_",
+    "runtime.runtimeInitTime",
+    "runtime.mProfCycle",
+    "runtime.MemProfileRate",
+    "runtime.blockprofilerate",
+    "runtime.allfin",
+];
+
+#[test]
+fn code_names_the_variables_of_the_runtime_where_the_symbols_have_them() {
+    let mut wrong = Vec::new();
+    for version in toolchain::VERSIONS {
+        for (program, flags) in [
+            ("quotes", BuildFlags::NoDwarf),
+            ("leaks", BuildFlags::NoDwarf),
+            ("leaks", BuildFlags::Pie),
+            ("leaks", BuildFlags::Unoptimized),
+        ] {
+            let said = format!("Go {version}, {program}, {}", flags.name());
+            let file = File::open(fixture(program, version, flags)).expect("readable");
+            let binary = GoBinary::parse(&file).expect("a Go program");
+            let structs = table::bundled().structs(&binary.version, binary.arch).expect("a known version");
+            let symbols = symbols::lookup(&file, &binary.elf, &RUNTIME).expect("symbols");
+            for (name, symbol) in RUNTIME.iter().zip(symbols) {
+                let places = variables::places(name, &binary, &file, &structs);
+                let place = symbol.expect("a symbol").address;
+                // Refused is no lie; somewhere else would be one.
+                match places {
+                    Ok(places) if places.contains(&place) => {}
+                    Err(_) if flags == BuildFlags::Unoptimized => {}
+                    other => wrong.push(format!("{said}, {name}: {other:x?}, not {place:x}")),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -5,20 +5,35 @@
 
 mod agent;
 mod doctor;
+mod mem;
+mod profile;
 mod prove;
 mod ps;
+mod sched;
 mod snapshot;
 mod timeline;
 mod watch;
 mod why;
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use parkwarden::config::BpfLog;
 use parkwarden::exit::Exit;
+use parkwarden::live::{Target, TargetError};
+use parkwarden::runtime::signs::Sign;
+use parkwarden::snapshot::Look;
+use parkwarden::words::printable;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::low_level::pipe;
 
 /// Sees goroutine leaks of running Go programs from outside the process.
 ///
@@ -47,6 +62,12 @@ pub enum Command {
     Ps(ps::PsArgs),
     /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
     Snapshot(snapshot::SnapshotArgs),
+    /// Look at the scheduler of a running Go program: the lines of GODEBUG=schedtrace, and what is wrong with it.
+    Sched(sched::SchedArgs),
+    /// Look at the memory, the collector and the timers of a running Go program, and what is wrong with them.
+    Mem(mem::MemArgs),
+    /// Take a profile of a running Go program from its memory, as its /debug/pprof would give it.
+    Profile(profile::ProfileArgs),
     /// Stop a running Go program for a moment and prove which of its goroutines can never run again.
     Prove(prove::ProveArgs),
     /// Look at a running Go program and say who waits for whom, and what all of them wait for; nothing is stopped.
@@ -65,6 +86,9 @@ impl Command {
         match self {
             Self::Watch(args) => args.pid,
             Self::Snapshot(args) => Some(args.pid),
+            Self::Sched(args) => Some(args.pid),
+            Self::Mem(args) => Some(args.pid),
+            Self::Profile(args) => Some(args.pid),
             Self::Prove(args) => args.pid,
             Self::Why(args) => Some(args.pid),
             Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
@@ -79,6 +103,9 @@ impl Cli {
             Command::Watch(args) => watch::run(args, self.bpf_log()),
             Command::Ps(args) => ps::run(args),
             Command::Snapshot(args) => snapshot::run(args),
+            Command::Sched(args) => sched::run(args),
+            Command::Mem(args) => mem::run(args),
+            Command::Profile(args) => profile::run(args),
             Command::Prove(args) => prove::run(args),
             Command::Why(args) => why::run(args),
             Command::Agent(args) => agent::run(args, self.bpf_log()),
@@ -101,6 +128,10 @@ impl Cli {
 const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 3 a leak was found and --fail-on-leak \
                          was given; 4 the target cannot be watched.";
 
+/// The same for commands that look at one process's runtime.
+const OVERVIEW_EXIT: &str =
+    "Exit status: 0 done, whatever was found; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.";
+
 /// How to print a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -119,6 +150,73 @@ fn output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
         }
         None => Box::new(io::BufWriter::new(io::stdout().lock())),
     })
+}
+
+/// Where a variable is that the command cannot do without.
+fn place(target: &Target, name: &str) -> anyhow::Result<u64> {
+    target.locate(name).map_err(|reason| failed(target, reason))
+}
+
+/// That the runtime of a process cannot be read is about the process.
+fn failed(target: &Target, reason: impl std::fmt::Display) -> anyhow::Error {
+    let pid = target.process().pid();
+    if target.process().has_exited() {
+        return TargetError::Exited { pid }.into();
+    }
+    TargetError::Layout { pid, reason: reason.to_string() }.into()
+}
+
+/// Signs as text, with the stack of the first goroutine that each is about, where it stands still to be read.
+fn print_signs(out: &mut impl io::Write, signs: &[Sign], target: &mut Target) -> anyhow::Result<()> {
+    let look = if signs.iter().any(|sign| !sign.goroutines.is_empty()) { Some(Look::at(target)?) } else { None };
+    for sign in signs {
+        writeln!(out, "! {}: {}", sign.rule, sign.says)?;
+        let Some(look) = &look else { continue };
+        let stack = look.taken.goroutines().find_map(|(goroutine, stack)| {
+            sign.goroutines.contains(&goroutine.goid).then_some((goroutine.goid, stack?))
+        });
+        let Some((goid, stack)) = stack else { continue };
+        writeln!(out, "    goroutine {goid}:")?;
+        for frame in look.stack(Some(stack)).iter().flat_map(|pc| look.symbols.return_address(*pc)) {
+            writeln!(out, "      {} {}:{}", printable(&frame.function), printable(&frame.file), frame.line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ctrl-C, for commands that go on until it comes: the first ends them in good order, the second at once.
+struct Interrupts {
+    pressed: UnixStream,
+    seen: Cell<bool>,
+}
+
+impl Interrupts {
+    fn expected() -> anyhow::Result<Self> {
+        let (pressed, sender) = UnixStream::pair().context("cannot wait for Ctrl-C")?;
+        let once = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: a read of a target's memory can take for ever, and the second signal ends it.
+            flag::register_conditional_default(signal, Arc::clone(&once)).context("cannot wait for Ctrl-C")?;
+            flag::register(signal, Arc::clone(&once)).context("cannot wait for Ctrl-C")?;
+            pipe::register(signal, sender.try_clone()?).context("cannot wait for Ctrl-C")?;
+        }
+        Ok(Self { pressed, seen: Cell::new(false) })
+    }
+
+    /// Waits that long, or until Ctrl-C; whether that came.
+    fn wait(&self, time: Duration) -> bool {
+        if !self.seen.get() {
+            // No time at all would be for ever.
+            let timeout = Some(time.max(Duration::from_nanos(1000)));
+            let read = self.pressed.set_read_timeout(timeout).and_then(|()| (&self.pressed).read(&mut [0]));
+            self.seen.set(read.is_ok());
+        }
+        self.seen.get()
+    }
+
+    fn pressed(&self) -> bool {
+        self.wait(Duration::ZERO)
+    }
 }
 
 fn print_json(out: &mut impl io::Write, value: &impl serde::Serialize) -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
-//! The memory control group of a process: its limit, and how many processes the kernel has killed in it.
+//! The control groups of a process: of memory, its limit, use, and how many processes the kernel has killed in it; of CPU, for
+//! how long its quota has kept it from running.
 //!
 //! Deliberately absent: what a group of another control group namespace is called outside it.
 
@@ -8,13 +9,63 @@ use std::path::{Path, PathBuf};
 
 use super::process::Process;
 
-/// A memory control group, of version 1 or 2.
+/// Where the group of one controller is, of version 1 or 2.
 #[derive(Debug)]
-pub struct MemoryGroup {
+struct Place {
     dir: PathBuf,
     /// Where its hierarchy is mounted.
     mount: PathBuf,
     unified: bool,
+}
+
+impl Place {
+    fn of(process: &Process, controller: &str) -> Option<Self> {
+        let cgroup = process.by_pid(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        Self::find(&cgroup, &mounts, controller).filter(|place| place.dir.is_dir())
+    }
+
+    fn find(cgroup: &str, mounts: &str, controller: &str) -> Option<Self> {
+        // A host with both versions has the controller in one of them: version 1 if it is named there.
+        let path = |wanted: &dyn Fn(&str) -> bool| {
+            cgroup.lines().find_map(|line| {
+                let mut parts = line.splitn(3, ':').skip(1);
+                parts.next().filter(|controllers| wanted(controllers))?;
+                parts.next()
+            })
+        };
+        let legacy = path(&|controllers| has(controllers, controller));
+        let unified = legacy.is_none();
+        let path = legacy.or_else(|| path(&str::is_empty))?;
+        let (root, mount) = mounts.lines().find_map(|line| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let (root, point) = (mount.next()?, mount.next()?);
+            let mut file_system = file_system.split(' ');
+            let kind = file_system.next()?;
+            let options = file_system.nth(1).unwrap_or_default();
+            let fits = if unified { kind == "cgroup2" } else { kind == "cgroup" && has(options, controller) };
+            fits.then_some((root, point))
+        })?;
+        // A container sees a part of the hierarchy.
+        let inside = if root == "/" { path } else { path.strip_prefix(root)? };
+        if inside.split('/').any(|part| part == "..") {
+            return None;
+        }
+        let mount = PathBuf::from(mount);
+        Some(Self { dir: mount.join(inside.trim_start_matches('/')), mount, unified })
+    }
+
+    /// The group and those around it.
+    fn groups(&self) -> impl Iterator<Item = &Path> {
+        self.dir.ancestors().take_while(|dir| dir.starts_with(&self.mount))
+    }
+}
+
+/// A memory control group.
+#[derive(Debug)]
+pub struct MemoryGroup {
+    place: Place,
     /// Its count of kills, open: another group may come to have its path.
     kills: Option<File>,
 }
@@ -25,42 +76,9 @@ const MAX_COUNTS: usize = 4096;
 impl MemoryGroup {
     /// That of a process; none where there is none, or where it cannot be seen.
     pub fn of(process: &Process) -> Option<Self> {
-        let cgroup = process.by_pid(|pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())?;
-        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let group = Self::find(&cgroup, &mounts).filter(|group| group.dir.is_dir())?;
-        let file = if group.unified { "memory.events" } else { "memory.oom_control" };
-        Some(Self { kills: File::open(group.dir.join(file)).ok(), ..group })
-    }
-
-    fn find(cgroup: &str, mounts: &str) -> Option<Self> {
-        // A host with both has the memory controller in one of them: version 1 if it is named there.
-        let path = |wanted: &dyn Fn(&str) -> bool| {
-            cgroup.lines().find_map(|line| {
-                let mut parts = line.splitn(3, ':').skip(1);
-                parts.next().filter(|controllers| wanted(controllers))?;
-                parts.next()
-            })
-        };
-        let legacy = path(&|controllers| controllers.split(',').any(|name| name == "memory"));
-        let unified = legacy.is_none();
-        let path = legacy.or_else(|| path(&str::is_empty))?;
-        let (root, mount) = mounts.lines().find_map(|line| {
-            let (mount, file_system) = line.split_once(" - ")?;
-            let mut mount = mount.split(' ').skip(3);
-            let (root, point) = (mount.next()?, mount.next()?);
-            let mut file_system = file_system.split(' ');
-            let kind = file_system.next()?;
-            let options = file_system.nth(1).unwrap_or_default();
-            let fits = if unified { kind == "cgroup2" } else { kind == "cgroup" && has(options, "memory") };
-            fits.then_some((root, point))
-        })?;
-        // A container sees a part of the hierarchy.
-        let inside = if root == "/" { path } else { path.strip_prefix(root)? };
-        if inside.split('/').any(|part| part == "..") {
-            return None;
-        }
-        let mount = PathBuf::from(mount);
-        Some(Self { dir: mount.join(inside.trim_start_matches('/')), mount, unified, kills: None })
+        let place = Place::of(process, "memory")?;
+        let file = if place.unified { "memory.events" } else { "memory.oom_control" };
+        Some(Self { kills: File::open(place.dir.join(file)).ok(), place })
     }
 
     /// Processes that the kernel has killed in this group because memory ran out; none where it does not tell, and when the
@@ -73,9 +91,37 @@ impl MemoryGroup {
 
     /// The smallest limit of this group and those around it.
     pub fn limit_bytes(&self) -> Option<u64> {
-        let file = if self.unified { "memory.max" } else { "memory.limit_in_bytes" };
-        let groups = self.dir.ancestors().take_while(|dir| dir.starts_with(&self.mount));
-        groups.filter_map(|dir| limit(dir, file)).min()
+        let file = if self.place.unified { "memory.max" } else { "memory.limit_in_bytes" };
+        self.place.groups().filter_map(|dir| limit(dir, file)).min()
+    }
+
+    /// Bytes that its processes use, file cache included.
+    pub fn used_bytes(&self) -> Option<u64> {
+        let file = if self.place.unified { "memory.current" } else { "memory.usage_in_bytes" };
+        fs::read_to_string(self.place.dir.join(file)).ok()?.trim().parse().ok()
+    }
+}
+
+/// A CPU control group.
+#[derive(Debug)]
+pub struct CpuGroup {
+    place: Place,
+}
+
+impl CpuGroup {
+    /// That of a process; none where there is none, or where it cannot be seen.
+    pub fn of(process: &Process) -> Option<Self> {
+        Some(Self { place: Place::of(process, "cpu")? })
+    }
+
+    /// For how long quotas of this group and those around it have kept its threads from running, summed over CPUs; none where
+    /// there are none.
+    pub fn throttled_ns(&self) -> Option<u64> {
+        let throttled = |dir: &Path| {
+            let text = fs::read_to_string(dir.join("cpu.stat")).ok()?;
+            value(&text, "throttled_usec").map(|us| us.saturating_mul(1000)).or_else(|| value(&text, "throttled_time"))
+        };
+        self.place.groups().filter_map(throttled).reduce(u64::saturating_add)
     }
 }
 
@@ -106,7 +152,7 @@ mod tests {
                           40 24 0:35 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     fn dir(cgroup: &str, mounts: &str) -> Option<PathBuf> {
-        MemoryGroup::find(cgroup, mounts).map(|group| group.dir)
+        Place::find(cgroup, mounts, "memory").map(|place| place.dir)
     }
 
     #[test]

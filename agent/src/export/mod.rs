@@ -6,3 +6,4 @@ pub mod http;
 #[cfg(feature = "agent")]
 pub mod metrics;
 pub mod pprof;
+pub mod profiles;

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use prost::Message;
 
 use crate::detect::Verdict;
+use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::snapshot::{GroupBy, Look};
 use crate::symbolize::call_of;
@@ -69,6 +70,8 @@ struct Label {
     key: i64,
     #[prost(int64, tag = "2")]
     str: i64,
+    #[prost(int64, tag = "3")]
+    num: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -120,15 +123,15 @@ struct Function {
 }
 
 /// Builds a profile: strings, functions and locations stand in it once.
-struct Builder<'a> {
-    look: &'a Look,
+#[derive(Default)]
+pub(super) struct Builder {
     profile: Profile,
     strings: HashMap<String, i64>,
     functions: HashMap<(i64, i64), u64>,
     locations: HashMap<u64, u64>,
 }
 
-impl Builder<'_> {
+impl Builder {
     fn string(&mut self, text: &str) -> i64 {
         if let Some(index) = self.strings.get(text) {
             return *index;
@@ -149,15 +152,67 @@ impl Builder<'_> {
         id
     }
 
+    /// A profile of these sample types, each with its unit, of a program.
+    pub(super) fn of(exe: &str, types: &[(&str, &str)], unix_ns: u64) -> Self {
+        let mut builder = Self::default();
+        // The first string is the empty one, by the format.
+        builder.string("");
+        for (what, unit) in types {
+            let value = ValueType { r#type: builder.string(what), unit: builder.string(unit) };
+            builder.profile.sample_type.push(value);
+        }
+        builder.profile.time_nanos = i64::try_from(unix_ns).unwrap_or(i64::MAX);
+        let filename = builder.string(exe);
+        builder.profile.mapping.push(Mapping {
+            id: 1,
+            filename,
+            has_functions: true,
+            has_filenames: true,
+            has_line_numbers: true,
+            has_inline_frames: true,
+        });
+        builder
+    }
+
+    /// What a sample stands for: one in `period` of `what`.
+    pub(super) fn period(&mut self, what: &str, unit: &str, period: i64) {
+        self.profile.period_type = Some(ValueType { r#type: self.string(what), unit: self.string(unit) });
+        self.profile.period = period;
+    }
+
+    /// Which of the sample types is shown first.
+    pub(super) fn shown_first(&mut self, what: &str) {
+        self.profile.default_sample_type = self.string(what);
+    }
+
+    pub(super) fn comment(&mut self, text: &str) {
+        let comment = self.string(text);
+        self.profile.comment.push(comment);
+    }
+
+    /// A sample at these locations, with the size of its objects as a label.
+    pub(super) fn sample(&mut self, location_id: Vec<u64>, value: Vec<i64>, bytes: Option<u64>) {
+        let label = bytes.map(|bytes| Label {
+            key: self.string("bytes"),
+            num: i64::try_from(bytes).unwrap_or(i64::MAX),
+            ..Label::default()
+        });
+        self.profile.sample.push(Sample { location_id, value, label: label.into_iter().collect() });
+    }
+
+    /// The profile, as the bytes of a `.pb.gz` file.
+    pub(super) fn finish(self) -> std::io::Result<Vec<u8>> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&self.profile.encode_to_vec())?;
+        gzip.finish()
+    }
+
     /// The location of the call that returns to `return_address`, its inlined calls innermost first.
-    fn location(&mut self, return_address: u64) -> u64 {
+    pub(super) fn location(&mut self, return_address: u64, frames: &[Frame]) -> u64 {
         if let Some(id) = self.locations.get(&return_address) {
             return *id;
         }
-        let look = self.look;
-        let line = look
-            .symbols
-            .return_address(return_address)
+        let line = frames
             .iter()
             .map(|frame| Line { function_id: self.function(&frame.function, &frame.file), line: i64::from(frame.line) })
             .collect();
@@ -179,45 +234,22 @@ impl Builder<'_> {
     }
 
     fn label(&mut self, key: &str, value: &str) -> Label {
-        Label { key: self.string(key), str: self.string(value) }
+        Label { key: self.string(key), str: self.string(value), num: 0 }
     }
 }
 
 /// The profile of a look, as the bytes of a `.pb.gz` file. By creation, a sample's stack is the `go` statement alone.
 pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
-    let mut builder = Builder {
-        look,
-        profile: Profile::default(),
-        strings: HashMap::new(),
-        functions: HashMap::new(),
-        locations: HashMap::new(),
-    };
-    // The first string is the empty one, by the format.
-    builder.string("");
-    for (what, unit) in [("goroutine", "count"), ("parked", "nanoseconds")] {
-        let value = ValueType { r#type: builder.string(what), unit: builder.string(unit) };
-        builder.profile.sample_type.push(value);
-    }
-    builder.profile.default_sample_type = builder.string("goroutine");
+    let types = [("goroutine", "count"), ("parked", "nanoseconds")];
+    let mut builder = Builder::of(&look.target.exe, &types, look.unix_ns);
+    builder.shown_first("goroutine");
     // As the runtime says it: each goroutine is one sample.
-    builder.profile.period_type = builder.profile.sample_type.first().cloned();
-    builder.profile.period = 1;
-    builder.profile.time_nanos = i64::try_from(look.unix_ns).unwrap_or(i64::MAX);
-    let filename = builder.string(&look.target.exe);
-    builder.profile.mapping.push(Mapping {
-        id: 1,
-        filename,
-        has_functions: true,
-        has_filenames: true,
-        has_line_numbers: true,
-        has_inline_frames: true,
-    });
-
+    builder.period("goroutine", "count", 1);
     for loss in losses(look) {
-        let comment = builder.string(&loss);
-        builder.profile.comment.push(comment);
+        builder.comment(&loss);
     }
 
+    let location = |builder: &mut Builder, pc: u64| builder.location(pc, look.symbols.return_address(pc));
     // Goroutines that differ in nothing the profile shows are one sample.
     let mut samples: HashMap<_, (i64, i64)> = HashMap::new();
     for (goroutine, stack) in look.goroutines() {
@@ -233,7 +265,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
     for ((created, blocked), (count, parked)) in samples {
         let (mut location_id, mut label) = (Vec::new(), Vec::new());
         if let Some((stack, status, reason)) = blocked {
-            location_id.extend(look.stack(stack).iter().map(|pc| builder.location(*pc)));
+            location_id.extend(look.stack(stack).iter().map(|pc| location(&mut builder, *pc)));
             if location_id.is_empty() {
                 // A sample without a location is shown nowhere.
                 location_id.push(builder.placeholder(&status.to_string()));
@@ -248,7 +280,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
         }
         if let Some(creation_pc) = created {
             if blocked.is_none() {
-                location_id.push(builder.location(creation_pc));
+                location_id.push(location(&mut builder, creation_pc));
             }
             if let Some(place) = Place::of_creation(&look.symbols, creation_pc) {
                 label.push(builder.label("created_by", &place.to_string()));
@@ -257,9 +289,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
         builder.profile.sample.push(Sample { location_id, value: vec![count, parked], label });
     }
 
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(&builder.profile.encode_to_vec())?;
-    gzip.finish()
+    builder.finish()
 }
 
 /// What the profile misses, a sentence each.

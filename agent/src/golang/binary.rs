@@ -12,7 +12,7 @@ use super::layout_table::LayoutTable;
 use super::pclntab::{Func, PcLnTab, PcLnTabError, locate};
 use super::symbols::{self, Symbol};
 use super::version::GoVersion;
-use super::{Arch, Source, moduledata, table, wait_reasons};
+use super::{Arch, Source, moduledata, proof_layout, table, wait_reasons};
 
 /// The oldest Go whose tables are read.
 const OLDEST: (u32, u32) = (1, 18);
@@ -288,7 +288,8 @@ fn structs(
     version: &GoVersion,
     table: &dyn LayoutTable,
 ) -> Result<(Structs, LayoutSource), Refusal> {
-    let dwarf = match dwarf::structs(source, elf, layout::WANTED) {
+    let wanted = layout::together(&[layout::WANTED, proof_layout::WANTED]);
+    let dwarf = match dwarf::structs(source, elf, &wanted) {
         Ok(structs) => return Ok((structs, LayoutSource::Dwarf)),
         Err(error @ (DwarfError::NoDebugInfo | DwarfError::NoTypes | DwarfError::Limit(_))) => error,
         Err(DwarfError::Elf(error)) => return Err(error.into()),
@@ -329,7 +330,7 @@ impl Variables {
         let mut images = images.into_iter();
         let moduledata = if has_moduledata { images.next() } else { None };
         let word = |field| {
-            let offset = layout::offset(structs, "runtime.moduledata", field).ok()?;
+            let offset = layout::offset(structs, layout::WANTED, "runtime.moduledata", field).ok()?;
             super::bytes::u64_at(&moduledata.as_ref()?.bytes, offset as usize).filter(|value| *value != 0)
         };
         Ok(Self {

@@ -41,8 +41,8 @@ const MAX_MEMBERS: usize = 4096;
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 type Entries<'a> = EntriesRaw<'a, Slice<'a>>;
 
-/// A list of structs and the fields wanted of each, as [`super::layout::WANTED`].
-pub type Wanted<'w> = [(&'w str, &'w [(&'w str, u32)])];
+/// Structs and the fields wanted of each, as [`super::layout::together`] makes them.
+pub type Wanted<'w> = [(&'w str, Vec<(&'w str, u32)>)];
 
 /// Why there are no layouts.
 #[derive(Debug, thiserror::Error)]

@@ -137,9 +137,14 @@ pub struct RuntimeLayout {
     pub m: MLayout,
 }
 
-/// The structs and fields to look for, with the size each field must have where it is read by size; 0 means any.
-/// A source of layouts describes at least these.
-pub const WANTED: &[(&str, &[(&str, u32)])] = &[
+/// Structs and the fields to look for in each, with the size a field must have where it is read by size; 0 means any.
+///
+/// Whoever reads structs of the runtime declares what it reads in such a list, beside the code that reads; the table of
+/// layouts holds what the lists name, together, and nothing else.
+pub type Wanted = [(&'static str, &'static [(&'static str, u32)])];
+
+/// What watching reads.
+pub const WANTED: &Wanted = &[
     (
         "runtime.g",
         &[
@@ -161,87 +166,31 @@ pub const WANTED: &[(&str, &[(&str, u32)])] = &[
             ("startpc", 8),
             ("waiting", 8),
             ("trackingSeq", 1),
-            ("param", 8),
-            ("_defer", 8),
-            ("xRegs", 0),
         ],
     ),
-    ("runtime.m", &[("g0", 8), ("curg", 8), ("gsignal", 8), ("p", 8), ("alllink", 8)]),
-    (
-        "runtime.moduledata",
-        &[
-            ("text", 8),
-            ("etext", 8),
-            ("gofunc", 8),
-            ("next", 8),
-            ("data", 8),
-            ("edata", 8),
-            ("bss", 8),
-            ("ebss", 8),
-            ("types", 8),
-            ("etypes", 8),
-            ("rodata", 8),
-            ("gcdatamask.n", 4),
-            ("gcdatamask.bytedata", 8),
-            ("gcbssmask.n", 4),
-            ("gcbssmask.bytedata", 8),
-        ],
-    ),
-    // From here on: what a proof of leaks needs beyond what watching does (see `golang::proof_layout`). `elem` and `c` of a
-    // sudog are pairs of pointers from Go 1.26 on.
-    (
-        "runtime.sudog",
-        &[
-            ("g", 8),
-            ("next", 8),
-            ("prev", 8),
-            ("waitlink", 8),
-            ("elem", 0),
-            ("elem.vu", 8),
-            ("c", 0),
-            ("c.vu", 8),
-            ("isSelect", 1),
-        ],
-    ),
-    (
-        "runtime.hchan",
-        &[
-            ("qcount", 8),
-            ("dataqsiz", 8),
-            ("closed", 4),
-            ("elemsize", 2),
-            ("elemtype", 8),
-            ("timer", 8),
-            ("recvq.first", 8),
-            ("sendq.first", 8),
-        ],
-    ),
-    (
-        "runtime.mspan",
-        &[
-            ("startAddr", 8),
-            ("npages", 8),
-            ("nelems", 0),
-            ("elemsize", 8),
-            ("spanclass", 1),
-            ("state", 1),
-            ("specials", 8),
-            ("pinnerBits", 8),
-            ("largeType", 8),
-        ],
-    ),
-    ("runtime.mheap", &[("allspans", 24), ("arenas", 0)]),
-    ("runtime.heapArena", &[("bitmap", 0), ("noMorePtrs", 0)]),
-    ("runtime.semaRoot", &[("treap", 8)]),
-    ("runtime.special", &[("next", 8), ("offset", 0), ("kind", 1)]),
-    ("runtime._defer", &[("link", 8), ("pc", 8), ("fn", 8)]),
+    ("runtime.m", &[("g0", 8), ("curg", 8), ("alllink", 8)]),
+    ("runtime.moduledata", &[("text", 8), ("gofunc", 8), ("data", 8), ("edata", 8), ("bss", 8), ("ebss", 8)]),
 ];
+
+/// The lists together: each struct once, each of its fields once.
+pub fn together(lists: &[&Wanted]) -> Vec<(&'static str, Vec<(&'static str, u32)>)> {
+    let mut structs: BTreeMap<&str, Vec<(&str, u32)>> = BTreeMap::new();
+    for (name, fields) in lists.iter().copied().flatten() {
+        let known = structs.entry(name).or_default();
+        for field in *fields {
+            if !known.iter().any(|(name, _)| *name == field.0) {
+                known.push(*field);
+            }
+        }
+    }
+    structs.into_iter().collect()
+}
 
 impl RuntimeLayout {
     /// The typed view of `structs`.
     pub fn from_structs(structs: &Structs) -> Result<Self, LayoutError> {
-        let g = |field| offset(structs, "runtime.g", field);
-        let m = |field| offset(structs, "runtime.m", field);
+        let g = |field| offset(structs, WANTED, "runtime.g", field);
+        let m = |field| offset(structs, WANTED, "runtime.m", field);
         Ok(Self {
             g: GLayout {
                 size: structs.get("runtime.g").ok_or(LayoutError::NoStruct("runtime.g"))?.size,
@@ -270,22 +219,26 @@ impl RuntimeLayout {
 }
 
 /// A field that not every version has.
-fn optional(field: Result<u32, LayoutError>) -> Result<Option<u32>, LayoutError> {
+pub(super) fn optional(field: Result<u32, LayoutError>) -> Result<Option<u32>, LayoutError> {
     match field {
         Err(LayoutError::NoField { .. }) => Ok(None),
         other => other.map(Some),
     }
 }
 
-/// The offset of a wanted field, with its size and bounds checked.
-pub fn offset(structs: &Structs, structure: &'static str, field: &'static str) -> Result<u32, LayoutError> {
+/// The offset of a field that is in the list `wanted`, with its size and bounds checked.
+pub fn offset(
+    structs: &Structs,
+    wanted: &Wanted,
+    structure: &'static str,
+    field: &'static str,
+) -> Result<u32, LayoutError> {
     let layout = structs.get(structure).ok_or(LayoutError::NoStruct(structure))?;
     let found = *layout.fields.get(field).ok_or(LayoutError::NoField { structure, field })?;
-    let expected = WANTED
-        .iter()
-        .find(|(name, _)| *name == structure)
-        .and_then(|(_, fields)| fields.iter().find(|(name, _)| *name == field))
-        .map_or(0, |(_, size)| *size);
+    let listed = wanted.iter().find(|(name, _)| *name == structure);
+    let listed = listed.and_then(|(_, fields)| fields.iter().find(|(name, _)| *name == field));
+    // What nobody declared is in no table: it would be found here and missing in a stripped program.
+    let expected = listed.ok_or(LayoutError::NoField { structure, field })?.1;
     if expected != 0 && found.size != expected {
         return Err(LayoutError::Size { structure, field, found: found.size, expected });
     }

@@ -23,6 +23,7 @@ pub mod references;
 pub mod sites;
 pub mod symbols;
 pub mod table;
+pub mod variables;
 pub mod version;
 pub mod wait_reasons;
 

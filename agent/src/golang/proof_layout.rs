@@ -4,8 +4,77 @@
 use serde::{Deserialize, Serialize};
 
 use crate::golang::Arch;
-use crate::golang::layout::{GLayout, LayoutError, RuntimeLayout, Structs, offset};
+use crate::golang::layout::{self, GLayout, LayoutError, RuntimeLayout, Structs, Wanted};
 use crate::golang::version::GoVersion;
+
+/// What a proof, and telling why a goroutine is stuck, reads beyond what watching does. `elem` and `c` of a sudog are pairs of
+/// pointers from Go 1.26 on.
+pub const WANTED: &Wanted = &[
+    ("runtime.g", &[("param", 8), ("_defer", 8), ("xRegs", 0)]),
+    ("runtime.m", &[("g0", 8), ("gsignal", 8), ("curg", 8), ("p", 8), ("alllink", 8)]),
+    (
+        "runtime.moduledata",
+        &[
+            ("data", 8),
+            ("edata", 8),
+            ("bss", 8),
+            ("ebss", 8),
+            ("types", 8),
+            ("etypes", 8),
+            ("rodata", 8),
+            ("gcdatamask.n", 4),
+            ("gcdatamask.bytedata", 8),
+            ("gcbssmask.n", 4),
+            ("gcbssmask.bytedata", 8),
+            ("next", 8),
+        ],
+    ),
+    (
+        "runtime.sudog",
+        &[
+            ("g", 8),
+            ("next", 8),
+            ("prev", 8),
+            ("waitlink", 8),
+            ("elem", 0),
+            ("elem.vu", 8),
+            ("c", 0),
+            ("c.maybeTraceablePtr.vu", 8),
+        ],
+    ),
+    (
+        "runtime.hchan",
+        &[
+            ("qcount", 8),
+            ("dataqsiz", 8),
+            ("closed", 4),
+            ("elemsize", 2),
+            ("elemtype", 8),
+            ("timer", 8),
+            ("recvq.first", 8),
+            ("sendq.first", 8),
+        ],
+    ),
+    (
+        "runtime.mspan",
+        &[
+            ("startAddr", 8),
+            ("npages", 8),
+            ("nelems", 0),
+            ("elemsize", 8),
+            ("spanclass", 1),
+            ("state", 1),
+            ("specials", 8),
+            ("pinnerBits", 8),
+            ("largeType", 8),
+        ],
+    ),
+    ("runtime.mheap", &[("allspans", 24), ("arenas", 0)]),
+    ("runtime.heapArena", &[("bitmap", 0), ("noMorePtrs", 0)]),
+    ("runtime.semaRoot", &[("treap", 8)]),
+    ("runtime.special", &[("next", 8), ("offset", 0), ("kind", 1)]),
+    ("runtime._defer", &[("link", 8), ("pc", 8), ("fn", 8)]),
+];
 
 /// Offsets and constants of one program's runtime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,12 +268,8 @@ const fn cache_line(arch: Arch) -> u32 {
 impl ReachLayout {
     /// The typed view of `structs` for a program of this version.
     pub fn from_structs(structs: &Structs, version: &GoVersion, arch: Arch) -> Result<Self, LayoutError> {
-        let at = |structure, field| offset(structs, structure, field);
-        let maybe = |structure, field| match offset(structs, structure, field) {
-            Ok(offset) => Ok(Some(offset)),
-            Err(LayoutError::NoField { .. }) => Ok(None),
-            Err(other) => Err(other),
-        };
+        let at = |structure, field| layout::offset(structs, WANTED, structure, field);
+        let maybe = |structure, field| layout::optional(at(structure, field));
         let size = |structure| structs.get(structure).map(|s| s.size).ok_or(LayoutError::NoStruct(structure));
         let width = |structure: &str, field: &str| {
             structs.get(structure).and_then(|s| s.fields.get(field)).map_or(0, |field| field.size)
@@ -241,7 +306,7 @@ impl ReachLayout {
                     Some(offset) => offset,
                     None => at("runtime.sudog", "elem")?,
                 },
-                c: match maybe("runtime.sudog", "c.vu")? {
+                c: match maybe("runtime.sudog", "c.maybeTraceablePtr.vu")? {
                     Some(offset) => offset,
                     None => at("runtime.sudog", "c")?,
                 },

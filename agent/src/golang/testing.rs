@@ -1,6 +1,7 @@
 //! A small Go binary made by hand, for tests that change its bytes.
 
-use super::layout::WANTED;
+use super::layout::{WANTED, together};
+use super::proof_layout;
 
 /// An ELF executable with the given sections (name, type, flags, address, link, contents), all in one segment at
 /// `BASE`.
@@ -160,13 +161,13 @@ fn debug_info() -> Vec<u8> {
         at
     };
     type Members = Vec<(&'static str, u32, u32)>;
-    for (name, fields) in WANTED {
+    for (name, fields) in together(&[WANTED, proof_layout::WANTED]) {
         // Paths become one nested struct for each first part, 64 bytes large.
         let mut members = Members::new();
         let mut offset = 0;
         let mut nested: Vec<(&str, Members)> = Vec::new();
-        for (path, size) in *fields {
-            let kind = words.iter().find(|(known, _)| known == size).map_or(words[2].1, |(_, at)| *at);
+        for (path, size) in fields {
+            let kind = words.iter().find(|(known, _)| *known == size).map_or(words[2].1, |(_, at)| *at);
             match path.split_once('.') {
                 None => {
                     members.push((path, offset, kind));

@@ -139,7 +139,7 @@ fn exercise(bytes: &[u8]) {
     let _ = parse(bytes);
     let Ok(elf) = Elf::parse(&bytes) else { return };
     let _ = BuildInfo::parse(&bytes, &elf);
-    let _ = dwarf::structs(&bytes, &elf, layout::WANTED);
+    let _ = dwarf::structs(&bytes, &elf, &layout::together(&[layout::WANTED]));
     let _ = symbols::lookup(&bytes, &elf, &["runtime.text", "runtime.allgs"]);
     let _ = moduledata::find(&bytes, &elf, &[BASE; 7]);
     for section in &elf.sections {

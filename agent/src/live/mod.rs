@@ -19,6 +19,7 @@ use hashbrown::{HashMap, HashSet};
 pub use binaries::{Binaries, Executable, Refused};
 pub use error::TargetError;
 pub use tables::LoadedTables;
+pub use variables::NoVariable;
 
 use crate::clock::now_ns;
 use crate::discover::info::TargetInfo;
@@ -26,8 +27,9 @@ use crate::discover::process::Process;
 use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
 use crate::golang::goroutine::is_system_goroutine;
-use crate::golang::layout::LayoutSource;
-use crate::golang::symbols;
+use crate::golang::layout::{self, LayoutSource, Structs, Wanted};
+use crate::golang::layout_table::LayoutTable as _;
+use crate::golang::{dwarf, proof_layout, symbols, table};
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
 use crate::memory::globals::NotFound;
 use crate::memory::look::CensusTaken;
@@ -146,17 +148,82 @@ impl Target {
         self.tables.entry(pc)
     }
 
+    /// Name of the function that contains the address `pc` of the process, for people.
+    pub fn function_name(&self, pc: u64) -> String {
+        self.tables.function(pc).map_or_else(|| format!("unknown (0x{pc:x})"), str::to_owned)
+    }
+
+    /// The calls that the address `pc` of the process stands in, innermost first, without a wrapper that the compiler made: the
+    /// runtime shows none either. For a return address pass `pc - 1`.
+    pub fn calls(&mut self, pc: u64) -> Vec<Frame> {
+        let mut calls = self.symbolizer.frames(pc).to_vec();
+        if self.tables.is_wrapper(pc) {
+            calls.pop();
+        }
+        calls
+    }
+
     /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its
     /// code and contents leave no doubt.
     pub fn variable(&self, name: &str) -> Option<u64> {
+        self.locate(name).ok()
+    }
+
+    /// As [`Target::variable`], with the reason where it is not known.
+    pub fn locate(&self, name: &str) -> Result<u64, NoVariable> {
         if name == "runtime.allgs" {
-            return Some(self.allgs);
+            return Ok(self.allgs);
         }
+        if let Some(address) = self.symbol(name) {
+            return Ok(address);
+        }
+        let structs = self.structs(&[crate::golang::variables::WANTED, proof_layout::WANTED]);
+        variables::find(name, &self.process, &self.binary, &structs, self.slide, &self.memory)
+    }
+
+    /// Where a variable can be that is told from others of its kind by what lies there: where its symbol says, else each
+    /// place that the code which names all of them has.
+    pub fn places(&self, name: &str) -> Result<Vec<u64>, NoVariable> {
+        match self.symbol(name) {
+            Some(address) => Ok(vec![address]),
+            None => variables::several(name, &self.process, &self.binary, &self.binary.structs, self.slide),
+        }
+    }
+
+    fn symbol(&self, name: &str) -> Option<u64> {
         let symbols = symbols::lookup(self.process.exe(), &self.binary.elf, &[name]).unwrap_or_default();
-        match symbols.first().copied().flatten() {
-            Some(symbol) => Some(symbol.address.wrapping_add(self.slide)),
-            None => variables::find(name, &self.process, &self.binary, self.slide, &self.memory),
+        Some(symbols.first().copied().flatten()?.address.wrapping_add(self.slide))
+    }
+
+    /// The structs that `lists` declare, as far as they are known: from the binary's debugging information, and where that
+    /// lacks any and nothing contradicts, from the table of its version.
+    pub fn structs(&self, lists: &[&Wanted]) -> Structs {
+        let mut structs = self.binary.structs.clone();
+        if self.binary.layout_source == LayoutSource::Table {
+            return structs;
         }
+        let wanted = layout::together(lists);
+        if self.binary.layout_differs.is_empty()
+            && let Ok(known) = table::bundled().structs(&self.binary.version, self.binary.arch)
+        {
+            structs.extend(known);
+        }
+        match dwarf::structs(self.process.exe(), &self.binary.elf, &wanted) {
+            Ok(described) => {
+                for (name, layout) in described {
+                    let known = structs.entry(name).or_default();
+                    known.size = layout.size;
+                    known.fields.extend(layout.fields);
+                }
+            }
+            Err(error) => log::debug!("pid {}: its debugging information: {error}", self.process.pid()),
+        }
+        structs
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &ProcessMemory {
+        &self.memory
     }
 
     /// What reports say of it.

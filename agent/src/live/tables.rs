@@ -27,6 +27,11 @@ impl LoadedTables {
     pub fn function(&self, pc: u64) -> Option<&str> {
         Some(self.pclntab.func(pc.wrapping_sub(self.slide))?.name)
     }
+
+    /// Whether the compiler made the function at `pc`, to call another one.
+    pub fn is_wrapper(&self, pc: u64) -> bool {
+        self.pclntab.func(pc.wrapping_sub(self.slide)).is_some_and(|func| func.id == FuncId::Wrapper)
+    }
 }
 
 impl StackTables for LoadedTables {

@@ -1,14 +1,14 @@
 //! Where `runtime.allgs` is in a process: where a symbol says, else where the code of `runtime.allgadd` says, else where
-//! a search of the variables finds it. Of other variables, the code of functions that name them says where they are: of
-//! two functions that have little else in common, or what is found there decides.
+//! a search of the variables finds it. Of other variables, the code of functions that name them says where they are
+//! ([`golang::variables`](crate::golang::variables)); where that leaves several places, what lies there decides.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::discover::process::Process;
 use crate::golang::binary::GoBinary;
 use crate::golang::layout::{self, Structs};
-use crate::golang::references;
+use crate::golang::variables::{self, NotNamed};
+use crate::golang::{proof_layout, references};
 use crate::memory::globals::{NotFound, Search};
 use crate::memory::{Fault, Memory};
 
@@ -37,71 +37,82 @@ pub(super) fn allgs(process: &Process, binary: &GoBinary, slide: u64, memory: &d
     }
 }
 
-/// How a variable is told from others that the same functions name.
-struct Recipe {
-    name: &'static str,
-    /// All of them name it.
-    functions: &'static [&'static str],
-    /// Whether the first of them reads or writes it as a word, rather than takes its address or that of a part.
-    word: bool,
-    holds: fn(&dyn Memory, &Structs, u64) -> Option<bool>,
+/// Why it is not known where a variable is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it has no symbols, and where {name} is was not found: {reason}")]
+pub struct NoVariable {
+    name: String,
+    reason: NotNamed,
 }
 
-/// Verified against the symbols of programs of every tested version.
-const RECIPES: [Recipe; 5] = [
-    Recipe { name: "runtime.allm", functions: &["runtime.mcommoninit"], word: true, holds: is_thread_list },
-    Recipe { name: "runtime.mheap_", functions: &["runtime.mallocinit"], word: false, holds: is_heap },
-    Recipe {
-        name: "runtime.semtable",
-        functions: &["runtime.semacquire1", "runtime.semrelease1"],
-        word: false,
-        holds: |_, _, _| Some(true),
-    },
-    Recipe {
-        name: "runtime.allfin",
-        functions: &["runtime.queuefinalizer", "runtime.markroot"],
-        word: true,
-        holds: |_, _, _| Some(true),
-    },
-    Recipe {
-        name: "runtime.gcCleanups",
-        // runtime.runCleanups is in programs with cleanups alone.
-        functions: &["runtime.freeSpecial", "runtime.findRunnable"],
-        word: false,
-        holds: |_, _, _| Some(true),
-    },
-];
+/// What lies at a variable.
+type Holds = fn(&dyn Memory, &Structs, u64) -> Option<bool>;
 
-/// Where the variable called `name` is in a process whose binary has no symbols; `None` when that is not certain.
-pub(super) fn find(name: &str, process: &Process, binary: &GoBinary, slide: u64, memory: &dyn Memory) -> Option<u64> {
+/// Variables of which more than one place is left when code has named it.
+const CONTENTS: &[(&str, Holds)] =
+    &[("runtime.allm", is_thread_list), ("runtime.mheap_", is_heap), ("runtime.allp", is_processor_list)];
+
+/// Where the variable called `name` is in a process whose binary has no symbols.
+pub(super) fn find(
+    name: &str,
+    process: &Process,
+    binary: &GoBinary,
+    structs: &Structs,
+    slide: u64,
+    memory: &dyn Memory,
+) -> Result<u64, NoVariable> {
+    let unknown = |reason| NoVariable { name: name.to_owned(), reason };
     if name == "runtime.firstmoduledata" {
-        return Some(binary.moduledata?.wrapping_add(slide));
+        return Ok(binary.moduledata.ok_or_else(|| unknown(NotNamed::Nowhere))?.wrapping_add(slide));
     }
-    let recipe = RECIPES.iter().find(|recipe| recipe.name == name)?;
-    let mut common: Option<BTreeSet<u64>> = None;
-    for function in recipe.functions {
-        let function = binary.function(function)?;
-        let code = binary.code(process.exe(), &function).ok()?;
-        let entry = function.entry.wrapping_add(slide);
-        let named = match common {
-            None if recipe.word => references::words(&code, entry, binary.arch),
-            _ => references::addresses(&code, entry, binary.arch),
-        };
-        common = Some(common.map_or_else(|| named.clone(), |common| &common & &named));
+    let places = variables::places(name, binary, process.exe(), structs).map_err(unknown)?;
+    let holds = CONTENTS.iter().find(|(known, _)| *known == name).map(|(_, holds)| holds);
+    let places = places.into_iter().map(|place| place.wrapping_add(slide));
+    let found: Vec<u64> =
+        places.filter(|place| holds.is_none_or(|holds| holds(memory, structs, *place) == Some(true))).collect();
+    match found[..] {
+        [place] => Ok(place),
+        [] => Err(unknown(NotNamed::Nowhere)),
+        _ => Err(unknown(NotNamed::Ambiguous(found.len()))),
     }
-    let variable = |address: &u64| {
-        let link_time = address.wrapping_sub(slide);
-        binary.elf.segment(link_time).is_some_and(|segment| segment.write) && address.is_multiple_of(8)
-    };
-    let mut found =
-        common?.into_iter().filter(variable).filter(|at| (recipe.holds)(memory, &binary.structs, *at) == Some(true));
-    let only = found.next();
-    only.filter(|_| found.next().is_none())
 }
+
+/// The places at which one of the lists of profiling records can be, that of `name` among them.
+pub(super) fn several(
+    name: &str,
+    process: &Process,
+    binary: &GoBinary,
+    structs: &Structs,
+    slide: u64,
+) -> Result<Vec<u64>, NoVariable> {
+    let places = variables::places(name, binary, process.exe(), structs);
+    let places = places.map_err(|reason| NoVariable { name: name.to_owned(), reason })?;
+    Ok(places.into_iter().map(|place| place.wrapping_add(slide)).collect())
+}
+
+/// Whether `at` holds the list of Ps, each of which knows its index.
+fn is_processor_list(memory: &dyn Memory, _: &Structs, at: u64) -> Option<bool> {
+    let word = |address: u64| memory.read_u64(address).ok();
+    let (list, len) = (word(at)?, word(at.wrapping_add(8))?);
+    if list == 0 || len == 0 || len > MAX_PROCESSORS {
+        return Some(false);
+    }
+    for index in 0..len.min(64) {
+        // `p.id` is its first field in all versions.
+        let processor = word(list.wrapping_add(index * 8))?;
+        if word(processor)? as u32 != index as u32 {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+/// More than any machine has.
+const MAX_PROCESSORS: u64 = 1 << 16;
 
 /// Whether `at` holds the list of the runtime's threads (`m.alllink`), each of which is its `g0`'s.
 fn is_thread_list(memory: &dyn Memory, structs: &Structs, at: u64) -> Option<bool> {
-    let offset = |structure, field| layout::offset(structs, structure, field).ok().map(u64::from);
+    let offset = |structure, field| layout::offset(structs, layout::WANTED, structure, field).ok().map(u64::from);
     let (g0, link, back) = (offset("runtime.m", "g0")?, offset("runtime.m", "alllink")?, offset("runtime.g", "m")?);
     let word = |address: u64| memory.read_u64(address).ok();
     let mut thread = word(at)?;
@@ -123,8 +134,8 @@ fn is_thread_list(memory: &dyn Memory, structs: &Structs, at: u64) -> Option<boo
 fn is_heap(memory: &dyn Memory, structs: &Structs, at: u64) -> Option<bool> {
     /// `runtime.pageSize`
     const PAGE: u64 = 8192;
-    let offset = |structure, field| layout::offset(structs, structure, field).ok().map(u64::from);
-    let array = offset("runtime.mheap", "allspans.array").or_else(|| offset("runtime.mheap", "allspans"))?;
+    let offset = |structure, field| layout::offset(structs, proof_layout::WANTED, structure, field).ok().map(u64::from);
+    let array = offset("runtime.mheap", "allspans")?;
     let (start, pages) = (offset("runtime.mspan", "startAddr")?, offset("runtime.mspan", "npages")?);
     let word = |address: u64| memory.read_u64(address).ok();
     let list = word(at.wrapping_add(array))?;
@@ -156,7 +167,8 @@ fn searched(binary: &GoBinary, slide: u64, memory: &dyn Memory) -> Result<Vec<Ra
         })
         .collect();
     let word = |field| -> Result<Option<u64>, Fault> {
-        let (Some(moduledata), Ok(offset)) = (binary.moduledata, layout::offset(&binary.structs, MODULEDATA, field))
+        let (Some(moduledata), Ok(offset)) =
+            (binary.moduledata, layout::offset(&binary.structs, layout::WANTED, MODULEDATA, field))
         else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ pub mod pidfd;
 pub mod process;
 pub mod stacks;
 pub mod stop;
+pub mod ticks;
 pub mod unwind;
 
 use std::borrow::Cow;

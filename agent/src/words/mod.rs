@@ -61,7 +61,7 @@ pub(crate) fn within(in_program: Option<&Place>, blocked_at: Option<&Place>) -> 
 
 /// Names come from the target's binary: nothing in them may steer the terminal, or have it show them in another order than
 /// they are in.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || turns_text(c) { '\u{fffd}' } else { c }).collect()
 }
 

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use parkwarden::record::{ExitKind, GapCause, Reader};
 use parkwarden::timeline::Timeline;
 use parkwarden_tests::agent::Watch;
-use parkwarden_tests::memory_group::MemoryGroup;
+use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use xtask::toolchain::NEWEST;
@@ -37,7 +37,7 @@ fn an_oom_killed_service_is_explained_from_a_copy_of_the_recording() {
     let recording = dir.path().join("recording.db");
     let binary = dir.path().join("service");
     std::fs::copy(fixture("incident", NEWEST, BuildFlags::Stripped), &binary).expect("copied");
-    let group = MemoryGroup::new(400 << 20);
+    let group = ControlGroup::of_memory(400 << 20);
     let mut command = group.command(&binary);
     command.args(["-rate", "200", "-hold", "65536"]);
     let mut service = Target::spawn_command(command);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use parkwarden_tests::agent::binary;
+use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::copied::Copied;
-use parkwarden_tests::memory_group::MemoryGroup;
 use parkwarden_tests::node::Node;
 use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde_json::Value;
@@ -44,7 +44,7 @@ fn a_kill_is_told_from_the_oom_kill_of_another_process_or_a_doubt_is_told() {
             std::fs::copy(fixture("incident", NEWEST, BuildFlags::Default), &program).expect("copied");
             program
         };
-        let group = MemoryGroup::new(100 << 20);
+        let group = ControlGroup::of_memory(100 << 20);
         let mut command = group.command(copy("victim"));
         command.args(["-rate", "4000", "-hold", "65536"]);
         let mut victim = Target::spawn_command(command);

@@ -1,0 +1,169 @@
+//! `parkwarden sched`.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use parkwarden::clock::now_ns;
+use parkwarden::discover::cgroup::CpuGroup;
+use parkwarden::discover::info::TargetInfo;
+use parkwarden::exit::Exit;
+use parkwarden::golang::layout::Structs;
+use parkwarden::live::Target;
+use parkwarden::runtime::sched::{self, Listed, Places, Scheduler};
+use parkwarden::runtime::sched_signs::{self, Seen};
+use parkwarden::runtime::signs::Sign;
+use parkwarden::runtime::{self, schedtrace};
+use serde::Serialize;
+
+use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
+
+/// Looks in an interval.
+const LOOKS: u32 = 20;
+/// How long is looked when no interval is given.
+const ONCE: Duration = Duration::from_secs(1);
+
+/// Arguments of `sched`.
+#[derive(Debug, Args)]
+#[command(after_help = OVERVIEW_EXIT)]
+pub struct SchedArgs {
+    /// The process to look at. Needs root, or CAP_SYS_PTRACE.
+    #[arg(long, value_name = "PID")]
+    pub pid: u32,
+
+    /// Look again and again, a line each time, until the process ends or Ctrl-C; without it, once. Twenty looks are taken in
+    /// each interval (in one second without it), and signs go by all of them.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub interval: Option<Duration>,
+
+    /// Every P, M and goroutine too, as GODEBUG=scheddetail=1 prints them.
+    #[arg(long)]
+    pub detail: bool,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// The document of `sched --format json`; one a line with `--interval`.
+#[derive(Debug, Serialize)]
+struct Document {
+    schema: u32,
+    target: TargetInfo,
+    scheduler: Scheduler,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    goroutines: Vec<Listed>,
+    looks: usize,
+    looked_seconds: f64,
+    throttled_seconds: Option<f64>,
+    signs: Vec<Sign>,
+}
+
+pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
+    if args.interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
+        anyhow::bail!("--interval is 100 ms at least: twenty looks are taken in it");
+    }
+    let mut target = Target::open(args.pid)?;
+    let watched = Watched::of(&target)?;
+    let mut out = io::stdout().lock();
+    let interrupt = Interrupts::expected()?;
+    loop {
+        let looks = watched.looks(&target, args.interval.unwrap_or(ONCE), &interrupt)?;
+        let document = watched.document(&mut target, args, looks)?;
+        match (args.format, args.interval) {
+            (Format::Json, None) => print_json(&mut out, &document)?,
+            (Format::Json, Some(_)) => writeln!(out, "{}", serde_json::to_string(&document)?)?,
+            (Format::Text, _) => {
+                let minor = target.binary().version.minor;
+                let text = if args.detail {
+                    schedtrace::detail(&document.scheduler, &document.goroutines, &target.binary().wait_reasons)
+                } else {
+                    schedtrace::line(&document.scheduler, minor)
+                };
+                out.write_all(text.as_bytes())?;
+                print_signs(&mut out, &document.signs, &mut target)?;
+            }
+        }
+        out.flush()?;
+        if args.interval.is_none() || interrupt.pressed() {
+            return Ok(Exit::Done);
+        }
+        if target.process().has_exited() {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// What has to be known of a process to look at its scheduler.
+struct Watched {
+    structs: Structs,
+    places: Places,
+    group: Option<CpuGroup>,
+}
+
+/// Looks, and for how long the group was throttled meanwhile.
+struct Looks {
+    looks: Vec<Scheduler>,
+    throttled_ns: Option<u64>,
+}
+
+impl Watched {
+    fn of(target: &Target) -> anyhow::Result<Self> {
+        let place = |name| place(target, name);
+        Ok(Self {
+            structs: target.structs(runtime::READ),
+            places: Places {
+                sched: place("runtime.sched")?,
+                allp: place("runtime.allp")?,
+                allm: place("runtime.allm")?,
+                allgs: place("runtime.allgs")?,
+                init_time: target.variable("runtime.runtimeInitTime"),
+            },
+            group: CpuGroup::of(target.process()),
+        })
+    }
+
+    fn looks(&self, target: &Target, time: Duration, interrupt: &Interrupts) -> anyhow::Result<Looks> {
+        let throttled = || self.group.as_ref().and_then(CpuGroup::throttled_ns);
+        let before = throttled();
+        let mut looks = Vec::new();
+        for _ in 0..LOOKS {
+            if !looks.is_empty() && interrupt.wait(time / LOOKS) {
+                break;
+            }
+            match sched::read(target.memory(), &self.structs, &self.places, now_ns()) {
+                Ok(look) => looks.push(look),
+                // It may have ended meanwhile; what was seen before is told.
+                Err(_) if target.process().has_exited() && !looks.is_empty() => break,
+                Err(error) => return Err(failed(target, error)),
+            }
+        }
+        let throttled_ns = throttled().zip(before).map(|(after, before)| after.saturating_sub(before));
+        Ok(Looks { looks, throttled_ns })
+    }
+
+    fn document(&self, target: &mut Target, args: &SchedArgs, looks: Looks) -> anyhow::Result<Document> {
+        let goroutines = if args.detail {
+            sched::list(target.memory(), &self.structs, &self.places).map_err(|error| failed(target, error))?
+        } else {
+            Vec::new()
+        };
+        let Looks { mut looks, throttled_ns } = looks;
+        let seen = Seen { looks: &looks, throttled_ns };
+        let signs = sched_signs::signs(&seen, &mut |pc| target.function_name(pc));
+        let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
+        let count = looks.len();
+        let scheduler = looks.pop().context("no look was taken")?;
+        Ok(Document {
+            schema: 1,
+            target: target.info(),
+            scheduler,
+            goroutines,
+            looks: count,
+            looked_seconds: span as f64 / 1e9,
+            throttled_seconds: throttled_ns.map(|ns| ns as f64 / 1e9),
+            signs,
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! What is wrong with a program's memory and its collector: one rule for each sign, all thresholds in one place. They are those
+//! that people watch dashboards by.
+
+use super::mem::{Memories, NO_GOAL, NO_LIMIT};
+use super::signs::Sign;
+
+/// Bytes of objects below this share of the heap in use: the rest are holes.
+pub const FRAGMENTED: f64 = 0.5;
+/// Holes that matter.
+pub const HOLES: u64 = 64 << 20;
+/// Memory that is neither the heap in use nor given back.
+pub const BESIDE_HEAP: u64 = 512 << 20;
+/// Live at the end of a collection.
+pub const LARGE_HEAP: u64 = 2 << 30;
+/// Share of the goal, and of looks in which the heap has it.
+pub const NEAR_GOAL: f64 = 0.9;
+/// Collections between the first and the last look with which nearness to the goal is a matter.
+pub const OFTEN: u64 = 10;
+/// Mean pause.
+pub const LONG_PAUSE_NS: u64 = 50_000_000;
+/// Pauses that a mean is taken of, at least.
+pub const FEWEST_PAUSES: usize = 3;
+/// Share of all CPU time.
+pub const GC_CPU: f64 = 0.25;
+/// Collections since the limiter was on.
+pub const LIMITER_CYCLES: u64 = 10;
+/// Share of the control group's limit.
+pub const NEAR_GROUP_LIMIT: f64 = 0.9;
+/// Timers that call the same.
+pub const MANY_TIMERS: u64 = 10_000;
+
+/// What was seen of one process.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// Looks at its memory, in order.
+    pub looks: &'a [Memories],
+    /// Use and limit of its control group.
+    pub group: Option<(u64, u64)>,
+    /// Timers that wait, by what they call.
+    pub timers: &'a [(String, u64)],
+}
+
+/// All signs, the rules in order.
+pub fn signs(seen: &Seen<'_>) -> Vec<Sign> {
+    let rules: [fn(&Seen<'_>) -> Option<Sign>; 9] =
+        [spiral, collector, near_goal, pauses, group, large, fragmented, beside_heap, timers];
+    rules.iter().filter_map(|rule| rule(seen)).collect()
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// The limit of memory is so low that the collector does little but run, until its limiter lets the heap grow.
+fn spiral(seen: &Seen<'_>) -> Option<Sign> {
+    let last = seen.looks.last()?;
+    let recent =
+        last.limiter_last_cycle != 0 && last.stats.num_gc.saturating_sub(last.limiter_last_cycle) < LIMITER_CYCLES;
+    let (share, _) = share(seen)?;
+    let full = last.heap_marked as f64 > last.memory_limit as f64 * NEAR_GOAL && share > GC_CPU;
+    if last.memory_limit == NO_LIMIT || !(last.limiter_on || recent || full) {
+        return None;
+    }
+    let limiter = if last.limiter_on || recent { "; its limiter keeps it from taking more than half" } else { "" };
+    let says = format!(
+        "{} are live and the memory limit is {}: the collector runs again and again ({} collections, {} of the CPU         {limiter}); raise GOMEMLIMIT, or find what holds the heap",
+        mib(last.heap_marked),
+        mib(last.memory_limit),
+        last.stats.num_gc,
+        percent(share)
+    );
+    Some(Sign::new("memory limit", says))
+}
+
+/// The collector's share of the CPU: of the time between the looks, if a collection ended meanwhile, else of the program's life.
+fn share(seen: &Seen<'_>) -> Option<(f64, &'static str)> {
+    let (first, last) = (seen.looks.first()?, seen.looks.last()?);
+    let total = last.total_cpu_ns.saturating_sub(first.total_cpu_ns);
+    if total == 0 {
+        return Some((last.stats.gc_cpu_fraction, "since the program began"));
+    }
+    let collector = last.gc_cpu_ns.saturating_sub(first.gc_cpu_ns);
+    Some((collector as f64 / total as f64, "between the looks"))
+}
+
+/// The collector takes much of the CPU.
+fn collector(seen: &Seen<'_>) -> Option<Sign> {
+    let (first, last) = (seen.looks.first()?, seen.looks.last()?);
+    let (share, over) = share(seen)?;
+    (share > GC_CPU).then(|| {
+        let cycles = last.stats.num_gc.saturating_sub(first.stats.num_gc);
+        let says = format!(
+            "the collector took {} of the CPU {over} ({cycles} collections meanwhile); the goal is {} with {} live",
+            percent(share),
+            if last.stats.next_gc == NO_GOAL { "none".to_owned() } else { mib(last.stats.next_gc) },
+            mib(last.heap_marked)
+        );
+        Sign::new("collector", says)
+    })
+}
+
+/// The heap is at its goal whenever looked at, and collections follow one another.
+fn near_goal(seen: &Seen<'_>) -> Option<Sign> {
+    let (first, last) = (seen.looks.first()?, seen.looks.last()?);
+    let near = |look: &&Memories| {
+        look.stats.next_gc != NO_GOAL && look.stats.alloc as f64 > look.stats.next_gc as f64 * NEAR_GOAL
+    };
+    let cycles = last.stats.num_gc.saturating_sub(first.stats.num_gc);
+    let share = seen.looks.iter().filter(near).count() as f64 / seen.looks.len() as f64;
+    (share >= NEAR_GOAL && cycles >= OFTEN).then(|| {
+        let says = format!(
+            "the heap was above {} of its goal of {} in {} of the looks, through {cycles} collections",
+            percent(NEAR_GOAL),
+            mib(last.stats.next_gc),
+            percent(share)
+        );
+        Sign::new("near goal", says)
+    })
+}
+
+/// Pauses are long.
+fn pauses(seen: &Seen<'_>) -> Option<Sign> {
+    let pauses = &seen.looks.last()?.pauses;
+    let mean = pauses.iter().fold(0u64, |sum, pause| sum.saturating_add(pause.ns)) / (pauses.len() as u64).max(1);
+    if pauses.len() < FEWEST_PAUSES || mean < LONG_PAUSE_NS {
+        return None;
+    }
+    let longest = pauses.iter().map(|pause| pause.ns).max().unwrap_or(0);
+    let says = format!(
+        "the last {} collections stopped the program for {} ms each on average, for {} ms at most",
+        pauses.len(),
+        mean / 1_000_000,
+        longest / 1_000_000
+    );
+    Some(Sign::new("pauses", says))
+}
+
+/// The control group is near its limit.
+fn group(seen: &Seen<'_>) -> Option<Sign> {
+    let (used, limit) = seen.group?;
+    (used as f64 > limit as f64 * NEAR_GROUP_LIMIT).then(|| {
+        let says = format!("its control group uses {} of {}; the kernel kills at the limit", mib(used), mib(limit));
+        Sign::new("control group", says)
+    })
+}
+
+/// Much stays after a collection.
+fn large(seen: &Seen<'_>) -> Option<Sign> {
+    let last = seen.looks.last()?;
+    (last.heap_marked > LARGE_HEAP).then(|| {
+        let says = format!("{} were still live after collection {}", mib(last.heap_marked), last.stats.num_gc);
+        Sign::new("large heap", says)
+    })
+}
+
+/// Spans are held by few objects each.
+fn fragmented(seen: &Seen<'_>) -> Option<Sign> {
+    let stats = &seen.looks.last()?.stats;
+    let holes = stats.heap_inuse.saturating_sub(stats.alloc);
+    let dense = stats.alloc as f64 / (stats.heap_inuse as f64).max(1.0);
+    (holes > HOLES && dense < FRAGMENTED).then(|| {
+        let says = format!(
+            "{} of objects lie scattered over {} of heap in use: {} are holes that only objects of the same size can fill",
+            mib(stats.alloc),
+            mib(stats.heap_inuse),
+            mib(holes)
+        );
+        Sign::new("fragmentation", says)
+    })
+}
+
+/// Memory that the heap does not use.
+fn beside_heap(seen: &Seen<'_>) -> Option<Sign> {
+    let stats = &seen.looks.last()?.stats;
+    let beside = stats.sys.saturating_sub(stats.heap_inuse).saturating_sub(stats.heap_released);
+    (beside > BESIDE_HEAP).then(|| {
+        let says = format!(
+            "{} are held beside the heap in use: {} free but not given back, {} of stacks, {} of the collector",
+            mib(beside),
+            mib(stats.heap_idle.saturating_sub(stats.heap_released)),
+            mib(stats.stack_sys),
+            mib(stats.gc_sys)
+        );
+        Sign::new("beside the heap", says)
+    })
+}
+
+/// Very many timers call the same.
+fn timers(seen: &Seen<'_>) -> Option<Sign> {
+    let (calls, count) = seen.timers.iter().max_by_key(|(_, count)| *count)?;
+    (*count >= MANY_TIMERS).then(|| Sign::new("timers", format!("{count} timers of {calls} wait; nobody stops them")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mem::{MemStats, Pause};
+    use super::*;
+
+    fn healthy() -> Memories {
+        Memories {
+            stats: MemStats {
+                alloc: 80 << 20,
+                heap_inuse: 90 << 20,
+                sys: 150 << 20,
+                next_gc: 120 << 20,
+                num_gc: 100,
+                ..MemStats::default()
+            },
+            memory_limit: NO_LIMIT,
+            heap_marked: 60 << 20,
+            gc_percent: 100,
+            pauses: vec![Pause { ns: 100_000, end_unix_ns: 1 }; 100],
+            ..Memories::default()
+        }
+    }
+
+    fn rules(change: impl Fn(&mut Memories), group: Option<(u64, u64)>, timers: u64) -> Vec<String> {
+        let mut looks = vec![healthy(); 10];
+        for (index, look) in looks.iter_mut().enumerate() {
+            // Half of the time of the CPUs passes between looks; the collector gets none.
+            look.total_cpu_ns = index as u64 * 100;
+            look.stats.num_gc = 100 + index as u64 * 2;
+            change(look);
+        }
+        let timers = [("time.AfterFunc calling main.f".to_owned(), timers)];
+        let signs = signs(&Seen { looks: &looks, group, timers: &timers });
+        signs.into_iter().map(|sign| sign.rule).collect()
+    }
+
+    #[test]
+    fn each_rule_goes_by_its_threshold() {
+        let none = Vec::<String>::new();
+        assert_eq!(rules(|_| {}, Some((89, 100)), 9999), none);
+        assert_eq!(rules(|_| {}, Some((91, 100)), 10_000), ["control group", "timers"]);
+        assert_eq!(rules(|look| look.stats.alloc = 109 << 20, None, 0), ["near goal"]);
+        assert_eq!(rules(|look| look.stats.alloc = 107 << 20, None, 0), none);
+        assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 26 / 100, None, 0), ["collector"]);
+        assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 25 / 100, None, 0), none);
+        assert_eq!(rules(|look| look.pauses.iter_mut().for_each(|pause| pause.ns = 50_000_000), None, 0), ["pauses"]);
+        assert_eq!(rules(|look| look.heap_marked = (2 << 30) + 1, None, 0), ["large heap"]);
+        assert_eq!(rules(|look| look.stats.heap_inuse = 161 << 20, None, 0), ["fragmentation"]);
+        assert_eq!(rules(|look| look.stats.heap_inuse = 143 << 20, None, 0), none, "holes too small to matter");
+        assert_eq!(rules(|look| look.stats.sys = (90 << 20) + (513 << 20), None, 0), ["beside the heap"]);
+        let limited = |look: &mut Memories| look.memory_limit = 64 << 20;
+        assert_eq!(rules(limited, None, 0), none, "a limit alone");
+        let limited = |look: &mut Memories| (look.memory_limit, look.limiter_on) = (64 << 20, true);
+        assert_eq!(rules(limited, None, 0), ["memory limit"]);
+    }
+}

@@ -1,0 +1,3 @@
+module example.com/vitals
+
+go 1.21
