@@ -178,7 +178,8 @@ impl Subject<'_> {
             .map(|goroutine| {
                 let known = of_runtime.entry(goroutine.start_pc);
                 let of_runtime = *known.or_insert_with(|| self.is_of_runtime(goroutine.start_pc));
-                if of_runtime { None } else { self.wait(goroutine) }
+                self.wait(goroutine)
+                    .filter(|wait| !of_runtime && (*wait != Wait::Coroutine || self.is_iterator(goroutine.start_pc)))
             })
             .collect()
     }
@@ -186,6 +187,11 @@ impl Subject<'_> {
     /// Whether a goroutine that starts at `start_pc` is the runtime's own, or one of which nothing is known.
     fn is_of_runtime(&self, start_pc: u64) -> bool {
         self.pclntab.func(start_pc.wrapping_sub(self.slide)).is_none_or(|func| is_system_goroutine(func.name))
+    }
+
+    /// Whether a goroutine that starts at `start_pc` is the iterator of an `iter.Pull`, and not one that asks for its values.
+    fn is_iterator(&self, start_pc: u64) -> bool {
+        self.pclntab.func(start_pc.wrapping_sub(self.slide)).is_some_and(|func| func.name == "runtime.corostart")
     }
 
     /// What `goroutine` waits for, if it may be leaked. The runtime's own goroutines and the main one are taken to be

@@ -303,6 +303,43 @@ fn position_independent_and_cgo_programs_are_proven() {
     }
 }
 
+#[derive(Debug, Deserialize)]
+struct Iterators {
+    #[expect(dead_code, reason = "its presence is what matters")]
+    ready: bool,
+    lost: u64,
+}
+
+/// The bodies of `iter.Pull`, which are switched to without the scheduler: those that nobody can resume are proven, and no other
+/// while iterators are pulled and moved about.
+#[test]
+fn iterators_that_nobody_can_resume_are_proven() {
+    for version in versions().filter(|version| *version >= "1.23") {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::Unoptimized] {
+            let what = format!("Go {version}, {}", flags.name());
+            let (mut target, said): (_, Iterators) = Target::ready(&fixture("iterators", version, flags), [""; 0]);
+            let (mut most, mut found) = (0, BTreeSet::new());
+            for _ in 0..10 {
+                let report = prove(target.pid());
+                // What runs may be stopped where its variables are not known: then one that is dead may lead to an iterator.
+                assert!(report.goroutines.proven <= said.lost, "{what}: {:#?}", report.leaks);
+                most = most.max(report.goroutines.proven);
+                found.extend(proven(&report));
+                let suspended = report.leaks.iter().filter(|group| group.wait_reason == "coroutine");
+                for group in suspended {
+                    let cause = group.cause.as_ref().map(|cause| cause.kind);
+                    let nested = group.stack.iter().any(|frame| frame.function.contains("next"));
+                    assert!(cause == Some(CauseKind::IteratorNotStopped) || nested, "{what}: {group:#?}");
+                }
+            }
+            assert_eq!(most, said.lost, "{what}");
+            let _: serde_json::Value = target.ask("resume");
+            let after: BTreeSet<u64> = (0..10).flat_map(|_| proven(&prove(target.pid()))).collect();
+            assert!(found.is_subset(&after), "{what}: {found:?}, {after:?}");
+        }
+    }
+}
+
 #[test]
 fn a_saved_image_proves_the_same_without_the_process() {
     let dir = tempfile::tempdir().expect("a directory");
