@@ -62,6 +62,9 @@ pub struct Counts {
     pub undecided: u64,
     /// Proven to be leaked.
     pub proven: u64,
+    /// Waiting for a lock that shares a small allocation with another value, and not proven only because that may be in use.
+    #[serde(default)]
+    pub sharing: u64,
 }
 
 /// Leaked goroutines that one `go` statement made and that are stuck at the same place.
@@ -120,6 +123,7 @@ impl ProofReport {
                 candidates: proof.candidates,
                 undecided: proof.undecided,
                 proven: proof.leaked.len() as u64,
+                sharing: proof.sharing,
             },
             precision: proof.precision,
             scannable_bytes: proof.scannable_bytes,

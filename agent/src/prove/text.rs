@@ -51,6 +51,17 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
         counts.proven,
         counts.undecided
     )?;
+    if counts.sharing > 0 {
+        writeln!(
+            out,
+            "  {} for a lock that shares a small allocation: what leads there may lead to the lock, or to another value",
+            if counts.sharing == 1 {
+                "1 goroutine waits".to_owned()
+            } else {
+                format!("{} goroutines wait", counts.sharing)
+            }
+        )?;
+    }
     if report.leaks.is_empty() {
         return writeln!(out, "\nNo goroutine is proven to be leaked.");
     }

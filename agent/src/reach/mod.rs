@@ -141,6 +141,9 @@ pub struct Proof {
     pub candidates: u64,
     /// Those that wait so, but for something that was not found, or that are being woken.
     pub undecided: u64,
+    /// Those that wait for a lock in a small allocation, of which only another value may be in use.
+    #[serde(default)]
+    pub sharing: u64,
     /// How pointers were told.
     pub precision: Precision,
     /// Bytes of heap whose objects can hold pointers.
@@ -287,6 +290,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         goroutines: goroutines.len() as u64,
         candidates: found.list.len() as u64,
         undecided: found.undecided,
+        sharing: marker.sharing,
         precision: Precision { exact_objects, conservative_objects, exact_frames, conservative_frames },
         scannable_bytes: objects.spans.scannable(),
         spans: objects.spans.spans.len() as u64,

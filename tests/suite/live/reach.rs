@@ -276,6 +276,22 @@ fn a_goroutine_that_runs_keeps_what_its_variables_lead_to_and_no_more() {
     }
 }
 
+/// The allocator puts a lone mutex and the number made next into one block.
+#[test]
+fn a_value_that_shares_an_allocation_hides_no_lock_before_it() {
+    for version in versions() {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let program = fixture("stuck", version, flags);
+            for (way, proven, sharing) in [("mutex before a number", 40, 0), ("mutex behind a number", 0, 40)] {
+                let (target, _): (_, Ready) = Target::ready(&program, [format!("{way}=40")]);
+                let report = prove(target.pid());
+                let what = format!("Go {version}, {}, {way}: {report:#?}", flags.name());
+                assert_eq!((report.goroutines.proven, report.goroutines.sharing), (proven, sharing), "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn whoever_has_a_lock_is_named() {
     let says = |report: &ProofReport, part: &str| {
