@@ -62,6 +62,9 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
             }
         )?;
     }
+    for group in report.timer_loops.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
     if report.leaks.is_empty() {
         return writeln!(out, "\nNo goroutine is proven to be leaked.");
     }
@@ -82,7 +85,8 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
 }
 
 fn write_group(out: &mut String, group: &ProofGroup) -> std::fmt::Result {
-    writeln!(out, "\nPROVEN {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
+    let verdict = group.verdict.to_uppercase();
+    writeln!(out, "\n{verdict} {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
     let goids = group.goids.get(..MAX_GOIDS_SHOWN).unwrap_or(&group.goids);
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),

@@ -41,6 +41,9 @@ pub struct Candidate {
     pub sudogs: Vec<u64>,
     /// Addresses of what it waits for; in the case of channels one for each sudog.
     pub primitives: Vec<u64>,
+    /// Those of them that are channels of timers, in a select that has other cases too. Go 1.23 and later: before, nothing about
+    /// a channel tells for certain that it is one.
+    pub timers: Vec<u64>,
 }
 
 /// All candidates.
@@ -91,6 +94,7 @@ impl Finder<'_> {
                 Some(sudogs) => found.list.push(Candidate {
                     goroutine: index,
                     wait,
+                    timers: if wait == Wait::Select { self.timers(&sudogs) } else { Vec::new() },
                     sudogs: sudogs.iter().map(|(sudog, _)| *sudog).filter(|sudog| *sudog != 0).collect(),
                     primitives: sudogs.iter().map(|(_, primitive)| *primitive).collect(),
                 }),
@@ -111,6 +115,15 @@ impl Finder<'_> {
     fn unwoken(&self, goroutine: &Goroutine) -> bool {
         let param = goroutine.address.wrapping_add(u64::from(self.layout.g_param));
         self.memory.read_u64(param) == Ok(0)
+    }
+
+    /// Of the channels of a select those of timers, if there are others too.
+    fn timers(&self, cases: &[(u64, u64)]) -> Vec<u64> {
+        let Some(timer) = self.layout.hchan.timer else { return Vec::new() };
+        let is_timer =
+            |channel: &u64| self.memory.read_u64(channel.wrapping_add(u64::from(timer))).is_ok_and(|timer| timer != 0);
+        let timers: Vec<u64> = cases.iter().map(|(_, channel)| *channel).filter(is_timer).collect();
+        if timers.len() < cases.len() { timers } else { Vec::new() }
     }
 
     /// The `runtime.coro` that an iterator is suspended in: whoever switches to it needs its address, which `next` and `stop`

@@ -14,6 +14,8 @@
 //! own: that makes its waiters live when nothing else does, and they are counted ([`Marker::sharing`]). Code that goes from a field back to its struct by
 //! package unsafe, and keeps nothing but the field's address, is the one exception; in structs of this size nobody does.
 
+mod timed;
+
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
@@ -26,6 +28,7 @@ use crate::cause::wait::Wait;
 use crate::memory::census::{Goroutine, Status};
 use crate::memory::chain::Chain;
 use crate::memory::{Memory, word_at};
+use timed::Timed;
 
 /// `maxTinySize`
 const TINY: u64 = 16;
@@ -45,20 +48,20 @@ struct Waiter {
     end: u64,
     /// Whether there was one below.
     perhaps: bool,
+    /// It is the channel of a timer.
+    timer: bool,
 }
 
 impl Waiter {
     /// One that waits in this way for what is at `primitive` in an object of `span`.
     fn of(candidate: u32, wait: Wait, primitive: u64, span: &Span) -> Self {
+        let all = Self { candidate, certain: 0, end: u64::MAX, perhaps: false, timer: false };
         match wait {
             // The address is that of `sema`, behind `state`; both are half a word.
-            Wait::Mutex if is_tiny(span) => Self {
-                candidate,
-                certain: primitive.saturating_sub(4),
-                end: primitive.saturating_add(4),
-                perhaps: false,
-            },
-            _ => Self { candidate, certain: 0, end: u64::MAX, perhaps: false },
+            Wait::Mutex if is_tiny(span) => {
+                Self { certain: primitive.saturating_sub(4), end: primitive.saturating_add(4), ..all }
+            }
+            _ => all,
         }
     }
 }
@@ -91,6 +94,7 @@ pub struct Marker<'a, 'm> {
     perhaps: Vec<u32>,
     /// How many candidates are live for nothing but such a pointer.
     pub sharing: u64,
+    timed: Timed,
     scratch: Vec<u64>,
     /// Objects and stacks that are live and cannot be read: what they lead to is not known.
     pub unreadable: u64,
@@ -123,6 +127,7 @@ impl<'a, 'm> Marker<'a, 'm> {
             woken: Vec::new(),
             perhaps: Vec::new(),
             sharing: 0,
+            timed: Timed::default(),
             scratch: Vec::new(),
             unreadable: 0,
         }
@@ -146,6 +151,7 @@ impl<'a, 'm> Marker<'a, 'm> {
                         let id = self.objects.id(object);
                         self.watched.set(id);
                         let waiter = Waiter::of(index as u32, candidate.wait, *primitive, self.objects.span(object));
+                        let waiter = Waiter { timer: candidate.timers.contains(primitive), ..waiter };
                         self.waiters.entry(id).or_default().push(waiter);
                     }
                     None => self.wake(index as u32),
@@ -162,6 +168,10 @@ impl<'a, 'm> Marker<'a, 'm> {
         // Of several values each has its own pointers.
         if (new || is_tiny(self.objects.span(object))) && self.watched.get(id) {
             self.wake_by(id, word);
+        }
+        if self.timed.is_begun() && !self.timed.is_first(id, new) {
+            // What one of them alone led to others lead to too.
+            self.timed.again(object);
         }
         if !new {
             return;
@@ -221,24 +231,33 @@ impl<'a, 'm> Marker<'a, 'm> {
 
     /// Follows everything marked so far to the end.
     pub fn run(&mut self) {
-        let windowed = self.objects.contents.is_windowed();
         loop {
-            if windowed {
-                self.sweep();
-            }
-            if let Some(object) = self.todo.pop() {
-                self.look_into(object);
-            } else if let Some(candidate) = self.woken.pop() {
-                let candidate = &self.candidates[candidate as usize];
-                let goroutine = self.goroutines[candidate.goroutine];
-                for sudog in &candidate.sudogs {
-                    self.mark_sudog(*sudog);
-                }
-                self.root(&goroutine);
+            self.follow();
+            if let Some(candidate) = self.woken.pop() {
+                self.root_candidate(candidate);
             } else if !self.wake_sharing() {
                 return;
             }
         }
+    }
+
+    /// Looks into everything that was marked, and what that leads to.
+    fn follow(&mut self) {
+        if self.objects.contents.is_windowed() {
+            self.sweep();
+        }
+        while let Some(object) = self.todo.pop() {
+            self.look_into(object);
+        }
+    }
+
+    fn root_candidate(&mut self, candidate: u32) {
+        let candidate = &self.candidates[candidate as usize];
+        let goroutine = self.goroutines[candidate.goroutine];
+        for sudog in &candidate.sudogs {
+            self.mark_sudog(*sudog);
+        }
+        self.root(&goroutine);
     }
 
     /// Looks into what was marked, span by span in the order of their addresses and from the first again, since a span that has
@@ -270,7 +289,10 @@ impl<'a, 'm> Marker<'a, 'm> {
         let mut rest = Vec::new();
         for mut waiter in waiters {
             if (waiter.certain..waiter.end).contains(&pointer) {
-                self.wake(waiter.candidate);
+                match waiter.timer {
+                    true => self.timed.fires(waiter.candidate),
+                    false => self.wake(waiter.candidate),
+                }
                 continue;
             }
             if pointer < waiter.certain && !std::mem::replace(&mut waiter.perhaps, true) {

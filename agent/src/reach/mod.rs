@@ -135,6 +135,9 @@ pub struct Leaked {
 pub struct Proof {
     /// The leaked goroutines.
     pub leaked: Vec<Leaked>,
+    /// Goroutines that are not, because a timer wakes them; nothing but their own stacks leads to any other case of their select.
+    #[serde(default)]
+    pub timed: Vec<Leaked>,
     /// All goroutines.
     pub goroutines: u64,
     /// Those that wait in a way that can be a leak.
@@ -259,6 +262,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         }
     }
     marker.run();
+    let timed = marker.run_timed();
     if objects.contents.is_exhausted() {
         return Err(ReachError::TooMuch { read: objects.spans.scannable() });
     }
@@ -266,23 +270,19 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         return Err(ReachError::Incomplete(format!("{} live objects or stacks cannot be read", marker.unreadable)));
     }
     let leaked = found.list.iter().zip(marker.live()).filter(|(_, live)| !**live).map(|(candidate, _)| candidate);
-    let leaked: Vec<&Candidate> = leaked.collect();
     let waiting = waiting_for(&found.list, &goroutines);
-    let mut leaked: Vec<Leaked> = leaked
-        .into_iter()
-        .map(|candidate| Leaked {
-            goroutine: goroutines[candidate.goroutine],
-            wait: candidate.wait,
-            primitives: candidate
-                .primitives
-                .iter()
-                .map(|address| {
-                    Primitive::read(subject.constant, layout, candidate.wait, *address, waiting.get(address))
-                })
-                .collect(),
-            stack: stacks.pcs(&goroutines[candidate.goroutine], MAX_FRAMES).0,
-        })
-        .collect();
+    let described = |candidate: &Candidate| Leaked {
+        goroutine: goroutines[candidate.goroutine],
+        wait: candidate.wait,
+        primitives: candidate
+            .primitives
+            .iter()
+            .map(|address| Primitive::read(subject.constant, layout, candidate.wait, *address, waiting.get(address)))
+            .collect(),
+        stack: stacks.pcs(&goroutines[candidate.goroutine], MAX_FRAMES).0,
+    };
+    let mut leaked: Vec<Leaked> = leaked.map(described).collect();
+    let timed = timed.iter().filter_map(|candidate| found.list.get(*candidate as usize)).map(described).collect();
     let (exact_objects, conservative_objects) = objects.scanned();
     let (exact_frames, conservative_frames) = stacks.scanned();
     holders::find(&mut leaked, &stacks, &Unlocks::new(subject, &stacks), &objects.spans);
@@ -296,6 +296,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         spans: objects.spans.spans.len() as u64,
         http_connections: http_connections(subject, &goroutines, &leaked),
         leaked,
+        timed,
     })
 }
 

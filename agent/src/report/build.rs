@@ -21,6 +21,9 @@ use crate::words::{Place, is_system, seconds, start_function, wait_reason};
 /// Steps up a chain of goroutines that wait for those they made.
 const MAX_CHAIN: usize = 16;
 
+/// Wake-ups by a timer that say that it is a loop.
+const MIN_WAKES: u64 = 5;
+
 /// Members of one group.
 #[derive(Default)]
 struct Members {
@@ -234,6 +237,24 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
     counts
 }
 
+/// What is said of goroutines that nothing but a timer can wake, if there are several: one may be meant to run as long as its
+/// program does.
+fn only_by_timer(session: &Session, members: &Members, rules: &Rules) -> Option<String> {
+    let woken = members.parked.iter().map(|(_, goid)| session.standing().timed(*goid));
+    let many: Vec<u64> = woken
+        .filter(|woken| woken.looks >= rules.unreached_looks && woken.times >= MIN_WAKES)
+        .map(|woken| woken.times)
+        .collect();
+    let least = many.iter().min().filter(|_| many.len() > 1)?;
+    Some(format!(
+        "Only a timer wakes {} of {}, {least} times or more each so far; no other case can ever happen: in {} or more looks at the \
+         running program nothing but their own stacks led to any.",
+        many.len(),
+        members.parked.len(),
+        rules.unreached_looks
+    ))
+}
+
 /// The group of `members`, if any of them has been parked longer than `threshold_ns`, if it is known that one of them can never
 /// run again, or if they pile up.
 fn build_group(
@@ -254,7 +275,8 @@ fn build_group(
     let is_unreached = |goid| session.standing().looks(goid) >= rules.unreached_looks;
     let lost = |(_, goid): &(u64, u64)| is_proven(*goid) || is_unreached(*goid);
     let over_threshold = if members.parked.iter().any(lost) { members.parked.len() } else { over_threshold };
-    let loops = over_threshold == 0;
+    let by_timer = only_by_timer(session, &members, rules);
+    let loops = over_threshold == 0 || by_timer.is_some();
     let wait_reason = wait_reason(&session.header().wait_reasons, key.wait_reason);
     // Connections on which something happens now and then are no leak, however many there are.
     if loops && wait_reason == "IO wait" {
@@ -272,7 +294,7 @@ fn build_group(
         exited,
     };
     let (verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    if loops && verdict == Verdict::Idle {
+    if loops && verdict == Verdict::Idle && by_timer.is_none() {
         return None;
     }
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
@@ -305,13 +327,14 @@ fn build_group(
     if by_runtime > 0 {
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
-    let verdict = if unreached > 0 { verdict.max(Verdict::Likely) } else { verdict };
+    let verdict = if unreached > 0 || by_timer.is_some() { verdict.max(Verdict::Likely) } else { verdict };
     if unreached > 0 && proven < count {
         evidence.push(format!(
             "In each of {} or more looks at the running program nothing led to what {unreached} of {count} wait for.",
             rules.unreached_looks
         ));
     }
+    evidence.extend(by_timer);
     let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));

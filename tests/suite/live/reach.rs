@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use parkwarden::cause::CauseKind;
+use parkwarden::detect::Verdict;
 use parkwarden::prove::ProofReport;
+use parkwarden::report::Report;
 use parkwarden_tests::agent::{binary, run};
 use parkwarden_tests::corpus::{PARTS, corpus};
 use parkwarden_tests::target::{DEADLINE, Target};
@@ -219,6 +221,7 @@ fn goroutines_that_wait_for_good_reasons_are_never_proven() {
             let report = prove(target.pid());
             assert!(report.goroutines.candidates > 1000, "Go {version}: {:?}", report.goroutines);
             assert!(report.leaks.is_empty(), "Go {version}: {:#?}", report.leaks);
+            assert!(report.timer_loops.is_empty(), "Go {version}: {:#?}", report.timer_loops);
         }
         target.tell("exit");
     }
@@ -273,6 +276,48 @@ fn a_goroutine_that_runs_keeps_what_its_variables_lead_to_and_no_more() {
             assert!(report.leaks.is_empty(), "Go {version}, attempt {attempt}: {:#?}", report.leaks);
         }
         assert!(target.ask::<u64>("woken") > 0);
+    }
+}
+
+#[test]
+fn loops_that_only_a_timer_wakes_are_told_from_those_that_something_can_end() {
+    for version in versions().filter(|version| *version >= "1.23") {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let program = fixture("loops", version, flags);
+            for (way, expected) in
+                [("alone", 10), ("that ends", 0), ("beside another", 0), ("with a helper", 0), ("with an end", 0)]
+            {
+                let (target, _): (_, Ready) = Target::ready(&program, [way]);
+                let report = prove(target.pid());
+                let what = format!("Go {version}, {}, {way}: {report:#?}", flags.name());
+                assert!(report.leaks.is_empty(), "{what}");
+                let loops: u64 = report.timer_loops.iter().map(|group| group.count).sum();
+                // One may just be running.
+                assert!(loops <= expected && loops + 1 >= expected, "{what}");
+            }
+        }
+    }
+}
+
+/// The same in a watch, which stops nothing: a loop that does not grow is likely when it was woken often enough.
+#[test]
+fn loops_that_only_a_timer_wakes_are_likely_in_a_watch() {
+    for (way, likely) in [("alone", true), ("that ends", false), ("with a helper", false)] {
+        let program = fixture("loops", NEWEST, BuildFlags::Stripped);
+        let (target, _): (_, Ready) = Target::ready(&program, [way]);
+        let pid = target.pid().to_string();
+        let often = ["--for", "20s", "--threshold", "3s", "--interval", "1s", "--format", "json"];
+        let output = run(["watch", "--pid", &pid].iter().chain(&often));
+        let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+        let mut said = report.groups.iter().filter(|group| group.verdict == Verdict::Likely);
+        match said.next() {
+            Some(group) => {
+                assert!(likely, "{way}: {group:#?}");
+                assert!(group.evidence.iter().any(|sentence| sentence.starts_with("Only a timer wakes")), "{group:#?}");
+                assert_eq!(group.cause.as_ref().map(|cause| cause.kind), Some(CauseKind::TimerLoop));
+            }
+            None => assert!(!likely, "{way}: {:#?}", report.groups),
+        }
     }
 }
 
