@@ -48,6 +48,8 @@ pub enum CauseKind {
     RwMutexNeverUnlocked,
     /// Waits for a condition nobody signals.
     CondNeverSignalled,
+    /// Is the iterator of an `iter.Pull` that nobody asks for another value, nor stops.
+    IteratorNotStopped,
     /// Waits for the network without a deadline.
     NetworkSilent,
     /// Waits for a pipe, a terminal or another file.
@@ -186,7 +188,16 @@ fn kind(case: &Case<'_>) -> Option<CauseKind> {
         Wait::Mutex => CauseKind::MutexNeverUnlocked,
         Wait::RLock | Wait::Lock => CauseKind::RwMutexNeverUnlocked,
         Wait::Cond => CauseKind::CondNeverSignalled,
+        Wait::Coroutine if is_suspended_iterator(case) => CauseKind::IteratorNotStopped,
+        Wait::Coroutine => return None,
     })
+}
+
+/// Whether it is an iterator that has not begun or has given a value, and not who waits for the next value of one.
+fn is_suspended_iterator(case: &Case<'_>) -> bool {
+    let yields = |function: &str| function.starts_with("iter.Pull") && function.ends_with("].func1.1");
+    let inner = case.stack.iter().find(|frame| frame.function != "runtime.coroswitch");
+    inner.is_some_and(|frame| frame.function == "runtime.corostart" || yields(&frame.function))
 }
 
 /// The words for what no library is known to do.
@@ -299,6 +310,12 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             "and keeps a processor busy",
             "look for a loop around a select with a default, or with a case for a channel that is closed: set that channel to \
              nil, or return",
+        ),
+        CauseKind::IteratorNotStopped => (
+            "is a suspended iter.Pull,",
+            "whose next and stop nobody can call any more",
+            "whose next and stop nobody calls",
+            "call its stop on every path (defer stop())",
         ),
         CauseKind::NetworkSilent | CauseKind::FileSilent => return silent(Io::of(case.stack)),
         CauseKind::ResponseNotClosed

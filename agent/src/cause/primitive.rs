@@ -10,7 +10,7 @@ use crate::memory::{Memory, word_at};
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Primitive {
-    /// Its address: of the channel, of the semaphore within the mutex or wait group, of the condition's list.
+    /// Its address: of the channel, of the coroutine, of the semaphore within the mutex or wait group, of the condition's list.
     pub address: u64,
     /// Its state.
     #[serde(flatten)]
@@ -64,6 +64,8 @@ pub enum PrimitiveState {
     },
     /// `sync.Cond`
     Cond,
+    /// `runtime.coro`
+    Coroutine,
     /// Its memory was not copied.
     Unknown,
 }
@@ -128,6 +130,7 @@ impl PrimitiveState {
             // The counter is the upper half of the word before `sema`.
             Wait::WaitGroup => Self::WaitGroup { counter: word32(-4)? },
             Wait::Cond => Self::Cond,
+            Wait::Coroutine => Self::Coroutine,
             Wait::NilSend | Wait::NilReceive | Wait::EmptySelect => return None,
         })
     }
@@ -173,6 +176,8 @@ impl std::fmt::Display for Primitive {
                 write!(f, "wait group with its semaphore at {address:#x}: counter {counter}")?;
             }
             PrimitiveState::Cond => write!(f, "condition with its list at {address:#x}")?,
+            // One side of it runs, or waits, and this is the other: nobody else ever waits for it.
+            PrimitiveState::Coroutine => return write!(f, "coroutine of an iter.Pull at {address:#x}: suspended"),
             PrimitiveState::Unknown => write!(f, "at {address:#x}, whose state was not copied")?,
         }
         let others: Vec<String> = self.waiting.iter().map(u64::to_string).collect();

@@ -41,6 +41,23 @@ fn proven_leaks_cannot_and_likely_ones_do_not() {
 }
 
 #[test]
+fn only_a_suspended_iterator_is_one() {
+    let kind = |stack: &[Frame]| Cause::of(&Case { stack, ..case("coroutine") }).map(|cause| cause.kind);
+    let frames = |functions: &[&str]| stack(functions).split_off(1);
+    let (switch, pull) = ("runtime.coroswitch", "iter.Pull[go.shape.int].func1");
+    let suspended = Some(CauseKind::IteratorNotStopped);
+    assert_eq!(kind(&frames(&["runtime.corostart"])), suspended, "it has not begun");
+    let body = ["main.rows.func1", pull, "runtime.corostart"];
+    assert_eq!(kind(&frames(&[&[switch, "iter.Pull[go.shape.int].func1.1"], &body[..]].concat())), suspended);
+    assert_eq!(
+        kind(&frames(&[&[switch, "iter.Pull[go.shape.int].func2"], &body[..]].concat())),
+        None,
+        "it asks itself"
+    );
+    assert_eq!(kind(&frames(&[switch, "iter.Pull[go.shape.int].func2", "main.main"])), None);
+}
+
+#[test]
 fn what_is_waited_for_decides() {
     let kind = |case: &Case<'_>| Cause::of(case).map(|cause| cause.kind);
     let timer = [timer()];

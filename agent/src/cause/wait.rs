@@ -34,6 +34,8 @@ pub enum Wait {
     Lock,
     /// For a `sync.WaitGroup`.
     WaitGroup,
+    /// To be switched to, as one side of an `iter.Pull`.
+    Coroutine,
 }
 
 /// What a goroutine does that does not get on.
@@ -96,6 +98,7 @@ impl Wait {
             "sync.RWMutex.RLock" => Self::RLock,
             "sync.RWMutex.Lock" => Self::Lock,
             "sync.WaitGroup.Wait" => Self::WaitGroup,
+            "coroutine" => Self::Coroutine,
             _ => return None,
         })
     }
@@ -121,10 +124,10 @@ impl Wait {
 }
 
 /// Addresses of what a goroutine waits for, as its `g` leads to them. `None` where it does not: for semaphores and
-/// conditions before Go 1.26.
+/// conditions before Go 1.26, and for coroutines.
 pub fn primitives_of(memory: &dyn Memory, layout: &ReachLayout, wait: Wait, goroutine: &Goroutine) -> Option<Vec<u64>> {
     match wait {
-        _ if wait.is_forever() => None,
+        _ if wait.is_forever() || wait == Wait::Coroutine => None,
         Wait::Send | Wait::Receive | Wait::Select => {
             Some(channels_of(memory, layout, goroutine)?.into_iter().map(|(_, channel)| channel).collect())
         }

@@ -90,11 +90,12 @@ pub fn is_of_module(function: &str, module: Option<&str>) -> bool {
 
 impl Frame {
     /// Whether this frame belongs to the machinery of waiting: packages `runtime`, `sync`, `internal/...` and what is
-    /// below them, and functions of other packages that are written in package runtime (`time.Sleep` is).
+    /// below them, `iter`, and functions of other packages that are written in package runtime (`time.Sleep` is).
     pub fn is_plumbing(&self) -> bool {
         let package = package(&self.function);
         let root = package.split('/').next().unwrap_or(package);
         matches!(root, "runtime" | "sync" | "internal")
+            || package == "iter"
             || self.file.contains("/src/runtime/")
             || self.file.starts_with("runtime/")
     }
@@ -143,6 +144,7 @@ mod tests {
         assert!(frame("internal/poll.(*FD).Read", "/go/src/internal/poll/fd_unix.go").is_plumbing());
         assert!(frame("time.Sleep", "/go/src/runtime/time.go").is_plumbing());
         assert!(frame("time.Sleep", "runtime/time.go").is_plumbing());
+        assert!(frame("iter.Pull[go.shape.int].func1.1", "/go/src/iter/iter.go").is_plumbing());
         assert!(!frame("net.(*conn).Read", "/go/src/net/net.go").is_plumbing());
         assert!(!frame("main.wait", "/src/main.go").is_plumbing());
         assert!(!frame("synchro.Wait", "/src/synchro/wait.go").is_plumbing());

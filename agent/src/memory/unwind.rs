@@ -189,7 +189,9 @@ impl Unwinder {
             if pcs.len() == MAX_FRAMES {
                 return Some(Cut::TooDeep);
             }
-            pcs.push(pc);
+            // Of one that has not begun it is no call's return address.
+            let begins = pcs.is_empty() && pc == goroutine.start_pc;
+            pcs.push(if begins { pc.saturating_add(1) } else { pc });
             if self.arch == Arch::Arm64 && shape.sp_delta == 0 && pcs.len() == 1 && goroutine.status != Status::Syscall
             {
                 // Before the innermost function had a frame, its return address was in the link register, which `g.sched` keeps

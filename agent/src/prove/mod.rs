@@ -32,7 +32,7 @@ use crate::reach::{self, ReachError, Subject, Variables};
 
 pub use copy::CopyError;
 pub use file::FileError;
-pub use report::{ProofReport, SCHEMA};
+pub use report::{ProofGroup, ProofReport, SCHEMA};
 pub use text::render;
 pub use unstopped::{Unreached, unreached};
 

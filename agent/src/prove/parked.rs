@@ -8,7 +8,7 @@
 //!   in between, however often it could have: `trackingSeq`, which wraps around after 256 runs, could not tell that. It has
 //!   to be the same too, as anything else that is read of a `g`: with `GODEBUG=gccheckmark=1` a cycle comes twice.
 //!   Coroutines are switched to without `execute`, and other waits of the runtime are statuses only: what is kept is
-//!   parked for one of the reasons of [`Subject::goroutines`], or one of [`OTHERS`].
+//!   parked for one of the reasons of [`Subject::goroutines`] but coroutines', or one of [`OTHERS`].
 //! - **It was parked when its stack was read.** A look at a `g` takes a moment, in which its status can be from before and
 //!   its reason from after it parked. Two looks in which everything is the same come before the stack is read: whoever had
 //!   that reason in the first had parked by the second, or has run since and has lost its time.
@@ -79,7 +79,8 @@ impl Parked {
         let before: HashMap<u64, &Goroutine> = first.list.iter().map(|g| (g.address, g)).collect();
         let stays = |(g, wait): &(&Goroutine, &Option<Wait>)| {
             let reason = subject.wait_reasons.get(usize::from(g.wait_reason)).map_or("", String::as_str);
-            (wait.is_some() || OTHERS.contains(&reason)) && may_stay(g) && before.get(&g.address) == Some(g)
+            let waits = wait.is_some_and(|wait| wait != Wait::Coroutine);
+            (waits || OTHERS.contains(&reason)) && may_stay(g) && before.get(&g.address) == Some(g)
         };
         let mut chosen: Vec<_> = second.list.iter().zip(&second.waits).filter(stays).collect();
         chosen.sort_unstable_by_key(|(g, _)| g.address);

@@ -25,6 +25,9 @@ pub const SCHEMA: u32 = 1;
 
 /// Goroutines of a group described one by one.
 const MAX_EXAMPLES: usize = 8;
+/// What is shown of goroutines that only timers wake.
+const ONLY_ITS_TIMER: &str =
+    "only its timer wakes it: nothing but its own stack leads to any other case, so that none can ever happen";
 /// Ids of a group's goroutines that are told.
 const MAX_GOIDS: usize = 1_000_000;
 
@@ -49,6 +52,9 @@ pub struct ProofReport {
     pub spans: u64,
     /// The leaks, the largest first.
     pub leaks: Vec<ProofGroup>,
+    /// What only timers wake: nothing else can ever happen there, but it runs now and then.
+    #[serde(default)]
+    pub timer_loops: Vec<ProofGroup>,
 }
 
 /// How many goroutines there are.
@@ -62,12 +68,15 @@ pub struct Counts {
     pub undecided: u64,
     /// Proven to be leaked.
     pub proven: u64,
+    /// Waiting for a lock that shares a small allocation with another value, and not proven only because that may be in use.
+    #[serde(default)]
+    pub sharing: u64,
 }
 
 /// Leaked goroutines that one `go` statement made and that are stuck at the same place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofGroup {
-    /// Always `proven`.
+    /// `proven`; `likely` of what only timers wake.
     pub verdict: String,
     /// How many.
     pub count: u64,
@@ -112,7 +121,9 @@ pub struct Example {
 impl ProofReport {
     /// The report of a proof.
     pub fn of(program: &Program, pause: Pause, proof: &Proof, from_image: bool) -> Self {
-        let leaks = groups(program, proof, Shown::Proven);
+        let leaks = groups(program, proof, &proof.leaked, Shown::Proven);
+        let mut timer_loops = groups(program, proof, &proof.timed, Shown::Timed);
+        timer_loops.iter_mut().for_each(|group| group.evidence.insert(0, ONLY_ITS_TIMER.to_owned()));
         Self {
             schema: SCHEMA,
             target: program.info.clone(),
@@ -123,11 +134,13 @@ impl ProofReport {
                 candidates: proof.candidates,
                 undecided: proof.undecided,
                 proven: proof.leaked.len() as u64,
+                sharing: proof.sharing,
             },
             precision: proof.precision,
             scannable_bytes: proof.scannable_bytes,
             spans: proof.spans,
             leaks,
+            timer_loops,
         }
     }
 }
@@ -139,17 +152,19 @@ pub enum Shown {
     Proven,
     /// By a look at the running program, behind whose back pointers may have moved.
     Running,
+    /// Only of the cases that are no timers'.
+    Timed,
 }
 
 /// What one `go` statement made and is stuck at the same place, the largest group first.
-pub fn groups(program: &Program, proof: &Proof, shown: Shown) -> Vec<ProofGroup> {
+pub fn groups(program: &Program, proof: &Proof, stuck: &[Leaked], shown: Shown) -> Vec<ProofGroup> {
     let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
     let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
-    for leaked in &proof.leaked {
+    for leaked in stuck {
         let g = &leaked.goroutine;
         groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
     }
-    let by_goid = proof.leaked.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
+    let by_goid = stuck.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
     let mut leaks: Vec<ProofGroup> =
         groups.into_values().map(|group| describe(&group, program, proof, &by_goid, &mut symbolizer, shown)).collect();
     leaks.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.cmp(&b.goids)));
@@ -184,12 +199,12 @@ fn describe(
             .iter()
             .any(|leaked| proof.http_connections.contains(&leaked.goroutine.parent_goid))
             .then_some(Handler::Serving),
-        loops: false,
+        loops: shown == Shown::Timed,
         proven: shown == Shown::Proven,
     });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     ProofGroup {
-        verdict: "proven".to_owned(),
+        verdict: if shown == Shown::Timed { "likely" } else { "proven" }.to_owned(),
         count: group.len() as u64,
         wait_reason,
         wait: first.wait,
@@ -201,7 +216,7 @@ fn describe(
         evidence: match shown {
             Shown::Proven => evidence(group, proof, by_goid, by_runtime),
             // Who holds what may have changed meanwhile.
-            Shown::Running => first.primitives.iter().map(ToString::to_string).collect(),
+            Shown::Running | Shown::Timed => first.primitives.iter().map(ToString::to_string).collect(),
         },
         goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
         examples: group

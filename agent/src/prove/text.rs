@@ -51,6 +51,20 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
         counts.proven,
         counts.undecided
     )?;
+    if counts.sharing > 0 {
+        writeln!(
+            out,
+            "  {} for a lock that shares a small allocation: what leads there may lead to the lock, or to another value",
+            if counts.sharing == 1 {
+                "1 goroutine waits".to_owned()
+            } else {
+                format!("{} goroutines wait", counts.sharing)
+            }
+        )?;
+    }
+    for group in report.timer_loops.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
     if report.leaks.is_empty() {
         return writeln!(out, "\nNo goroutine is proven to be leaked.");
     }
@@ -71,7 +85,8 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
 }
 
 fn write_group(out: &mut String, group: &ProofGroup) -> std::fmt::Result {
-    writeln!(out, "\nPROVEN {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
+    let verdict = group.verdict.to_uppercase();
+    writeln!(out, "\n{verdict} {} [{}]", goroutines(group.count), printable(&group.wait_reason))?;
     let goids = group.goids.get(..MAX_GOIDS_SHOWN).unwrap_or(&group.goids);
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),

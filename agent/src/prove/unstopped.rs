@@ -16,7 +16,7 @@ use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::has_not_run;
 use crate::reach::contents::Reads;
-use crate::reach::{self, Proof, ReachError, Subject};
+use crate::reach::{self, Leaked, Proof, ReachError, Subject};
 
 /// Passes, each from elsewhere, that have to reach nobody whom those before have not: of a pointer that moves all the time each
 /// finds by chance whether it is where it is being looked for.
@@ -32,6 +32,8 @@ pub struct Unreached {
     pub groups: Vec<ProofGroup>,
     /// The same as they stood.
     pub goroutines: Vec<Goroutine>,
+    /// Goroutines that a timer wakes, and to whose other cases nothing was found to lead.
+    pub timed: Vec<ProofGroup>,
     /// Bytes of heap whose objects can hold pointers.
     pub heap_bytes: u64,
 }
@@ -49,22 +51,29 @@ fn look(pid: u32, program: &Program, reads: Reads) -> Result<Unreached, ProveErr
     let mut proof = pass(&memory, program, reads).map_err(failed)?;
     let mut agreed = 0;
     for further in 1..MAX_PASSES {
-        if proof.leaked.is_empty() || agreed == AGREED {
+        if proof.leaked.is_empty() && proof.timed.is_empty() || agreed == AGREED {
             break;
         }
         let turn = reads.turn.wrapping_add(further);
         let again = pass(&memory, program, Reads { turn, ..reads }).map_err(failed)?;
-        let unreached: HashSet<u64> = again.leaked.iter().map(|leaked| leaked.goroutine.goid).collect();
-        let before = proof.leaked.len();
-        proof.leaked.retain(|leaked| unreached.contains(&leaked.goroutine.goid));
-        agreed = if proof.leaked.len() == before { agreed + 1 } else { 0 };
+        let before = proof.leaked.len() + proof.timed.len();
+        only_both(&mut proof.leaked, &again.leaked);
+        only_both(&mut proof.timed, &again.timed);
+        agreed = if proof.leaked.len() + proof.timed.len() == before { agreed + 1 } else { 0 };
     }
     only_standing(&mut proof, program, &memory).map_err(failed)?;
     Ok(Unreached {
-        groups: groups(program, &proof, Shown::Running),
+        groups: groups(program, &proof, &proof.leaked, Shown::Running),
+        timed: groups(program, &proof, &proof.timed, Shown::Timed),
         goroutines: proof.leaked.iter().map(|leaked| leaked.goroutine).collect(),
         heap_bytes: proof.scannable_bytes,
     })
+}
+
+/// Leaves out whoever is not among `others`.
+fn only_both(stuck: &mut Vec<Leaked>, others: &[Leaked]) {
+    let others: HashSet<u64> = others.iter().map(|leaked| leaked.goroutine.goid).collect();
+    stuck.retain(|leaked| others.contains(&leaked.goroutine.goid));
 }
 
 /// Follows everything that can run once.

@@ -1,5 +1,5 @@
-//! The goroutines that may be leaked, and what each waits for: those parked on a channel, a select, a condition, a mutex
-//! or a wait group, and on nothing else.
+//! The goroutines that may be leaked, and what each waits for: those parked on a channel, a select, a condition, a mutex,
+//! a wait group or as an iterator of `iter.Pull`, and on nothing else.
 //!
 //! A goroutine that somebody is just waking is none of them: its sudog has left the queue of what it waits for. Whatever
 //! cannot be told makes a goroutine no candidate.
@@ -22,6 +22,11 @@ const COND_SEARCH: u64 = 4096;
 const NOTIFY_HEAD: u64 = 16;
 /// Where `sync.Cond` keeps its `notifyList`: after the `Locker`.
 const COND_NOTIFY: u64 = 16;
+/// Size of a `runtime.coro`, and of the objects that hold one.
+const CORO: u64 = 32;
+/// What of the outermost part of a stack is searched for its coroutine: `corostart`, which needs 72 bytes of it in optimized
+/// programs, and what it calls.
+const CORO_SEARCH: u64 = 256;
 /// Largest object a sudog can be in.
 const MAX_SUDOG: u64 = 256;
 
@@ -36,6 +41,9 @@ pub struct Candidate {
     pub sudogs: Vec<u64>,
     /// Addresses of what it waits for; in the case of channels one for each sudog.
     pub primitives: Vec<u64>,
+    /// Those of them that are channels of timers, in a select that has other cases too. Go 1.23 and later: before, nothing about
+    /// a channel tells for certain that it is one.
+    pub timers: Vec<u64>,
 }
 
 /// All candidates.
@@ -77,6 +85,7 @@ impl Finder<'_> {
                 Wait::Send | Wait::Receive | Wait::Select => channels_of(self.memory, self.layout, goroutine)
                     .filter(|sudogs| !sudogs.is_empty() && self.unwoken(goroutine))
                     .filter(|sudogs| sudogs.iter().all(|(sudog, channel)| queues.holds(*sudog, *channel))),
+                Wait::Coroutine => self.coroutine(goroutine).map(|coroutine| vec![(0, coroutine)]),
                 Wait::Cond if self.layout.sudog.in_g => in_g(self.memory, self.layout, goroutine),
                 Wait::Cond => conditions.get(&goroutine.address).map(|found| vec![*found]),
                 _ => semaphores.get(&goroutine.address).map(|found| vec![*found]),
@@ -85,7 +94,8 @@ impl Finder<'_> {
                 Some(sudogs) => found.list.push(Candidate {
                     goroutine: index,
                     wait,
-                    sudogs: sudogs.iter().map(|(sudog, _)| *sudog).collect(),
+                    timers: if wait == Wait::Select { self.timers(&sudogs) } else { Vec::new() },
+                    sudogs: sudogs.iter().map(|(sudog, _)| *sudog).filter(|sudog| *sudog != 0).collect(),
                     primitives: sudogs.iter().map(|(_, primitive)| *primitive).collect(),
                 }),
                 None => found.undecided += 1,
@@ -105,6 +115,40 @@ impl Finder<'_> {
     fn unwoken(&self, goroutine: &Goroutine) -> bool {
         let param = goroutine.address.wrapping_add(u64::from(self.layout.g_param));
         self.memory.read_u64(param) == Ok(0)
+    }
+
+    /// Of the channels of a select those of timers, if there are others too.
+    fn timers(&self, cases: &[(u64, u64)]) -> Vec<u64> {
+        let Some(timer) = self.layout.hchan.timer else { return Vec::new() };
+        let is_timer =
+            |channel: &u64| self.memory.read_u64(channel.wrapping_add(u64::from(timer))).is_ok_and(|timer| timer != 0);
+        let timers: Vec<u64> = cases.iter().map(|(_, channel)| *channel).filter(is_timer).collect();
+        if timers.len() < cases.len() { timers } else { Vec::new() }
+    }
+
+    /// The `runtime.coro` that an iterator is suspended in: whoever switches to it needs its address, which `next` and `stop`
+    /// have. Nothing leads there from the `g` of one that has begun, but `corostart` has it on its stack to leave it in the
+    /// end; that of one that has not is in its `g`. It is the one whose `gp` says so: who is suspended is so in one coroutine,
+    /// which is where that is noted last of all, and which is not freed meanwhile because its stack leads there.
+    fn coroutine(&self, goroutine: &Goroutine) -> Option<u64> {
+        let from = goroutine.stack_hi.checked_sub(CORO_SEARCH)?.max(goroutine.resume().1) & !7;
+        let stack = bytes_at(self.memory, from, goroutine.stack_hi.checked_sub(from)? as usize)?;
+        let g = bytes_at(self.memory, goroutine.address, self.layout.g.size as usize)?;
+        let is_own = |address: u64| {
+            let object = self.spans.find(address)?;
+            let span = self.spans.spans.get(object.span as usize)?;
+            let alone = span.elem == CORO && !span.noscan && span.object(object.index) == address;
+            let noted = alone && self.memory.read_u64(address) == Ok(goroutine.address);
+            (noted && self.memory.read_u64(address + 8).is_ok_and(|f| f != 0)).then_some(address)
+        };
+        let mut found: Vec<u64> =
+            super::objects::words(&stack).chain(super::objects::words(&g)).filter_map(is_own).collect();
+        found.sort_unstable();
+        found.dedup();
+        match found[..] {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
     /// The sudogs in `semtable` and the addresses they wait at, by their `g`.

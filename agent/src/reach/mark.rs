@@ -4,23 +4,72 @@
 //! The work is driven by what gets marked: each object that somebody waits for is watched, and marking it makes its
 //! waiters live at once, so that a chain of waiters costs as much as its links. `g`s and the sudogs of waiters are marked
 //! but not looked into: they are how the runtime finds waiters, not how a program reaches what they wait for.
+//!
+//! A pointer to any byte of an object keeps all of it, but does not lead to all of it. That matters where an object is several
+//! values: the allocator puts those of less than 16 bytes without pointers into blocks of 16, a lone `sync.Mutex` beside whatever
+//! is made next. What Go code may hold to reach a mutex is a pointer to one of its bytes, or to the value that the mutex is part
+//! of, which begins at or below it: the language and its compiler add to pointers and never subtract, and a pointer just behind a
+//! value is never made (an empty slice at the end of an array keeps the array's start). So a pointer above the mutex's last byte
+//! leads to what follows it, in its own value or in the next, and not to it. One below it may be of the value before, or of its
+//! own: that makes its waiters live when nothing else does, and they are counted ([`Marker::sharing`]). Code that goes from a field back to its struct by
+//! package unsafe, and keeps nothing but the field's address, is the one exception; in structs of this size nobody does.
+
+mod timed;
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
 use super::candidates::Candidate;
-use super::heap::{Marks, Object};
+use super::heap::{Marks, Object, Span};
 use super::objects::{Objects, words};
 use super::stack::{Stacks, Start};
+use crate::cause::wait::Wait;
 use crate::memory::census::{Goroutine, Status};
 use crate::memory::chain::Chain;
 use crate::memory::{Memory, word_at};
+use timed::Timed;
+
+/// `maxTinySize`
+const TINY: u64 = 16;
 
 /// Deferred calls of one goroutine followed at most.
 const MAX_DEFERS: usize = 1 << 20;
 /// `xRegState` is at most this large: 32 registers of 64 bytes, masks and flags.
 pub const XREGS: usize = 2560;
+
+/// A candidate, and which addresses within an object lead to what it waits for.
+#[derive(Clone, Copy)]
+struct Waiter {
+    candidate: u32,
+    /// From here on they do for sure.
+    certain: u64,
+    /// From here on they do not.
+    end: u64,
+    /// Whether there was one below.
+    perhaps: bool,
+    /// It is the channel of a timer.
+    timer: bool,
+}
+
+impl Waiter {
+    /// One that waits in this way for what is at `primitive` in an object of `span`.
+    fn of(candidate: u32, wait: Wait, primitive: u64, span: &Span) -> Self {
+        let all = Self { candidate, certain: 0, end: u64::MAX, perhaps: false, timer: false };
+        match wait {
+            // The address is that of `sema`, behind `state`; both are half a word.
+            Wait::Mutex if is_tiny(span) => {
+                Self { certain: primitive.saturating_sub(4), end: primitive.saturating_add(4), ..all }
+            }
+            _ => all,
+        }
+    }
+}
+
+/// Whether the objects of a span may each be several values (`tinySpanClass` in src/runtime/malloc.go).
+fn is_tiny(span: &Span) -> bool {
+    span.noscan && span.elem == TINY
+}
 
 /// See the module.
 pub struct Marker<'a, 'm> {
@@ -36,11 +85,16 @@ pub struct Marker<'a, 'm> {
     /// Not looked into.
     opaque: Marks,
     /// Candidates by the objects they wait for.
-    waiters: HashMap<u64, Vec<u32>>,
+    waiters: HashMap<u64, Vec<Waiter>>,
     todo: Vec<Object>,
     live: Vec<bool>,
     /// Candidates found live whose stacks are still to be scanned.
     woken: Vec<u32>,
+    /// Candidates to whose locks a pointer may lead that may also be another value's.
+    perhaps: Vec<u32>,
+    /// How many candidates are live for nothing but such a pointer.
+    pub sharing: u64,
+    timed: Timed,
     scratch: Vec<u64>,
     /// Objects and stacks that are live and cannot be read: what they lead to is not known.
     pub unreadable: u64,
@@ -71,6 +125,9 @@ impl<'a, 'm> Marker<'a, 'm> {
             todo: Vec::new(),
             live: vec![false; candidates.len()],
             woken: Vec::new(),
+            perhaps: Vec::new(),
+            sharing: 0,
+            timed: Timed::default(),
             scratch: Vec::new(),
             unreadable: 0,
         }
@@ -93,7 +150,9 @@ impl<'a, 'm> Marker<'a, 'm> {
                     Some(object) => {
                         let id = self.objects.id(object);
                         self.watched.set(id);
-                        self.waiters.entry(id).or_default().push(index as u32);
+                        let waiter = Waiter::of(index as u32, candidate.wait, *primitive, self.objects.span(object));
+                        let waiter = Waiter { timer: candidate.timers.contains(primitive), ..waiter };
+                        self.waiters.entry(id).or_default().push(waiter);
                     }
                     None => self.wake(index as u32),
                 }
@@ -105,16 +164,27 @@ impl<'a, 'm> Marker<'a, 'm> {
     pub fn mark(&mut self, word: u64) {
         let Some(object) = self.objects.spans.find(word) else { return };
         let id = self.objects.id(object);
-        if !self.marked.set(id) {
-            return;
+        let new = self.marked.set(id);
+        // Of several values each has its own pointers.
+        if (new || is_tiny(self.objects.span(object))) && self.watched.get(id) {
+            self.wake_by(id, word);
         }
-        if self.watched.get(id) {
-            for waiter in self.waiters.remove(&id).unwrap_or_default() {
-                self.wake(waiter);
-            }
+        if self.timed.is_begun() && !self.timed.is_first(id, new) {
+            // What one of them alone led to others lead to too.
+            self.timed.again(object);
+        }
+        if !new {
+            return;
         }
         if !self.objects.span(object).noscan && !self.opaque.get(id) {
             self.todo.push(object);
+        }
+    }
+
+    /// Takes it that something live may have pointers to all of the object at `address`.
+    pub fn mark_whole(&mut self, address: u64) {
+        if let Some(object) = self.objects.spans.find(address) {
+            self.mark(self.objects.address(object));
         }
     }
 
@@ -161,24 +231,33 @@ impl<'a, 'm> Marker<'a, 'm> {
 
     /// Follows everything marked so far to the end.
     pub fn run(&mut self) {
-        let windowed = self.objects.contents.is_windowed();
         loop {
-            if windowed {
-                self.sweep();
-            }
-            if let Some(object) = self.todo.pop() {
-                self.look_into(object);
-            } else if let Some(candidate) = self.woken.pop() {
-                let candidate = &self.candidates[candidate as usize];
-                let goroutine = self.goroutines[candidate.goroutine];
-                for sudog in &candidate.sudogs {
-                    self.mark_sudog(*sudog);
-                }
-                self.root(&goroutine);
-            } else {
+            self.follow();
+            if let Some(candidate) = self.woken.pop() {
+                self.root_candidate(candidate);
+            } else if !self.wake_sharing() {
                 return;
             }
         }
+    }
+
+    /// Looks into everything that was marked, and what that leads to.
+    fn follow(&mut self) {
+        if self.objects.contents.is_windowed() {
+            self.sweep();
+        }
+        while let Some(object) = self.todo.pop() {
+            self.look_into(object);
+        }
+    }
+
+    fn root_candidate(&mut self, candidate: u32) {
+        let candidate = &self.candidates[candidate as usize];
+        let goroutine = self.goroutines[candidate.goroutine];
+        for sudog in &candidate.sudogs {
+            self.mark_sudog(*sudog);
+        }
+        self.root(&goroutine);
     }
 
     /// Looks into what was marked, span by span in the order of their addresses and from the first again, since a span that has
@@ -202,6 +281,37 @@ impl<'a, 'm> Marker<'a, 'm> {
     /// Which candidates are live.
     pub fn live(&self) -> &[bool] {
         &self.live
+    }
+
+    /// Makes those live who wait for what a pointer to object number `id` leads to.
+    fn wake_by(&mut self, id: u64, pointer: u64) {
+        let Some(waiters) = self.waiters.remove(&id) else { return };
+        let mut rest = Vec::new();
+        for mut waiter in waiters {
+            if (waiter.certain..waiter.end).contains(&pointer) {
+                match waiter.timer {
+                    true => self.timed.fires(waiter.candidate),
+                    false => self.wake(waiter.candidate),
+                }
+                continue;
+            }
+            if pointer < waiter.certain && !std::mem::replace(&mut waiter.perhaps, true) {
+                self.perhaps.push(waiter.candidate);
+            }
+            rest.push(waiter);
+        }
+        if !rest.is_empty() {
+            self.waiters.insert(id, rest);
+        }
+    }
+
+    /// Makes those live to whose lock nothing may lead but what may also be another value's pointer. Whether there were any.
+    fn wake_sharing(&mut self) -> bool {
+        for candidate in std::mem::take(&mut self.perhaps) {
+            self.sharing += u64::from(self.live.get(candidate as usize) == Some(&false));
+            self.wake(candidate);
+        }
+        !self.woken.is_empty()
     }
 
     fn wake(&mut self, candidate: u32) {

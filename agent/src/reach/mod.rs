@@ -136,12 +136,18 @@ pub struct Leaked {
 pub struct Proof {
     /// The leaked goroutines.
     pub leaked: Vec<Leaked>,
+    /// Goroutines that are not, because a timer wakes them; nothing but their own stacks leads to any other case of their select.
+    #[serde(default)]
+    pub timed: Vec<Leaked>,
     /// All goroutines.
     pub goroutines: u64,
     /// Those that wait in a way that can be a leak.
     pub candidates: u64,
     /// Those that wait so, but for something that was not found, or that are being woken.
     pub undecided: u64,
+    /// Those that wait for a lock in a small allocation, of which only another value may be in use.
+    #[serde(default)]
+    pub sharing: u64,
     /// How pointers were told.
     pub precision: Precision,
     /// Bytes of heap whose objects can hold pointers.
@@ -179,7 +185,8 @@ impl Subject<'_> {
             .map(|goroutine| {
                 let known = of_runtime.entry(goroutine.start_pc);
                 let of_runtime = *known.or_insert_with(|| self.is_of_runtime(goroutine.start_pc));
-                if of_runtime { None } else { self.wait(goroutine) }
+                self.wait(goroutine)
+                    .filter(|wait| !of_runtime && (*wait != Wait::Coroutine || self.is_iterator(goroutine.start_pc)))
             })
             .collect()
     }
@@ -187,6 +194,11 @@ impl Subject<'_> {
     /// Whether a goroutine that starts at `start_pc` is the runtime's own, or one of which nothing is known.
     fn is_of_runtime(&self, start_pc: u64) -> bool {
         self.pclntab.func(start_pc.wrapping_sub(self.slide)).is_none_or(|func| is_system_goroutine(func.name))
+    }
+
+    /// Whether a goroutine that starts at `start_pc` is the iterator of an `iter.Pull`, and not one that asks for its values.
+    fn is_iterator(&self, start_pc: u64) -> bool {
+        self.pclntab.func(start_pc.wrapping_sub(self.slide)).is_some_and(|func| func.name == "runtime.corostart")
     }
 
     /// What `goroutine` waits for, if it may be leaked. The runtime's own goroutines and the main one are taken to be
@@ -256,6 +268,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         }
     }
     marker.run();
+    let timed = marker.run_timed();
     if objects.contents.is_exhausted() {
         return Err(ReachError::TooMuch { read: objects.spans.scannable() });
     }
@@ -263,23 +276,19 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         return Err(ReachError::Incomplete(format!("{} live objects or stacks cannot be read", marker.unreadable)));
     }
     let leaked = found.list.iter().zip(marker.live()).filter(|(_, live)| !**live).map(|(candidate, _)| candidate);
-    let leaked: Vec<&Candidate> = leaked.collect();
     let waiting = waiting_for(&found.list, &goroutines);
-    let mut leaked: Vec<Leaked> = leaked
-        .into_iter()
-        .map(|candidate| Leaked {
-            goroutine: goroutines[candidate.goroutine],
-            wait: candidate.wait,
-            primitives: candidate
-                .primitives
-                .iter()
-                .map(|address| {
-                    Primitive::read(subject.constant, layout, candidate.wait, *address, waiting.get(address))
-                })
-                .collect(),
-            stack: stacks.pcs(&goroutines[candidate.goroutine], MAX_FRAMES).0,
-        })
-        .collect();
+    let described = |candidate: &Candidate| Leaked {
+        goroutine: goroutines[candidate.goroutine],
+        wait: candidate.wait,
+        primitives: candidate
+            .primitives
+            .iter()
+            .map(|address| Primitive::read(subject.constant, layout, candidate.wait, *address, waiting.get(address)))
+            .collect(),
+        stack: stacks.pcs(&goroutines[candidate.goroutine], MAX_FRAMES).0,
+    };
+    let mut leaked: Vec<Leaked> = leaked.map(described).collect();
+    let timed = timed.iter().filter_map(|candidate| found.list.get(*candidate as usize)).map(described).collect();
     let (exact_objects, conservative_objects) = objects.scanned();
     let (exact_frames, conservative_frames) = stacks.scanned();
     holders::find(&mut leaked, &stacks, &Unlocks::new(subject, &stacks), &objects.spans);
@@ -287,11 +296,13 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         goroutines: goroutines.len() as u64,
         candidates: found.list.len() as u64,
         undecided: found.undecided,
+        sharing: marker.sharing,
         precision: Precision { exact_objects, conservative_objects, exact_frames, conservative_frames },
         scannable_bytes: objects.spans.scannable(),
         spans: objects.spans.spans.len() as u64,
         http_connections: http_connections(subject, &goroutines, &leaked),
         leaked,
+        timed,
     })
 }
 

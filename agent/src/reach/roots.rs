@@ -180,7 +180,7 @@ fn mark_specials(subject: &Subject<'_>, objects: &Objects<'_>, marker: &mut Mark
         let address = base.wrapping_add(offset);
         match SpecialLayout::kind(subject.layout.minor, number) {
             SpecialKind::Finalizer => marker.mark_contents(address),
-            SpecialKind::Weak => marker.mark(address),
+            SpecialKind::Weak => marker.mark_whole(address),
             SpecialKind::Other => {}
         }
         words(bytes.get(layout.size as usize..).unwrap_or_default()).for_each(|word| marker.mark(word));

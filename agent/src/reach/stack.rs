@@ -238,7 +238,8 @@ impl<'m> Stacks<'m> {
     /// The program counters of `g`'s stack, innermost first, and whether the walk reached its end.
     pub fn pcs(&self, g: &Goroutine, limit: usize) -> (Vec<u64>, bool) {
         let (pc, sp) = g.resume();
-        let mut pcs = vec![pc];
+        // Of one that has not begun it is no call's return address.
+        let mut pcs = vec![if pc == g.start_pc { pc.saturating_add(1) } else { pc }];
         if sp < g.stack_lo || sp >= g.stack_hi || g.stack_hi - sp > MAX_STACK {
             return (pcs, false);
         }

@@ -21,6 +21,9 @@ use crate::words::{Place, is_system, seconds, start_function, wait_reason};
 /// Steps up a chain of goroutines that wait for those they made.
 const MAX_CHAIN: usize = 16;
 
+/// Wake-ups by a timer that say that it is a loop.
+const MIN_WAKES: u64 = 5;
+
 /// Members of one group.
 #[derive(Default)]
 pub(super) struct Members {
@@ -281,6 +284,24 @@ fn site_counts(session: &Session) -> HashMap<u64, (u64, u64)> {
     counts
 }
 
+/// What is said of goroutines that nothing but a timer can wake, if there are several: one may be meant to run as long as its
+/// program does.
+fn only_by_timer(session: &Session, members: &Members, rules: &Rules) -> Option<String> {
+    let woken = members.parked.iter().map(|(_, goid)| session.standing().timed(*goid));
+    let many: Vec<u64> = woken
+        .filter(|woken| woken.looks >= rules.unreached_looks && woken.times >= MIN_WAKES)
+        .map(|woken| woken.times)
+        .collect();
+    let least = many.iter().min().filter(|_| many.len() > 1)?;
+    Some(format!(
+        "Only a timer wakes {} of {}, {least} times or more each so far; no other case can ever happen: in {} or more looks at the \
+         running program nothing but their own stacks led to any.",
+        many.len(),
+        members.parked.len(),
+        rules.unreached_looks
+    ))
+}
+
 /// The group of `members`, if any of them has been parked longer than `threshold_ns`, if it is known that one of them can never
 /// run again, or if they pile up.
 fn build_group(
@@ -302,7 +323,8 @@ fn build_group(
     let is_unreached = |goid| session.standing().looks(goid) >= rules.unreached_looks;
     let lost = |(_, goid): &(u64, u64)| is_proven(*goid) || is_unreached(*goid);
     let over_threshold = if members.parked.iter().any(lost) { members.parked.len() } else { over_threshold };
-    let loops = over_threshold == 0;
+    let by_timer = only_by_timer(session, &members, rules);
+    let loops = over_threshold == 0 || by_timer.is_some();
     let wait_reason = session.reason_of(key);
     // Connections on which something happens now and then are no leak, however many there are.
     if loops && (wait_reason == "IO wait" || !matches!(key.doing, Doing::Waits(_))) {
@@ -326,7 +348,7 @@ fn build_group(
         verdict = Verdict::Idle;
         evidence.push(load.clone());
     }
-    if loops && verdict == Verdict::Idle && load.is_none() {
+    if loops && verdict == Verdict::Idle && load.is_none() && by_timer.is_none() {
         return None;
     }
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
@@ -380,13 +402,14 @@ fn build_group(
     let verdict = if holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
     evidence.extend(holds.into_iter().map(|(_, sentence)| sentence));
     evidence.extend(held_by(session, told));
-    let verdict = if unreached > 0 { verdict.max(Verdict::Likely) } else { verdict };
+    let verdict = if unreached > 0 || by_timer.is_some() { verdict.max(Verdict::Likely) } else { verdict };
     if unreached > 0 && proven < count {
         evidence.push(format!(
             "In each of {} or more looks at the running program nothing led to what {unreached} of {count} wait for.",
             rules.unreached_looks
         ));
     }
+    evidence.extend(by_timer);
     let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));

@@ -121,6 +121,9 @@ pub struct UnreachedTaken {
     pub cpu_seconds: f64,
     /// Goroutines that wait for what nothing was found to lead to, or why there was no look.
     pub outcome: Result<Vec<Explained>, String>,
+    /// Goroutines that a timer wakes, and to whose other cases nothing was found to lead.
+    #[serde(default)]
+    pub timed: Vec<Explained>,
 }
 
 /// Goroutines that were seen to run at one look after the other, looked at many times at short intervals.

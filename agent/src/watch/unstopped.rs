@@ -15,7 +15,7 @@ use crate::config::{ReachConfig, WatchConfig, nanoseconds};
 use crate::live::Target;
 use crate::memory::census::Goroutine;
 use crate::memory::unwind::has_not_run;
-use crate::prove::{self, Program, ProveError, Unreached};
+use crate::prove::{self, Program, ProofGroup, ProveError, Unreached};
 use crate::reach::contents::Reads;
 use crate::report::Report;
 use crate::session::{Explained, GroupKey, Session, UnreachedTaken};
@@ -102,7 +102,8 @@ impl Unstopped {
             Err(reason) => {
                 // It stays so.
                 self.config.window_mib = 0;
-                return Some(UnreachedTaken { time_ns: now_ns(), cpu_seconds: 0.0, outcome: Err(reason.clone()) });
+                let outcome = Err(reason.clone());
+                return Some(UnreachedTaken { time_ns: now_ns(), cpu_seconds: 0.0, outcome, timed: Vec::new() });
             }
         };
         // Each look takes some.
@@ -137,8 +138,10 @@ impl Unstopped {
         };
         self.under_way = None;
         let time_ns = now_ns();
+        let mut timed = Vec::new();
         let outcome = match outcome {
-            Ok(unreached) => {
+            Ok(mut unreached) => {
+                timed = std::mem::take(&mut unreached.timed).into_iter().map(explained).collect();
                 log::debug!(
                     "a look at what {} MiB of heap lead to took {cpu:?}: nothing leads to {} goroutines in {} groups",
                     unreached.heap_bytes >> 20,
@@ -152,14 +155,21 @@ impl Unstopped {
         let undecided = outcome.as_ref().is_ok_and(|groups| {
             let mut goids = groups.iter().flat_map(|group| &group.goids);
             goids.any(|goid| session.standing().looks(*goid) + 1 < self.wanted)
-        });
+        }) || timed
+            .iter()
+            .flat_map(|group: &Explained| &group.goids)
+            .any(|goid| session.standing().timed(*goid).looks + 1 < self.wanted);
         self.rest = if undecided { self.interval } else { (2 * self.rest).min(LONGEST_REST) };
         self.earliest_ns = time_ns.saturating_add(nanoseconds(cpu * self.company.rests()));
         // An interval is a little longer or shorter each time.
         let rest = if undecided { Duration::ZERO } else { self.rest };
         self.next_ns = time_ns.saturating_add(nanoseconds(rest)).max(self.earliest_ns);
-        Some(UnreachedTaken { time_ns, cpu_seconds: cpu.as_secs_f64(), outcome })
+        Some(UnreachedTaken { time_ns, cpu_seconds: cpu.as_secs_f64(), outcome, timed })
     }
+}
+
+fn explained(group: ProofGroup) -> Explained {
+    Explained { goids: group.goids, cause: group.cause, evidence: group.evidence }
 }
 
 /// Of what a look led to nowhere, who has not moved by the last census.
@@ -174,9 +184,8 @@ fn still_standing(unreached: Unreached, session: &Session) -> Vec<Explained> {
         .map(|goroutine| goroutine.goid)
         .collect();
     let groups = unreached.groups.into_iter().map(|group| Explained {
-        goids: group.goids.into_iter().filter(|goid| stand.contains(goid)).collect(),
-        cause: group.cause,
-        evidence: group.evidence,
+        goids: group.goids.iter().copied().filter(|goid| stand.contains(goid)).collect(),
+        ..explained(group)
     });
     groups.filter(|group| !group.goids.is_empty()).collect()
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unsafe"
 )
 
 var ways = map[string]func(n int){
@@ -82,6 +83,19 @@ var ways = map[string]func(n int){
 			mu.Lock()
 			mu.Lock()
 		})
+	},
+	// Mutexes alone, each beside a number that stays in use.
+	"mutex before a number": func(n int) {
+		for i := 0; i < n; i++ {
+			mu, _ := besides(true)
+			twice(mu)
+		}
+	},
+	"mutex behind a number": func(n int) {
+		for i := 0; i < n; i++ {
+			mu, _ := besides(false)
+			twice(mu)
+		}
 	},
 	"lock order": func(n int) {
 		for i := 0; i < n; i++ {
@@ -154,7 +168,36 @@ var ways = map[string]func(n int){
 var (
 	nothing chan int
 	heap    [][]*int
+	numbers []*int64
 )
+
+func twice(mu *sync.Mutex) {
+	go func() {
+		mu.Lock()
+		mu.Lock()
+	}()
+}
+
+// besides makes a mutex and a number that share an allocation, the mutex first or last, and keeps the number.
+//
+//go:noinline
+func besides(first bool) (*sync.Mutex, *int64) {
+	for {
+		one, other := new(sync.Mutex), new(int64)
+		if !first {
+			other = new(int64)
+			one = new(sync.Mutex)
+		}
+		from, to := uintptr(unsafe.Pointer(one)), uintptr(unsafe.Pointer(other))
+		if from/16 == to/16 && first == (from < to) {
+			numbers = append(numbers, other)
+			return one, other
+		}
+		odd = new(int32)
+	}
+}
+
+var odd *int32
 
 // lock is a mutex with heap of its own: one alone shares it with whatever else is small and holds no pointers.
 type lock struct {

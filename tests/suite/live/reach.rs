@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use parkwarden::cause::CauseKind;
+use parkwarden::detect::Verdict;
 use parkwarden::prove::ProofReport;
+use parkwarden::report::Report;
 use parkwarden_tests::agent::{binary, run};
 use parkwarden_tests::corpus::{PARTS, corpus};
 use parkwarden_tests::target::{DEADLINE, Target};
@@ -219,6 +221,7 @@ fn goroutines_that_wait_for_good_reasons_are_never_proven() {
             let report = prove(target.pid());
             assert!(report.goroutines.candidates > 1000, "Go {version}: {:?}", report.goroutines);
             assert!(report.leaks.is_empty(), "Go {version}: {:#?}", report.leaks);
+            assert!(report.timer_loops.is_empty(), "Go {version}: {:#?}", report.timer_loops);
         }
         target.tell("exit");
     }
@@ -277,6 +280,64 @@ fn a_goroutine_that_runs_keeps_what_its_variables_lead_to_and_no_more() {
 }
 
 #[test]
+fn loops_that_only_a_timer_wakes_are_told_from_those_that_something_can_end() {
+    for version in versions().filter(|version| *version >= "1.23") {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let program = fixture("loops", version, flags);
+            for (way, expected) in
+                [("alone", 10), ("that ends", 0), ("beside another", 0), ("with a helper", 0), ("with an end", 0)]
+            {
+                let (target, _): (_, Ready) = Target::ready(&program, [way]);
+                let report = prove(target.pid());
+                let what = format!("Go {version}, {}, {way}: {report:#?}", flags.name());
+                assert!(report.leaks.is_empty(), "{what}");
+                let loops: u64 = report.timer_loops.iter().map(|group| group.count).sum();
+                // One may just be running.
+                assert!(loops <= expected && loops + 1 >= expected, "{what}");
+            }
+        }
+    }
+}
+
+/// The same in a watch, which stops nothing: a loop that does not grow is likely when it was woken often enough.
+#[test]
+fn loops_that_only_a_timer_wakes_are_likely_in_a_watch() {
+    for (way, likely) in [("alone", true), ("that ends", false), ("with a helper", false)] {
+        let program = fixture("loops", NEWEST, BuildFlags::Stripped);
+        let (target, _): (_, Ready) = Target::ready(&program, [way]);
+        let pid = target.pid().to_string();
+        let often = ["--for", "20s", "--threshold", "3s", "--interval", "1s", "--format", "json"];
+        let output = run(["watch", "--pid", &pid].iter().chain(&often));
+        let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+        let mut said = report.groups.iter().filter(|group| group.verdict == Verdict::Likely);
+        match said.next() {
+            Some(group) => {
+                assert!(likely, "{way}: {group:#?}");
+                assert!(group.evidence.iter().any(|sentence| sentence.starts_with("Only a timer wakes")), "{group:#?}");
+                assert_eq!(group.cause.as_ref().map(|cause| cause.kind), Some(CauseKind::TimerLoop));
+            }
+            None => assert!(!likely, "{way}: {:#?}", report.groups),
+        }
+    }
+}
+
+/// The allocator puts a lone mutex and the number made next into one block.
+#[test]
+fn a_value_that_shares_an_allocation_hides_no_lock_before_it() {
+    for version in versions() {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let program = fixture("stuck", version, flags);
+            for (way, proven, sharing) in [("mutex before a number", 40, 0), ("mutex behind a number", 0, 40)] {
+                let (target, _): (_, Ready) = Target::ready(&program, [format!("{way}=40")]);
+                let report = prove(target.pid());
+                let what = format!("Go {version}, {}, {way}: {report:#?}", flags.name());
+                assert_eq!((report.goroutines.proven, report.goroutines.sharing), (proven, sharing), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn whoever_has_a_lock_is_named() {
     let says = |report: &ProofReport, part: &str| {
         let said: Vec<&String> = report.leaks.iter().flat_map(|group| &group.evidence).collect();
@@ -300,6 +361,43 @@ fn position_independent_and_cgo_programs_are_proven() {
     for flags in [BuildFlags::Pie, BuildFlags::Cgo, BuildFlags::Unoptimized, BuildFlags::Race] {
         let (target, _): (_, Ready) = Target::ready(&fixture("stuck", NEWEST, flags), ["send=5", "cond=2"]);
         assert_eq!(prove(target.pid()).goroutines.proven, 7, "{}", flags.name());
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Iterators {
+    #[expect(dead_code, reason = "its presence is what matters")]
+    ready: bool,
+    lost: u64,
+}
+
+/// The bodies of `iter.Pull`, which are switched to without the scheduler: those that nobody can resume are proven, and no other
+/// while iterators are pulled and moved about.
+#[test]
+fn iterators_that_nobody_can_resume_are_proven() {
+    for version in versions().filter(|version| *version >= "1.23") {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::Unoptimized] {
+            let what = format!("Go {version}, {}", flags.name());
+            let (mut target, said): (_, Iterators) = Target::ready(&fixture("iterators", version, flags), [""; 0]);
+            let (mut most, mut found) = (0, BTreeSet::new());
+            for _ in 0..10 {
+                let report = prove(target.pid());
+                // What runs may be stopped where its variables are not known: then one that is dead may lead to an iterator.
+                assert!(report.goroutines.proven <= said.lost, "{what}: {:#?}", report.leaks);
+                most = most.max(report.goroutines.proven);
+                found.extend(proven(&report));
+                let suspended = report.leaks.iter().filter(|group| group.wait_reason == "coroutine");
+                for group in suspended {
+                    let cause = group.cause.as_ref().map(|cause| cause.kind);
+                    let nested = group.stack.iter().any(|frame| frame.function.contains("next"));
+                    assert!(cause == Some(CauseKind::IteratorNotStopped) || nested, "{what}: {group:#?}");
+                }
+            }
+            assert_eq!(most, said.lost, "{what}");
+            let _: serde_json::Value = target.ask("resume");
+            let after: BTreeSet<u64> = (0..10).flat_map(|_| proven(&prove(target.pid()))).collect();
+            assert!(found.is_subset(&after), "{what}: {found:?}, {after:?}");
+        }
     }
 }
 

@@ -1,0 +1,3 @@
+module parkwarden.test/iterators
+
+go 1.23

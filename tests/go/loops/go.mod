@@ -1,0 +1,3 @@
+module parkwarden.test/loops
+
+go 1.23
