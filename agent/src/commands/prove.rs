@@ -22,6 +22,11 @@ pub struct ProveArgs {
     #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into())]
     pub max_pause: humantime::Duration,
 
+    /// Memory that parkwarden may take for it, in MiB; a process whose copy would take more is left alone.
+    #[arg(long, value_name = "MIB", default_value_t = ProveConfig::default().memory_mib,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prove_memory_mib: u32,
+
     /// Save what was copied to FILE, for --image. It holds the program's memory, secrets included.
     #[arg(long, value_name = "FILE", conflicts_with = "image")]
     pub save_image: Option<PathBuf>,
@@ -45,7 +50,7 @@ pub fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
         // clap sees to it that there is a pid or an image.
         None => prove::live(
             args.pid.unwrap_or_default(),
-            &ProveConfig { max_pause: args.max_pause.into() },
+            &ProveConfig { max_pause: args.max_pause.into(), memory_mib: args.prove_memory_mib },
             args.save_image.as_deref(),
         )?,
     };

@@ -82,6 +82,11 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into(), requires = "prove")]
     pub max_pause: humantime::Duration,
 
+    /// With --prove: memory that parkwarden may take for it, in MiB; a process whose copy would take more is left alone.
+    #[arg(long, value_name = "MIB", default_value_t = ProveConfig::default().memory_mib, requires = "prove",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prove_memory_mib: u32,
+
     /// How to print the report: text is refreshed on a terminal, json is one document at the end.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -131,7 +136,9 @@ impl WatchArgs {
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
             rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
             reach: ReachConfig { window_mib: self.reach_window_mib },
-            prove: self.prove.then(|| ProveConfig { max_pause: self.max_pause.into() }),
+            prove: self
+                .prove
+                .then(|| ProveConfig { max_pause: self.max_pause.into(), memory_mib: self.prove_memory_mib }),
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,

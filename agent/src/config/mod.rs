@@ -200,11 +200,13 @@ impl Default for ReachConfig {
 pub struct ProveConfig {
     /// Longest time the target may stand still.
     pub max_pause: Duration,
+    /// Memory that parkwarden may take for the copy and the proof, in MiB.
+    pub memory_mib: u32,
 }
 
 impl Default for ProveConfig {
     fn default() -> Self {
-        Self { max_pause: Duration::from_millis(50) }
+        Self { max_pause: Duration::from_millis(50), memory_mib: 4096 }
     }
 }
 

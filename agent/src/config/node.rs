@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::settings::{
-    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, REACH_WINDOW_MIB, SIZE_MIB, SelectSettings, Settings,
-    Switch, WINDOWS,
+    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB, SIZE_MIB,
+    SelectSettings, Settings, Switch, WINDOWS,
 };
 use crate::config::{ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig};
 
@@ -159,6 +159,7 @@ impl NodeConfig {
         }
         for (key, value, range) in [
             ("watch.windows", watch.windows.map(u64::from), WINDOWS),
+            ("watch.prove_memory_mib", watch.prove_memory_mib.map(u64::from), PROVE_MEMORY_MIB),
             ("watch.reach_window_mib", watch.reach_window_mib.map(u64::from), REACH_WINDOW_MIB),
             ("watch.min_growth", watch.min_growth, MIN_GROWTH),
             ("record.size_mib", record.size_mib, SIZE_MIB),
@@ -171,8 +172,11 @@ impl NodeConfig {
         if watch.interval.is_some_and(|interval| *interval < MIN_INTERVAL) {
             return wrong("watch.interval", "must be at least 500ms: an agent has many processes to look at");
         }
-        let longest = default.watch.prove.unwrap_or_default().max_pause;
-        let prove = ProveConfig { max_pause: watch.max_pause.map_or(longest, Into::into) };
+        let prove = default.watch.prove.unwrap_or_default();
+        let prove = ProveConfig {
+            max_pause: watch.max_pause.map_or(prove.max_pause, Into::into),
+            memory_mib: watch.prove_memory_mib.unwrap_or(prove.memory_mib),
+        };
         let watch = WatchConfig {
             threshold: watch.threshold.map_or(default.watch.threshold, Into::into),
             interval: watch.interval.map_or(default.watch.interval, Into::into),

@@ -21,6 +21,8 @@ pub const WINDOWS: RangeInclusive<u64> = 2..=1000;
 pub const MIN_GROWTH: RangeInclusive<u64> = 1..=u64::MAX;
 /// The same for `watch.reach_window_mib`.
 pub const REACH_WINDOW_MIB: RangeInclusive<u64> = 0..=1 << 20;
+/// The same for `watch.prove_memory_mib`.
+pub const PROVE_MEMORY_MIB: RangeInclusive<u64> = 1..=1 << 20;
 /// The same for `record.size_mib`.
 pub const SIZE_MIB: RangeInclusive<u64> = 1..=1 << 20;
 /// The same for `limits.processes`.
@@ -105,6 +107,9 @@ pub struct WatchSettings {
     #[arg(long, value_name = "TIME")]
     #[serde(with = "text")]
     pub max_pause: Option<humantime::Duration>,
+    /// Memory that parkwarden may take to prove something of one process, in MiB; one whose copy would take more is left alone.
+    #[arg(long, value_name = "MIB", value_parser = within::<u32>(PROVE_MEMORY_MIB))]
+    pub prove_memory_mib: Option<u32>,
 }
 
 /// Which processes are watched: those that every given list has a match for.
@@ -230,7 +235,7 @@ impl Settings {
 
 impl WatchSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, reach_window_mib, prove, max_pause)
+        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, reach_window_mib, prove, max_pause, prove_memory_mib)
     }
 }
 
@@ -393,6 +398,7 @@ impl From<&NodeConfig> for Settings {
                 reach_window_mib: Some(watch.reach.window_mib),
                 prove: Some(watch.prove.is_some()),
                 max_pause: Some(watch.prove.unwrap_or_default().max_pause.into()),
+                prove_memory_mib: Some(watch.prove.unwrap_or_default().memory_mib),
             },
             select: SelectSettings { min_goroutines: Some(select.min_goroutines.unwrap_or(0)), ..select.clone() },
             http: HttpSettings { api: Some(http.api.unwrap_or_default()), ..http.clone() },

@@ -94,6 +94,10 @@ impl Memory for Image {
         Ok(())
     }
 
+    fn for_threads(&self) -> Option<&(dyn Memory + Sync)> {
+        Some(self)
+    }
+
     fn lend(&self, address: u64, len: usize) -> Option<&[u8]> {
         let (start, bytes) = self.around(address, len)?;
         let offset = (address - start) as usize;

@@ -31,6 +31,11 @@ pub trait Memory {
         None
     }
 
+    /// The same for several threads, where they may read at the same time.
+    fn for_threads(&self) -> Option<&(dyn Memory + Sync)> {
+        None
+    }
+
     /// Serves many reads at once, which costs a live process far fewer system calls. Requests that cannot be served
     /// get `ok == false` and an undefined buffer; the others are not affected. Fails as a whole only when nothing can
     /// be read any more.

@@ -1,7 +1,6 @@
 //! Copying what a proof needs from a target that stands still: as little as possible, in large pieces, and no longer
 //! than the deadline allows.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -35,6 +34,12 @@ const MIN_SHARE: u64 = 2 << 20;
 /// Why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
+    /// It would take more memory than there may be for it.
+    #[error("the copy would take {} MiB", needed >> 20)]
+    TooMuch {
+        /// Bytes it would take.
+        needed: u64,
+    },
     /// The deadline has passed.
     #[error("copying took longer than the pause allowed")]
     Late,
@@ -49,17 +54,17 @@ pub enum CopyError {
 /// The target's memory, of which everything that is read is kept.
 pub struct Recorder<'a> {
     live: &'a (dyn Memory + Sync),
-    image: RefCell<Image>,
+    image: Mutex<Image>,
     deadline: Option<Instant>,
     /// Memory at hand for what will be copied, touched already: the kernel would otherwise have to provide it while the
     /// target stands still.
-    spare: RefCell<Vec<Vec<u8>>>,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl<'a> Recorder<'a> {
     /// Adds what is read from `live` to `image`, with `spare` memory at hand, until `deadline`.
     pub fn new(live: &'a (dyn Memory + Sync), image: Image, spare: Vec<Vec<u8>>, deadline: Option<Instant>) -> Self {
-        Self { live, image: RefCell::new(image), deadline, spare: RefCell::new(spare) }
+        Self { live, image: Mutex::new(image), deadline, spare: Mutex::new(spare) }
     }
 
     /// Whether the deadline has passed.
@@ -69,7 +74,7 @@ impl<'a> Recorder<'a> {
 
     /// Shows what was recorded so far to `see`.
     pub fn with<T>(&self, see: impl FnOnce(&Image) -> T) -> T {
-        see(&self.image.borrow())
+        see(&self.image.lock())
     }
 
     /// What was recorded.
@@ -82,18 +87,18 @@ impl<'a> Recorder<'a> {
     pub fn copy(&self, mut ranges: Vec<(u64, u64)>) -> Result<(), CopyError> {
         ranges.retain(|(from, to)| from < to);
         let mut merged = merge(ranges);
-        merged.retain(|(from, to)| self.image.borrow().lend(*from, (to - from) as usize).is_none());
+        merged.retain(|(from, to)| self.image.lock().lend(*from, (to - from) as usize).is_none());
         let total: u64 = merged.iter().map(|(from, to)| to - from).sum();
         let mut slab = self.slab(total as usize);
         let regions: Vec<CopiedRange> =
             read_side_by_side(self.live, &merged, &mut slab, self.deadline)?.into_iter().flatten().collect();
-        self.image.borrow_mut().insert_many(slab, regions);
+        self.image.lock().insert_many(slab, regions);
         Ok(())
     }
 
     /// Memory of this size: what was provided, if it is enough.
     fn slab(&self, len: usize) -> Vec<u8> {
-        let mut spare = self.spare.borrow_mut();
+        let mut spare = self.spare.lock();
         let fitting = spare.iter().position(|slab| slab.len() >= len && len > slab.len() / 4);
         match fitting.map(|at| spare.swap_remove(at)) {
             Some(mut slab) => {
@@ -106,8 +111,12 @@ impl<'a> Recorder<'a> {
 }
 
 impl Memory for Recorder<'_> {
+    fn for_threads(&self) -> Option<&(dyn Memory + Sync)> {
+        Some(self)
+    }
+
     fn read(&self, address: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        if let Some(bytes) = self.image.borrow().lend(address, buf.len()) {
+        if let Some(bytes) = self.image.lock().lend(address, buf.len()) {
             buf.copy_from_slice(bytes);
             return Ok(());
         }
@@ -116,7 +125,7 @@ impl Memory for Recorder<'_> {
             return Err(Fault::Gone);
         }
         self.live.read(address, buf)?;
-        self.image.borrow_mut().insert(address, buf.to_vec());
+        self.image.lock().insert(address, buf.to_vec());
         Ok(())
     }
 }

@@ -20,15 +20,15 @@ use crate::discover::info::TargetInfo;
 use crate::golang::pclntab::PcLnTab;
 use crate::golang::proof_layout::ReachLayout;
 use crate::live::{Target, TargetError};
-use crate::memory::census::CensusReader;
+use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
-use crate::memory::stop::{StopError, Thread, hurried, while_stopped};
+use crate::memory::stop::{StopError, Thread, after_others, hurried, while_stopped};
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::contents::Reads;
 use crate::reach::heap::Spans;
 use crate::reach::roots::Modules;
-use crate::reach::{self, ReachError, Subject, Variables};
+use crate::reach::{self, Helpers, ReachError, Subject, Variables};
 
 pub use copy::CopyError;
 pub use file::FileError;
@@ -45,6 +45,13 @@ const TRIAL: u64 = 16 << 20;
 const TRIAL_GOROUTINES: usize = 4096;
 /// Added to what was measured: structs, threads, and what changed since the estimate.
 const OVERHEAD: Duration = Duration::from_millis(2);
+
+/// Marked, watched, opaque.
+const OBJECT_BITS: u64 = 3;
+/// What is known of a span, and what each thread that marks notes of it.
+const SPAN_BYTES: u64 = 256;
+/// What is known of a goroutine from several looks, and of what it waits for.
+const GOROUTINE_BYTES: u64 = 2048;
 
 /// Why nothing was proven.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +81,19 @@ pub enum ProveError {
         estimate: Duration,
         /// How long it may take.
         budget: Duration,
+    },
+    /// It would take too much of parkwarden's own memory.
+    #[error(
+        "pid {pid} was not stopped: its copy and the proof would take about {needed_mib} MiB of memory, and --prove-memory-mib \
+         (watch.prove_memory_mib) is {limit_mib}"
+    )]
+    Memory {
+        /// Target.
+        pid: u32,
+        /// MiB it would take.
+        needed_mib: u64,
+        /// MiB it may take.
+        limit_mib: u32,
     },
     /// The copy was given up.
     #[error(
@@ -216,6 +236,7 @@ impl Program {
             threads,
             immutable: &self.immutable,
             reads: Reads::WHOLE,
+            helpers: Helpers { count: copy::readers() - 1, begin: after_others },
         }
     }
 }
@@ -271,12 +292,15 @@ fn stop_and_copy(
     let budget = config.max_pause;
     let failed = |error: CopyError| match error {
         CopyError::Late => ProveError::Late { pid, budget },
+        CopyError::TooMuch { needed } => {
+            ProveError::Memory { pid, needed_mib: needed.div_ceil(1 << 20), limit_mib: config.memory_mib }
+        }
         CopyError::Reach(source) => ProveError::Reach { pid, source },
         CopyError::Fault(source) => {
             ProveError::Reach { pid, source: ReachError::Memory { what: "its memory", source } }
         }
     };
-    let estimate = Estimate::make(memory, &program, budget).map_err(failed)?;
+    let estimate = Estimate::make(memory, &program, config).map_err(failed)?;
     log::info!("about to copy {} bytes in about {:?}", estimate.bytes, estimate.pause);
     if estimate.pause > budget {
         let megabytes = estimate.bytes >> 20;
@@ -287,7 +311,7 @@ fn stop_and_copy(
         copy::copy_constants(&recorder, &estimate.modules).map_err(failed)?;
         recorder.into_image()
     };
-    let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(bytes + bytes / 8 + (1 << 20))).into();
+    let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(with_reserve(bytes))).into();
     let parked = estimate.parked;
     let stopped = while_stopped(pid, budget, |threads, deadline| {
         let recorder = Recorder::new(memory, constants, spare, Some(deadline));
@@ -322,7 +346,8 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn make(memory: &ProcessMemory, program: &Program, budget: Duration) -> Result<Self, CopyError> {
+    fn make(memory: &ProcessMemory, program: &Program, config: &ProveConfig) -> Result<Self, CopyError> {
+        let budget = config.max_pause;
         let Program { layout, variables, .. } = program;
         let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
         let (spans, structs) = in_a_hurry(budget, || timed(|| Spans::read(memory, layout, variables.mheap)))?;
@@ -330,6 +355,10 @@ impl Estimate {
         let subject = program.subject(memory, memory, &[]);
         let first = subject.goroutines()?;
         let second = subject.goroutines()?;
+        let needed = memory_for(&spans, &modules, &second.list);
+        if needed > u64::from(config.memory_mib) << 20 {
+            return Err(CopyError::TooMuch { needed });
+        }
         let parked = Parked::read(memory, &subject, &first, &second)?;
         let ranges = copy::scannable(&spans);
         let heap = copy::size([ranges.as_slice(), &parked.channels].concat());
@@ -344,6 +373,23 @@ impl Estimate {
         let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64 / 2.0);
         Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
     }
+}
+
+/// Memory that is made ready for so many bytes: there may be more by then.
+const fn with_reserve(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 8).saturating_add(1 << 20)
+}
+
+/// About how much memory a proof takes: the one copy that there is of everything, and what is noted of each object, span and
+/// goroutine.
+fn memory_for(spans: &Spans, modules: &Modules, goroutines: &[Goroutine]) -> u64 {
+    let heap = copy::size(copy::scannable(spans));
+    let stacks = copy::size(copy::stacks(goroutines));
+    let variables: u64 = modules.variables().map(|(_, len)| len).sum();
+    let noted = spans.objects * OBJECT_BITS / 8
+        + spans.spans.len() as u64 * SPAN_BYTES * copy::readers() as u64
+        + goroutines.len() as u64 * GOROUTINE_BYTES;
+    [with_reserve(heap), with_reserve(stacks), variables, noted].into_iter().fold(0, u64::saturating_add)
 }
 
 /// How long it takes to read `bytes` of the heap, in the way in which all of it will be.

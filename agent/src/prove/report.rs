@@ -76,7 +76,7 @@ pub struct Counts {
 /// Leaked goroutines that one `go` statement made and that are stuck at the same place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofGroup {
-    /// `proven`; `likely` of what only timers wake.
+    /// `proven`; `timed` of what only timers wake, which may end at the next time: whether it loops takes a watch to tell.
     pub verdict: String,
     /// How many.
     pub count: u64,
@@ -204,7 +204,7 @@ fn describe(
     });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     ProofGroup {
-        verdict: if shown == Shown::Timed { "likely" } else { "proven" }.to_owned(),
+        verdict: if shown == Shown::Timed { "timed" } else { "proven" }.to_owned(),
         count: group.len() as u64,
         wait_reason,
         wait: first.wait,

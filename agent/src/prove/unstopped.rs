@@ -16,7 +16,7 @@ use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::has_not_run;
 use crate::reach::contents::Reads;
-use crate::reach::{self, Leaked, Proof, ReachError, Subject};
+use crate::reach::{self, Helpers, Leaked, Proof, ReachError, Subject};
 
 /// Passes, each from elsewhere, that have to reach nobody whom those before have not: of a pointer that moves all the time each
 /// finds by chance whether it is where it is being looked for.
@@ -80,7 +80,7 @@ fn only_both(stuck: &mut Vec<Leaked>, others: &[Leaked]) {
 fn pass(memory: &ProcessMemory, program: &Program, reads: Reads) -> Result<Proof, ReachError> {
     let blocks = Blocks::new(memory, reads.window / 4);
     log::trace!("a pass from turn {}", reads.turn);
-    reach::prove(&Subject { reads, ..program.subject(&blocks, memory, &[]) })
+    reach::prove(&Subject { reads, helpers: Helpers::NONE, ..program.subject(&blocks, memory, &[]) })
 }
 
 /// Leaves out whoever has moved meanwhile.

@@ -3,6 +3,9 @@
 //! Spans come from `mheap.allspans`. They are the target's word: those that overlap, or whose size makes no sense, are
 //! dropped and counted, and the number of objects is bounded.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use crate::golang::proof_layout::{ReachLayout, SpanLayout};
 use crate::memory::{Fault, Memory, word_at};
 
@@ -17,6 +20,10 @@ pub const PAGE: u64 = 8192;
 
 /// `mSpanInUse`, `mSpanManual` (`src/runtime/mheap.go`).
 const IN_USE: u8 = 1;
+
+/// A table of pages is made of this many, and as many more for each span: of a heap that is spread out by a lie none is.
+const MIN_PAGES: u64 = 1 << 20;
+const PAGES_FOR_SPAN: u64 = 64;
 
 /// Structs read together although other memory lies between them, at most this much.
 const GAP: u64 = 4096;
@@ -93,6 +100,36 @@ pub struct Spans {
     pub objects: u64,
     /// Spans that make no sense.
     pub dropped: u64,
+    pages: Pages,
+}
+
+/// Which span each page of the heap belongs to, where the heap is not spread too far for a table.
+#[derive(Clone, Debug, Default)]
+struct Pages {
+    base: u64,
+    /// One more than the span's index; 0 for none.
+    spans: Vec<u32>,
+}
+
+impl Pages {
+    fn of(spans: &[Span]) -> Self {
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Self::default() };
+        let page = |address: u64| (address - first.base) / PAGE;
+        let pages = page(last.end());
+        if pages > MIN_PAGES + PAGES_FOR_SPAN * spans.len() as u64 {
+            return Self::default();
+        }
+        let mut table = vec![0; pages as usize];
+        for (index, span) in spans.iter().enumerate() {
+            table[page(span.base) as usize..page(span.end()) as usize].fill(index as u32 + 1);
+        }
+        Self { base: first.base, spans: table }
+    }
+
+    fn span(&self, address: u64) -> Option<usize> {
+        let page = address.checked_sub(self.base)? / PAGE;
+        (*self.spans.get(usize::try_from(page).ok()?)? as usize).checked_sub(1)
+    }
 }
 
 impl Spans {
@@ -130,14 +167,23 @@ impl Spans {
             }
             spans.spans.push(span);
         }
+        spans.pages = Pages::of(&spans.spans);
         Ok(spans)
     }
 
     /// The object that contains `address`.
     pub fn find(&self, address: u64) -> Option<Object> {
-        let at = self.spans.partition_point(|span| span.base <= address).checked_sub(1)?;
+        let at = match self.pages.spans.is_empty() {
+            false => self.pages.span(address)?,
+            true => self.spans.partition_point(|span| span.base <= address).checked_sub(1)?,
+        };
         let span = self.spans.get(at)?;
-        let index = (address - span.base) / span.elem;
+        let offset = address - span.base;
+        // Of numbers of half the size, as nearly all are, the division takes a fraction of the time.
+        let index = match (u32::try_from(offset), u32::try_from(span.elem)) {
+            (Ok(offset), Ok(elem)) => u64::from(offset / elem),
+            _ => offset / span.elem,
+        };
         (index < span.count).then_some(Object { span: at as u32, index })
     }
 
@@ -258,29 +304,28 @@ pub fn each_struct(
     Ok(())
 }
 
-/// One bit for each object.
-#[derive(Clone, Debug, Default)]
+/// One bit for each object, which several threads may set.
+#[derive(Debug, Default)]
 pub struct Marks {
-    bits: Vec<u64>,
+    bits: Vec<AtomicU64>,
 }
 
 impl Marks {
     /// Marks for `objects` objects, none set.
     pub fn new(objects: u64) -> Self {
-        Self { bits: vec![0; objects.div_ceil(64) as usize] }
+        Self { bits: (0..objects.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Whether object number `id` is marked.
     pub fn get(&self, id: u64) -> bool {
-        self.bits.get((id / 64) as usize).is_some_and(|word| word >> (id % 64) & 1 != 0)
+        self.bits.get((id / 64) as usize).is_some_and(|word| word.load(Relaxed) >> (id % 64) & 1 != 0)
     }
 
     /// Marks object number `id`; says whether it was not marked before.
-    pub fn set(&mut self, id: u64) -> bool {
-        let Some(word) = self.bits.get_mut((id / 64) as usize) else { return false };
+    pub fn set(&self, id: u64) -> bool {
+        let Some(word) = self.bits.get((id / 64) as usize) else { return false };
         let bit = 1 << (id % 64);
-        let new = *word & bit == 0;
-        *word |= bit;
-        new
+        // Most are marked already, and a look is far cheaper than an attempt.
+        word.load(Relaxed) & bit == 0 && word.fetch_or(bit, Relaxed) & bit == 0
     }
 }

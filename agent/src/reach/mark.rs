@@ -15,11 +15,13 @@
 //! package unsafe, and keeps nothing but the field's address, is the one exception; in structs of this size nobody does.
 
 mod timed;
+mod together;
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
+use super::Helpers;
 use super::candidates::Candidate;
 use super::heap::{Marks, Object, Span};
 use super::objects::{Objects, words};
@@ -30,6 +32,8 @@ use crate::memory::chain::Chain;
 use crate::memory::{Memory, word_at};
 use timed::Timed;
 
+/// Objects that one thread looks into before others help: no more than they take to begin.
+const ALONE: u32 = 1024;
 /// `maxTinySize`
 const TINY: u64 = 16;
 
@@ -95,13 +99,15 @@ pub struct Marker<'a, 'm> {
     /// How many candidates are live for nothing but such a pointer.
     pub sharing: u64,
     timed: Timed,
+    helpers: Helpers,
     scratch: Vec<u64>,
     /// Objects and stacks that are live and cannot be read: what they lead to is not known.
     pub unreadable: u64,
 }
 
 impl<'a, 'm> Marker<'a, 'm> {
-    /// A marker for which nothing is live yet. `starts` tells of goroutines that do not stand still.
+    /// A marker for which nothing is live yet, with these helpers. `starts` tells of goroutines that do not stand
+    /// still.
     pub fn new(
         memory: &'m dyn Memory,
         objects: &'a Objects<'m>,
@@ -109,6 +115,7 @@ impl<'a, 'm> Marker<'a, 'm> {
         goroutines: &'a [Goroutine],
         candidates: &'a [Candidate],
         starts: &'a HashMap<u64, Start>,
+        helpers: Helpers,
     ) -> Self {
         let all = objects.spans.objects;
         Self {
@@ -128,6 +135,7 @@ impl<'a, 'm> Marker<'a, 'm> {
             perhaps: Vec::new(),
             sharing: 0,
             timed: Timed::default(),
+            helpers,
             scratch: Vec::new(),
             unreadable: 0,
         }
@@ -246,9 +254,30 @@ impl<'a, 'm> Marker<'a, 'm> {
         if self.objects.contents.is_windowed() {
             self.sweep();
         }
+        let mut alone = 0;
         while let Some(object) = self.todo.pop() {
             self.look_into(object);
+            alone += 1;
+            if alone >= ALONE && self.helpers.count > 0 && !self.timed.is_begun() && self.follow_together() {
+                alone = 0;
+            }
         }
+    }
+
+    /// Does the same on several threads. `false` if that cannot be.
+    fn follow_together(&mut self) -> bool {
+        let Some(objects) = self.objects.for_threads() else {
+            self.helpers = Helpers::NONE;
+            return false;
+        };
+        let bits = together::Bits { marked: &self.marked, watched: &self.watched, opaque: &self.opaque };
+        let followed = together::follow(objects, bits, std::mem::take(&mut self.todo), self.helpers);
+        self.objects.add_scanned(followed.scanned);
+        self.unreadable += followed.unreadable;
+        for (id, pointer) in followed.led_to {
+            self.wake_by(id, pointer);
+        }
+        true
     }
 
     fn root_candidate(&mut self, candidate: u32) {

@@ -88,6 +88,22 @@ pub struct Subject<'a> {
     pub immutable: &'a [(u64, u64)],
     /// How much of its heap is read.
     pub reads: Reads,
+    /// Who else may follow what is live.
+    pub helpers: Helpers,
+}
+
+/// Threads that help.
+#[derive(Clone, Copy, Debug)]
+pub struct Helpers {
+    /// How many, at most.
+    pub count: usize,
+    /// What each does first.
+    pub begin: fn(),
+}
+
+impl Helpers {
+    /// None.
+    pub const NONE: Self = Self { count: 0, begin: || {} };
 }
 
 /// Why nothing can be proven.
@@ -249,7 +265,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     };
     let found = finder.find();
     let threads = roots::threads(subject, &goroutines).map_err(memory_error("the list of threads"))?;
-    let mut marker = Marker::new(memory, &objects, &stacks, &goroutines, &found.list, &threads.starts);
+    let mut marker = Marker::new(memory, &objects, &stacks, &goroutines, &found.list, &threads.starts, subject.helpers);
     let all = heap::read_words(
         memory,
         memory.read_u64(variables.allgs).map_err(memory_error("allgs"))?,

@@ -5,12 +5,13 @@
 //! Where there is no bitmap every word counts as a pointer, and that is counted.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::contents::{Contents, Reads};
 use super::heap::{Object, Span, Spans};
-use super::types::{Types, bit};
+use super::types::{self, Types, bit};
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::{Memory, word_at};
 
@@ -45,12 +46,42 @@ enum Inline {
     Unknown,
 }
 
+/// What several threads make their [`Objects`] of: each remembers for itself what it has read.
+#[derive(Clone, Copy)]
+pub struct ForThreads<'m> {
+    memory: &'m (dyn Memory + Sync),
+    /// What their [`Types`] are made of.
+    pub types: types::ForThreads<'m>,
+    layout: &'m ReachLayout,
+    spans: &'m Arc<Spans>,
+    inline: Inline,
+    arenas: Option<u64>,
+}
+
+impl<'m> ForThreads<'m> {
+    /// For one of them.
+    pub fn objects(self, types: &'m Types<'m>) -> Objects<'m> {
+        Objects {
+            memory: self.memory,
+            layout: self.layout,
+            spans: Arc::clone(self.spans),
+            types,
+            contents: Contents::new(self.memory, self.spans.spans.len(), Reads::WHOLE),
+            inline: self.inline,
+            arenas: self.arenas,
+            heap_arenas: RefCell::default(),
+            exact: Cell::new(0),
+            conservative: Cell::new(0),
+        }
+    }
+}
+
 /// The heap's objects and what is in them.
 pub struct Objects<'m> {
     memory: &'m dyn Memory,
     layout: &'m ReachLayout,
     /// The spans.
-    pub spans: Spans,
+    pub spans: Arc<Spans>,
     types: &'m Types<'m>,
     /// What is in the spans.
     pub contents: Contents<'m>,
@@ -79,7 +110,7 @@ impl<'m> Objects<'m> {
         Self {
             memory,
             layout,
-            spans,
+            spans: Arc::new(spans),
             types,
             contents,
             inline,
@@ -88,6 +119,24 @@ impl<'m> Objects<'m> {
             exact: Cell::new(0),
             conservative: Cell::new(0),
         }
+    }
+
+    /// The same for several threads; `None` where not all of it is at hand.
+    pub fn for_threads(&self) -> Option<ForThreads<'_>> {
+        Some(ForThreads {
+            memory: self.memory.for_threads().filter(|_| !self.contents.is_windowed())?,
+            types: self.types.for_threads()?,
+            layout: self.layout,
+            spans: &self.spans,
+            inline: self.inline,
+            arenas: self.arenas,
+        })
+    }
+
+    /// Adds what another thread has scanned.
+    pub fn add_scanned(&self, (exact, conservative): (u64, u64)) {
+        self.exact.set(self.exact.get() + exact);
+        self.conservative.set(self.conservative.get() + conservative);
     }
 
     /// How many objects were scanned with and without knowledge of their pointers.

@@ -16,10 +16,10 @@ use crate::golang::version::GoVersion;
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory};
 
-const MHEAP: u64 = 0x70_0000;
+pub(crate) const MHEAP: u64 = 0x70_0000;
 const LIST: u64 = 0x71_0000;
 const SPAN: u64 = 0x72_0000;
-const BASE: u64 = 0xc0_0000_0000;
+pub(crate) const BASE: u64 = 0xc0_0000_0000;
 
 pub(crate) fn layout(version: &str) -> ReachLayout {
     let version = GoVersion::parse(version).expect("a version");
@@ -27,14 +27,14 @@ pub(crate) fn layout(version: &str) -> ReachLayout {
     ReachLayout::from_structs(&structs, &version, Arch::Amd64).expect("complete")
 }
 
-struct SpanOf {
-    base: u64,
-    pages: u64,
-    elem: u64,
-    count: u64,
-    class: u8,
-    state: u8,
-    large_type: u64,
+pub(crate) struct SpanOf {
+    pub(crate) base: u64,
+    pub(crate) pages: u64,
+    pub(crate) elem: u64,
+    pub(crate) count: u64,
+    pub(crate) class: u8,
+    pub(crate) state: u8,
+    pub(crate) large_type: u64,
 }
 
 impl Default for SpanOf {
@@ -43,7 +43,7 @@ impl Default for SpanOf {
     }
 }
 
-fn heap(layout: &ReachLayout, spans: &[SpanOf]) -> Image {
+pub(crate) fn heap(layout: &ReachLayout, spans: &[SpanOf]) -> Image {
     let mut image = Image::default();
     let len = spans.len() as u64;
     image.insert_words(MHEAP + u64::from(layout.allspans), &[LIST, len, len]);
@@ -103,6 +103,19 @@ fn objects_are_found_by_any_address_within() {
     for nothing in [0, BASE - 1, BASE + 64 * 124, BASE + 0x2000, BASE + 0x4000, u64::MAX] {
         assert_eq!(spans.find(nothing), None, "{nothing:#x}");
     }
+}
+
+#[test]
+fn a_heap_that_is_spread_out_is_searched_in() {
+    let layout = layout("go1.27.3");
+    let far = SpanOf { base: BASE << 8, ..SpanOf::default() };
+    let image = heap(&layout, &[SpanOf::default(), far]);
+    let spans = Spans::read(&image, &layout, MHEAP).expect("readable");
+    let found = |address| spans.find(address).map(|object| (object.span, object.index));
+    assert_eq!(
+        [BASE + 64, (BASE << 8) + 128, BASE + 0x2000, BASE << 4].map(found),
+        [Some((0, 1)), Some((1, 2)), None, None]
+    );
 }
 
 #[test]
@@ -242,7 +255,7 @@ fn structs_near_each_other_are_read_together() {
 
 #[test]
 fn marks_are_set_once() {
-    let mut marks = Marks::new(130);
+    let marks = Marks::new(130);
     assert!(marks.set(129) && !marks.set(129) && marks.get(129) && !marks.get(128));
     assert!(!marks.set(u64::MAX) && !marks.get(u64::MAX));
 }

@@ -45,6 +45,21 @@ pub fn bit(bits: &[u8], index: u64) -> bool {
     bits.get((index / 8) as usize).is_some_and(|byte| byte >> (index % 8) & 1 != 0)
 }
 
+/// What several threads make their [`Types`] of.
+#[derive(Clone, Copy)]
+pub struct ForThreads<'m> {
+    memory: &'m (dyn Memory + Sync),
+    minor: u32,
+    immutable: &'m [(u64, u64)],
+}
+
+impl<'m> ForThreads<'m> {
+    /// For one of them.
+    pub fn types(self) -> Types<'m> {
+        Types::new(self.memory, self.minor, self.immutable.to_vec())
+    }
+}
+
 /// Reads and remembers masks.
 pub struct Types<'m> {
     memory: &'m dyn Memory,
@@ -57,6 +72,11 @@ impl<'m> Types<'m> {
     /// For a program whose memory in `immutable` ranges never changes.
     pub fn new(memory: &'m dyn Memory, minor: u32, immutable: Vec<(u64, u64)>) -> Self {
         Self { memory, minor, immutable, cache: RefCell::default() }
+    }
+
+    /// The same for another thread, with its own memory of what was read.
+    pub fn for_threads(&self) -> Option<ForThreads<'_>> {
+        Some(ForThreads { memory: self.memory.for_threads()?, minor: self.minor, immutable: &self.immutable })
     }
 
     /// The mask of the type whose descriptor is at `address`; `None` when it is not known.
