@@ -193,7 +193,8 @@ fn said(outcome: &Outcome) -> Statement {
 fn doctor(probes: Probes, column: &'static str) -> Story {
     Story::new(column, "run", &["doctor", "--format", "json"], move |outcome| {
         let report: doctor::Report = parse(outcome);
-        let missing: Vec<_> = report.checks.iter().filter(|check| check.status == doctor::Status::Missing).collect();
+        let missing: Vec<_> =
+            report.checks.iter().filter(|check| check.status == doctor::CheckStatus::Missing).collect();
         assert_eq!(report.watch_possible, probes != Probes::None, "{missing:#?}");
         assert_eq!(report.hit_costs.is_some(), report.watch_possible, "{:#?}", report.checks);
         if report.watch_possible {
