@@ -202,6 +202,8 @@ mod tests {
             stack: vec![frame],
             parked_seconds: Span { min: 1.0, max: 7500.4 },
             goids: vec![7],
+            stack_bytes: 0,
+            heap_bytes: None,
             proven: if verdict == Verdict::Proven { 120 } else { 0 },
             cause: Some(Cause { kind: CauseKind::SendNobodyReceives, sentence, remedy: String::new() }),
             evidence: Vec::new(),

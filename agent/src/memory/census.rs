@@ -117,6 +117,12 @@ pub struct Goroutine {
 }
 
 impl Goroutine {
+    /// Size of its stack; 0 where its bounds make no sense.
+    pub fn stack_bytes(&self) -> u64 {
+        // `maxstackceiling` (src/runtime/proc.go) is twice the largest stack of 1 GB.
+        self.stack_hi.checked_sub(self.stack_lo).filter(|bytes| *bytes <= 2_000_000_000).unwrap_or(0)
+    }
+
     /// Whether it left its stack in a state that can be walked.
     pub fn has_stack(&self) -> bool {
         match self.status {

@@ -15,10 +15,11 @@ use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::reach::holders;
 use crate::reach::objects::Precision;
-use crate::reach::{Leaked, Proof};
+use crate::reach::{Alike, Leaked, Proof};
 use crate::symbolize::Symbolizer;
 use crate::symbolize::call_of;
 use crate::words::Place;
+use crate::words::numbers::bytes;
 
 /// Version of the JSON document.
 pub const SCHEMA: u32 = 1;
@@ -99,6 +100,12 @@ pub struct ProofGroup {
     pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
+    /// Bytes of their stacks.
+    #[serde(default)]
+    pub stack_bytes: u64,
+    /// Bytes of heap to which they alone lead, of all that is the program's; `None` where that was not counted.
+    #[serde(default)]
+    pub heap_bytes: Option<u64>,
     /// Their ids, at most a million.
     pub goids: Vec<u64>,
     /// Some of them, one by one.
@@ -159,10 +166,9 @@ pub enum Shown {
 /// What one `go` statement made and is stuck at the same place, the largest group first.
 pub fn groups(program: &Program, proof: &Proof, stuck: &[Leaked], shown: Shown) -> Vec<ProofGroup> {
     let mut symbolizer = Symbolizer::new(Arc::clone(&program.pclntab), program.slide);
-    let mut groups: BTreeMap<(u64, u64, u8, &[u64]), Vec<&Leaked>> = BTreeMap::new();
+    let mut groups: BTreeMap<Alike<'_>, Vec<&Leaked>> = BTreeMap::new();
     for leaked in stuck {
-        let g = &leaked.goroutine;
-        groups.entry((g.creation_pc, g.start_pc, g.wait_reason, &leaked.stack)).or_default().push(leaked);
+        groups.entry(leaked.alike()).or_default().push(leaked);
     }
     let by_goid = stuck.iter().map(|leaked| (leaked.goroutine.goid, leaked)).collect();
     let mut leaks: Vec<ProofGroup> =
@@ -218,6 +224,13 @@ fn describe(
             // Who holds what may have changed meanwhile.
             Shown::Running | Shown::Timed => first.primitives.iter().map(ToString::to_string).collect(),
         },
+        stack_bytes: group.iter().map(|leaked| leaked.goroutine.stack_bytes()).sum(),
+        heap_bytes: proof
+            .held
+            .as_ref()
+            .filter(|_| shown == Shown::Proven)
+            .and_then(|held| held.own.get(&g.goid))
+            .copied(),
         goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
         examples: group
             .iter()
@@ -231,6 +244,18 @@ fn describe(
             .collect(),
         stack,
     }
+}
+
+/// What a group keeps of the program's memory, in words.
+fn kept(group: &[&Leaked], proof: &Proof) -> Option<String> {
+    let held = proof.held.as_ref()?;
+    let own = *held.own.get(&group[0].goroutine.goid)?;
+    let stacks = bytes(group.iter().map(|leaked| leaked.goroutine.stack_bytes()).sum());
+    let shared = match held.shared {
+        0 => String::new(),
+        shared => format!("; {} more are shared among leaks", bytes(shared)),
+    };
+    Some(format!("nothing but these goroutines keeps {} of heap, besides {stacks} of stacks{shared}", bytes(own)))
 }
 
 fn evidence(group: &[&Leaked], proof: &Proof, by_goid: &HashMap<u64, &Leaked>, by_runtime: usize) -> Vec<String> {
@@ -248,6 +273,7 @@ fn evidence(group: &[&Leaked], proof: &Proof, by_goid: &HashMap<u64, &Leaked>, b
         evidence.push(primitive.to_string());
     }
     evidence.extend(holders::sentence(first, by_goid));
+    evidence.extend(kept(group, proof));
     let precision = &proof.precision;
     if precision.conservative_objects + precision.conservative_frames > 0 {
         evidence.push(format!(

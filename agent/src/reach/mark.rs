@@ -14,6 +14,7 @@
 //! own: that makes its waiters live when nothing else does, and they are counted ([`Marker::sharing`]). Code that goes from a field back to its struct by
 //! package unsafe, and keeps nothing but the field's address, is the one exception; in structs of this size nobody does.
 
+pub mod held;
 mod timed;
 mod together;
 
@@ -205,6 +206,15 @@ impl<'a, 'm> Marker<'a, 'm> {
 
     /// Makes a goroutine live: its stack, its deferred calls and what its `g` refers to are roots.
     pub fn root(&mut self, goroutine: &Goroutine) {
+        let (pointers, scanned) = self.roots_of(goroutine);
+        pointers.into_iter().for_each(|pointer| self.mark(pointer));
+        if !scanned && goroutine.stack_hi != 0 && goroutine.status != Status::Dead {
+            self.unreadable += 1;
+        }
+    }
+
+    /// What a goroutine's stack, its deferred calls and its `g` refer to, and whether its stack could be scanned.
+    fn roots_of(&mut self, goroutine: &Goroutine) -> (Vec<u64>, bool) {
         let mut pointers = Vec::new();
         let mut own = Vec::new();
         if let Some(object) = self.objects.spans.find(goroutine.address) {
@@ -217,24 +227,20 @@ impl<'a, 'm> Marker<'a, 'm> {
         }
         self.deferred(goroutine, &mut pointers);
         self.registers(goroutine, &mut pointers);
-        for pointer in pointers {
-            if goroutine.stack_lo <= pointer && pointer < goroutine.stack_hi {
-                own.push(pointer);
-            } else {
-                self.mark(pointer);
+        pointers.retain(|pointer| {
+            let is_own = goroutine.stack_lo <= *pointer && *pointer < goroutine.stack_hi;
+            if is_own {
+                own.push(*pointer);
             }
-        }
+            !is_own
+        });
         let start = self.starts.get(&goroutine.address).copied().unwrap_or(match goroutine.has_stack() {
             true => Start::Walk,
             false => Start::Words(goroutine.stack_lo),
         });
-        let mut found = Vec::new();
-        let scanned = self.stacks.scan(goroutine, start, &own, &mut |word| found.push(word))
-            || self.stacks.scan(goroutine, Start::Words(goroutine.stack_lo), &own, &mut |word| found.push(word));
-        found.into_iter().for_each(|word| self.mark(word));
-        if !scanned && goroutine.stack_hi != 0 && goroutine.status != Status::Dead {
-            self.unreadable += 1;
-        }
+        let scanned = self.stacks.scan(goroutine, start, &own, &mut |word| pointers.push(word))
+            || self.stacks.scan(goroutine, Start::Words(goroutine.stack_lo), &own, &mut |word| pointers.push(word));
+        (pointers, scanned)
     }
 
     /// Follows everything marked so far to the end.

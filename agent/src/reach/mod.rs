@@ -20,7 +20,7 @@ mod unlocks;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,7 @@ use candidates::{Candidate, Finder, is_parked};
 use contents::Reads;
 use heap::{HeapError, Spans};
 use mark::Marker;
+use mark::held::Held;
 use objects::{Objects, Precision};
 use roots::Modules;
 use stack::{Stacks, Start};
@@ -147,6 +148,26 @@ pub struct Leaked {
     pub stack: Vec<u64>,
 }
 
+/// What goroutines of one group have in common: `go` statement, start, wait reason, stack.
+pub type Alike<'l> = (u64, u64, u8, &'l [u64]);
+
+impl Leaked {
+    /// See [`Alike`].
+    pub fn alike(&self) -> Alike<'_> {
+        let g = &self.goroutine;
+        (g.creation_pc, g.start_pc, g.wait_reason, &self.stack)
+    }
+}
+
+/// Bytes of heap to which only leaked goroutines lead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldHeap {
+    /// By the goid of the first leaked goroutine of each group, those that it alone leads to.
+    pub own: BTreeMap<u64, u64>,
+    /// Those that several groups lead to.
+    pub shared: u64,
+}
+
 /// What was proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -172,6 +193,8 @@ pub struct Proof {
     pub spans: u64,
     /// Goroutines that serve an HTTP connection and made leaked ones.
     pub http_connections: BTreeSet<u64>,
+    /// What the leaked ones keep of the heap; `None` where that was not counted.
+    pub held: Option<HeldHeap>,
 }
 
 /// The goroutines of a subject, and what each waits for.
@@ -291,7 +314,9 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     if marker.unreadable > 0 {
         return Err(ReachError::Incomplete(format!("{} live objects or stacks cannot be read", marker.unreadable)));
     }
-    let leaked = found.list.iter().zip(marker.live()).filter(|(_, live)| !**live).map(|(candidate, _)| candidate);
+    let indices: Vec<u32> =
+        marker.live().iter().zip(0..).filter(|(live, _)| !**live).map(|(_, candidate)| candidate).collect();
+    let leaked = indices.iter().filter_map(|index| found.list.get(*index as usize));
     let waiting = waiting_for(&found.list, &goroutines);
     let described = |candidate: &Candidate| Leaked {
         goroutine: goroutines[candidate.goroutine],
@@ -306,6 +331,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     let mut leaked: Vec<Leaked> = leaked.map(described).collect();
     let timed = timed.iter().filter_map(|candidate| found.list.get(*candidate as usize)).map(described).collect();
     let (exact_objects, conservative_objects) = objects.scanned();
+    let held = if objects.contents.is_windowed() { None } else { held(&mut marker, &leaked, &indices) };
     let (exact_frames, conservative_frames) = stacks.scanned();
     holders::find(&mut leaked, &stacks, &Unlocks::new(subject, &stacks), &objects.spans);
     Ok(Proof {
@@ -319,7 +345,19 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         http_connections: http_connections(subject, &goroutines, &leaked),
         leaked,
         timed,
+        held,
     })
+}
+
+/// What groups of leaked goroutines keep of the heap. `indices` are those of the candidates that they are.
+fn held(marker: &mut Marker<'_, '_>, leaked: &[Leaked], indices: &[u32]) -> Option<HeldHeap> {
+    let mut groups: BTreeMap<Alike<'_>, (u64, Vec<u32>)> = BTreeMap::new();
+    for (leaked, index) in leaked.iter().zip(indices) {
+        groups.entry(leaked.alike()).or_insert_with(|| (leaked.goroutine.goid, Vec::new())).1.push(*index);
+    }
+    let (first, groups): (Vec<u64>, Vec<Vec<u32>>) = groups.into_values().unzip();
+    let Held { own, shared } = marker.held(&groups)?;
+    Some(HeldHeap { own: first.into_iter().zip(own).collect(), shared })
 }
 
 /// Of the goroutines that made leaked ones those that serve an HTTP connection.

@@ -30,6 +30,7 @@ pub(super) struct Members {
     /// Since when each has been parked, and its goid: those of whom that is known.
     pub(super) parked: Vec<(u64, u64)>,
     pub(super) waiting: u64,
+    stack_bytes: u64,
     start_pc: u64,
     /// Since when those have been parked whose parking was not seen: their age is a lower bound.
     lower_bounds: Vec<u64>,
@@ -166,6 +167,7 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
         }
         let group = members.entry(key).or_default();
         group.waiting += 1;
+        group.stack_bytes = group.stack_bytes.saturating_add(goroutine.stack_bytes());
         group.start_pc = goroutine.start_pc;
         if goroutine.status == Status::Leaked {
             group.found_by_runtime.insert(goroutine.goid);
@@ -433,6 +435,8 @@ fn build_group(
         stack,
         parked_seconds: Span { min: age(told.last()), max: age(told.first()) },
         goids: told.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
+        stack_bytes: members.stack_bytes,
+        heap_bytes: told.iter().find_map(|(_, goid)| proofs.proven(*goid)).and_then(|proven| proven.heap_bytes),
         proven,
         cause: None,
         evidence,

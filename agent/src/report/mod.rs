@@ -307,6 +307,12 @@ pub struct Group {
     pub parked_seconds: Span,
     /// Their ids, the longest parked first, at most [`MAX_GOIDS`].
     pub goids: Vec<u64>,
+    /// Bytes of the stacks of all that wait here.
+    #[serde(default)]
+    pub stack_bytes: u64,
+    /// Bytes of heap that the proven ones alone keep, as the last proof counted them.
+    #[serde(default)]
+    pub heap_bytes: Option<u64>,
     /// Of `count`, how many can never run again: proven by parkwarden, or by the runtime's own leak profile.
     pub proven: u64,
     /// Why they are stuck and what to do about it; for leaks, where there is a name for it.

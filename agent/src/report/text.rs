@@ -6,7 +6,7 @@ use super::{Group, Lost, Proofs, Reach, Report};
 use crate::cause::wait::{C_CALL, RUNNING, SYSCALL};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
-use crate::words::numbers::signed_rate;
+use crate::words::numbers::{bytes, signed_rate};
 use crate::words::{blocker, creator, goroutines, printable, whose, within};
 
 /// Groups shown in full; the others are summed in one line.
@@ -130,7 +130,7 @@ fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
 fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
     writeln!(
         out,
-        "\n{:<6} {} [{}], {} {:.1} to {:.1} s, {}",
+        "\n{:<6} {} [{}], {} {:.1} to {:.1} s, {}, {} of stacks{}",
         group.verdict.to_string().to_uppercase(),
         goroutines(group.count),
         printable(&group.wait_reason),
@@ -138,6 +138,8 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
         group.parked_seconds.min,
         group.parked_seconds.max,
         signed_rate(group.growth_per_second),
+        bytes(group.stack_bytes),
+        group.heap_bytes.map_or_else(String::new, |heap| format!(", {} of heap", bytes(heap))),
     )?;
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),

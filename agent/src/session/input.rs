@@ -110,6 +110,8 @@ pub struct Explained {
     pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
+    /// Bytes of heap that they alone keep, where that was counted.
+    pub heap_bytes: Option<u64>,
 }
 
 /// A look at what the running program can still reach.

@@ -114,7 +114,8 @@ mod tests {
     use crate::session::Proven;
 
     fn proof(goids: &[u64]) -> ProofTaken {
-        let leaks = vec![Explained { goids: goids.to_vec(), cause: None, evidence: vec!["seen".to_owned()] }];
+        let leaks =
+            vec![Explained { goids: goids.to_vec(), cause: None, evidence: vec!["seen".to_owned()], heap_bytes: None }];
         ProofTaken { time_ns: 7, outcome: Ok(Proven { pause_seconds: 0.5, leaks }) }
     }
 

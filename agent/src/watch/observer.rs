@@ -313,7 +313,7 @@ impl Observer {
             told.insert(group.key);
             let cause = group.explain(&primitives, session.handler_of(goroutine.creation_pc));
             let evidence = primitives.iter().map(ToString::to_string).collect();
-            explained.push(Explained { goids: vec![goroutine.goid], cause, evidence });
+            explained.push(Explained { goids: vec![goroutine.goid], cause, evidence, heap_bytes: None });
         }
         Ok(explained)
     }
@@ -325,7 +325,12 @@ impl Observer {
                 leaks: report
                     .leaks
                     .into_iter()
-                    .map(|leak| Explained { goids: leak.goids, cause: leak.cause, evidence: leak.evidence })
+                    .map(|leak| Explained {
+                        goids: leak.goids,
+                        cause: leak.cause,
+                        evidence: leak.evidence,
+                        heap_bytes: leak.heap_bytes,
+                    })
                     .collect(),
             }),
             // What becomes of the watch, if the target is gone, the next look at it tells.

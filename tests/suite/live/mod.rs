@@ -8,6 +8,7 @@ mod confined;
 mod containers;
 mod contributor;
 mod health;
+mod held;
 mod holders;
 mod hostile;
 mod hung;

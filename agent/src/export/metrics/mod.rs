@@ -26,9 +26,9 @@ use crate::registry::durations::BOUNDS_NS;
 use crate::report::{Group, Report};
 use definitions::{
     BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
-    KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LOOKED, LOSSES, MOVES, OLDEST, OVER_BUDGET,
-    OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES, PROOFS_REFUSED,
-    RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, STUCK, UNSEEN,
+    KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LEAKED_BYTES, LOOKED, LOSSES, MOVES, OLDEST,
+    OVER_BUDGET, OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES,
+    PROOFS_REFUSED, RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, STUCK, UNSEEN,
 };
 use scrape::{Scrape, Value};
 
@@ -205,15 +205,28 @@ fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_group
         );
     }
     leaks(report, max_groups, |labels, count| add(&LEAKED, &labels, &Value::Number(count as f64)));
-    stuck(report, max_groups, |labels, count| add(&STUCK, &labels, &Value::Number(count as f64)));
+    let stuck = |group: &Group| (group.verdict == Verdict::Stuck).then_some(group.count);
+    by_place(report, max_groups, stuck, |labels, count| add(&STUCK, &labels, &Value::Number(count as f64)));
+    let stacks = |group: &Group| group.verdict.is_leak().then_some(group.stack_bytes);
+    let heap = |group: &Group| group.heap_bytes.filter(|_| group.verdict.is_leak());
+    let mut bytes = |kind: &str, [created_by, blocked_at]: [&str; 2], bytes: u64| {
+        add(&LEAKED_BYTES, &[created_by, blocked_at, kind], &Value::Number(bytes as f64));
+    };
+    by_place(report, max_groups, stacks, |labels, count| bytes("stack", labels, count));
+    by_place(report, max_groups, heap, |labels, count| bytes("heap", labels, count));
 }
 
-/// The largest groups that are stuck, those with the same labels together, and the rest.
-fn stuck(report: &Report, max_groups: usize, mut tell: impl FnMut([&str; 2], u64)) {
+/// A number of the groups that have it, those with the same labels together: the largest, and the rest.
+fn by_place(
+    report: &Report,
+    max_groups: usize,
+    number: impl Fn(&Group) -> Option<u64>,
+    mut tell: impl FnMut([&str; 2], u64),
+) {
     let mut groups: BTreeMap<[String; 2], u64> = BTreeMap::new();
-    for group in report.groups.iter().filter(|group| group.verdict == Verdict::Stuck) {
-        let [created_by, blocked_at, ..] = labels(group, Verdict::Stuck);
-        *groups.entry([created_by, blocked_at]).or_default() += group.count;
+    for (group, number) in report.groups.iter().filter_map(|group| Some((group, number(group)?))) {
+        let [created_by, blocked_at, ..] = labels(group, group.verdict);
+        *groups.entry([created_by, blocked_at]).or_default() += number;
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by(|(a, count), (b, other)| other.cmp(count).then_with(|| a.cmp(b)));
