@@ -96,7 +96,10 @@ pub fn assert_as_said(report: &Report, said: &Statement, what: &str) {
     for class in CLASSES {
         for expected in said.of_class(class) {
             if class == "syscall" {
-                assert!(group_of(report, expected).is_none(), "{what}: a system call is not a park");
+                // Known to be the same call only from the second look on.
+                if let Some(group) = group_of(report, expected) {
+                    assert_eq!((group.wait_reason.as_str(), group.count), ("syscall", expected.count as u64), "{what}");
+                }
                 continue;
             }
             let group = group_of(report, expected)
