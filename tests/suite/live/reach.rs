@@ -54,6 +54,8 @@ fn proven(report: &ProofReport) -> BTreeSet<u64> {
 struct Found {
     before: Option<BTreeSet<u64>>,
     ours: BTreeSet<u64>,
+    /// Those of ours that wait for a mutex.
+    mutex: BTreeSet<u64>,
     after: Option<BTreeSet<u64>>,
 }
 
@@ -68,8 +70,10 @@ fn compare(binary: &std::path::Path, program: &str) -> Option<Found> {
     let pid = target.pid();
     let mut look = || target.ask::<Said>("look").runtime.map(|ids| ids.into_iter().collect());
     let before = look();
-    let ours = proven(&prove(pid));
-    Some(Found { before, ours, after: look() })
+    let report = prove(pid);
+    let of_mutex = report.leaks.iter().filter(|group| group.wait_reason == "sync.Mutex.Lock");
+    let mutex = of_mutex.flat_map(|group| group.goids.iter().copied()).collect();
+    Some(Found { before, ours: proven(&report), mutex, after: look() })
 }
 
 /// `SelectNoCasesMain` blocks the main goroutine itself; `SpawnGC` needs the profile, and panics without it.
@@ -105,9 +109,12 @@ fn the_corpus_is_proven_as_the_runtime_proves_it() {
         let found = whole_corpus(version, version);
         assert!(found.len() > 80, "the corpus of Go {version} has {} programs", found.len());
         let (mut all, mut missed) = (0, 0);
-        for (program, Found { before, ours, after }) in &found {
+        for (program, Found { before, ours, mutex, after }) in &found {
             let runtime = before.as_ref().expect("a runtime with the profile");
-            let extra: Vec<_> = ours.difference(after.as_ref().expect("it still has it")).collect();
+            let extra = ours.difference(after.as_ref().expect("it still has it"));
+            // A mutex alone shares its block of 16 bytes with another value, and what leads to that keeps it from being found by
+            // the runtime (Cockroach9935, for one, has a hundred of them).
+            let extra: Vec<_> = extra.filter(|goid| !mutex.contains(*goid)).collect();
             assert!(extra.is_empty(), "Go {version}, {program}: proven, but not by the runtime: {extra:?}");
             assert!(runtime.is_empty() || !ours.is_empty(), "Go {version}, {program}: {} missed", runtime.len());
             all += runtime.len();
