@@ -26,6 +26,7 @@ use super::Helpers;
 use super::candidates::Candidate;
 use super::heap::{Marks, Object, Span};
 use super::objects::{Objects, words};
+use super::roots::Held;
 use super::stack::{Stacks, Start};
 use crate::cause::wait::Wait;
 use crate::memory::census::{Goroutine, Status};
@@ -83,7 +84,7 @@ pub struct Marker<'a, 'm> {
     stacks: &'a Stacks<'m>,
     goroutines: &'a [Goroutine],
     candidates: &'a [Candidate],
-    starts: &'a HashMap<u64, Start>,
+    threads: &'a Held,
     marked: Marks,
     /// Objects that mean something beyond what they hold.
     watched: Marks,
@@ -107,7 +108,7 @@ pub struct Marker<'a, 'm> {
 }
 
 impl<'a, 'm> Marker<'a, 'm> {
-    /// A marker for which nothing is live yet, with these helpers. `starts` tells of goroutines that do not stand
+    /// A marker for which nothing is live yet, with these helpers. `threads` tells of goroutines that do not stand
     /// still.
     pub fn new(
         memory: &'m dyn Memory,
@@ -115,7 +116,7 @@ impl<'a, 'm> Marker<'a, 'm> {
         stacks: &'a Stacks<'m>,
         goroutines: &'a [Goroutine],
         candidates: &'a [Candidate],
-        starts: &'a HashMap<u64, Start>,
+        threads: &'a Held,
         helpers: Helpers,
     ) -> Self {
         let all = objects.spans.objects;
@@ -125,7 +126,7 @@ impl<'a, 'm> Marker<'a, 'm> {
             stacks,
             goroutines,
             candidates,
-            starts,
+            threads,
             marked: Marks::new(all),
             watched: Marks::new(all),
             opaque: Marks::new(all),
@@ -234,7 +235,13 @@ impl<'a, 'm> Marker<'a, 'm> {
             }
             !is_own
         });
-        let start = self.starts.get(&goroutine.address).copied().unwrap_or(match goroutine.has_stack() {
+        if self.threads.starts.contains_key(&goroutine.address) {
+            // Of one that runs a register alone may have the address of a variable on its stack: that of the value which is
+            // being sent when `chansend` begins, of which its frame's map says nothing.
+            let of_stack = |word: &&u64| goroutine.stack_lo <= **word && **word < goroutine.stack_hi;
+            own.extend(self.threads.words.iter().filter(of_stack));
+        }
+        let start = self.threads.starts.get(&goroutine.address).copied().unwrap_or(match goroutine.has_stack() {
             true => Start::Walk,
             false => Start::Words(goroutine.stack_lo),
         });

@@ -288,7 +288,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     };
     let found = finder.find();
     let threads = roots::threads(subject, &goroutines).map_err(memory_error("the list of threads"))?;
-    let mut marker = Marker::new(memory, &objects, &stacks, &goroutines, &found.list, &threads.starts, subject.helpers);
+    let mut marker = Marker::new(memory, &objects, &stacks, &goroutines, &found.list, &threads, subject.helpers);
     let all = heap::read_words(
         memory,
         memory.read_u64(variables.allgs).map_err(memory_error("allgs"))?,
