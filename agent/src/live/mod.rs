@@ -30,7 +30,7 @@ use crate::golang::goroutine::is_system_goroutine;
 use crate::golang::layout::{self, LayoutSource, Structs, Wanted};
 use crate::golang::layout_table::LayoutTable as _;
 use crate::golang::{dwarf, proof_layout, symbols, table};
-use crate::memory::census::{Census, CensusError, CensusReader, Goroutine, Status};
+use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
 use crate::memory::look::CensusTaken;
 use crate::memory::process::ProcessMemory;
@@ -306,8 +306,8 @@ impl Target {
             let addresses: Vec<u64> = goroutines.iter().map(|goroutine| goroutine.address).collect();
             let now = self.census.reread(&self.memory, &addresses).map_err(|fault| self.memory_failed(fault))?;
             let mut now = now.into_iter();
-            let runs = |now: &Goroutine| matches!(now.status, Status::Running | Status::Runnable | Status::Preempted);
-            goroutines.retain(|then| now.next().flatten().is_some_and(|now| now.goid == then.goid && runs(&now)));
+            goroutines
+                .retain(|then| now.next().flatten().is_some_and(|now| now.goid == then.goid && now.status.runs()));
         }
         Ok(goroutines.iter().map(|goroutine| goroutine.goid).collect())
     }

@@ -72,6 +72,11 @@ impl Status {
     pub const fn is_waiting(self) -> bool {
         matches!(self, Self::Waiting | Self::Leaked)
     }
+
+    /// Whether the goroutine runs or is ready to.
+    pub const fn runs(self) -> bool {
+        matches!(self, Self::Running | Self::Runnable | Self::Preempted)
+    }
 }
 
 /// One goroutine as it was read. Addresses are the target's.

@@ -17,9 +17,8 @@ use crate::reach::holders;
 use crate::reach::objects::Precision;
 use crate::reach::{Alike, Leaked, Proof};
 use crate::symbolize::Symbolizer;
-use crate::symbolize::call_of;
-use crate::words::Place;
 use crate::words::numbers::bytes;
+use crate::words::{Named, Place};
 
 /// Version of the JSON document.
 pub const SCHEMA: u32 = 1;
@@ -187,13 +186,7 @@ fn describe(
 ) -> ProofGroup {
     let first = group[0];
     let g = &first.goroutine;
-    let stack: Vec<Frame> = first.stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect();
-    let created_by = match g.creation_pc {
-        0 => None,
-        pc => symbolizer.frames(call_of(pc)).first().map(Place::of),
-    };
-    let start_function =
-        symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
+    let Named { stack, created_by, start_function } = Named::of(symbolizer, g, &first.stack);
     let wait_reason = crate::words::wait_reason(&program.wait_reasons, g.wait_reason);
     let cause = Cause::of(&Case {
         wait_reason: &wait_reason,

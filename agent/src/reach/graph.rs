@@ -66,7 +66,7 @@ impl Link {
 }
 
 /// One goroutine waits for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Edge {
     /// Id of the one that waits.
     pub from: u64,

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
-    SCHEMA, Span, cost, load,
+    SCHEMA, Span, cost, load::Load,
 };
 use crate::cause::wait::{Doing, Wait};
 use crate::config::Rules;
@@ -185,10 +185,10 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
         }
     }
     let site_counts = site_counts(session);
-    let load = load::of(session, &members);
-    let built = members.into_iter().filter_map(|(key, group)| {
-        build_group(session, &key, group, &site_counts, load.get(&key), threshold_ns, rules)
-    });
+    let load = Load::of(session, &members);
+    let built = members
+        .into_iter()
+        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, &load, threshold_ns, rules));
     let mut groups: Vec<Group> = built.collect();
     wait_for_stuck(session, &mut groups);
     groups
@@ -311,7 +311,7 @@ fn build_group(
     key: &GroupKey,
     mut members: Members,
     site_counts: &HashMap<u64, (u64, u64)>,
-    load: Option<&String>,
+    load: &Load<'_>,
     threshold_ns: u64,
     rules: &Rules,
 ) -> Option<Group> {
@@ -345,12 +345,13 @@ fn build_group(
         exited: if session.saw_all() { exited } else { 0 },
     };
     let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    let load = load.filter(|_| verdict == Verdict::Likely);
-    if let Some(load) = load {
+    let may_be_load = if verdict == Verdict::Likely { load.says(key) } else { None };
+    let is_load = may_be_load.is_some();
+    if let Some(sentence) = may_be_load {
         verdict = Verdict::Idle;
-        evidence.push(load.clone());
+        evidence.push(sentence);
     }
-    if loops && verdict == Verdict::Idle && load.is_none() && by_timer.is_none() {
+    if loops && verdict == Verdict::Idle && !is_load && by_timer.is_none() {
         return None;
     }
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
@@ -358,7 +359,7 @@ fn build_group(
         return None;
     }
     let wait = Wait::of(&wait_reason, &stack);
-    let ended = exited.max(session.gone_series(key.creation_pc).map_or(0, |gone| gone.last().1));
+    let ended = exited.max(suspect.gone.last().1);
     let signs = stuck::signs(&Standing {
         doing: key.doing,
         ended,

@@ -6,6 +6,8 @@
 //! and there are as many, or twice or three times as many. A leak is not in step for long: its goroutines stay when connections
 //! end. What is found to be reachable by nothing, or proven, is no load whatever else grows.
 
+use std::cell::OnceCell;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::build::Members;
@@ -24,42 +26,44 @@ const ENOUGH_PERCENT: u64 = 90;
 /// Readers of connections, nearly all of which have come back to their wait.
 struct Connections {
     key: GroupKey,
+    /// How many wait.
+    waiting: u64,
     /// Those that waited then, and how many seconds ago that was.
     moved: u64,
     seconds: u64,
 }
 
-/// Of each group whose growth may be load the sentence that says so.
-pub(super) fn of(session: &Session, members: &HashMap<GroupKey, Members>) -> HashMap<GroupKey, String> {
-    let connections = connections(session, members);
-    if connections.is_empty() {
-        return HashMap::new();
+/// See the module. Asked only of groups that grow, so that who made whom is looked up only then.
+pub(super) struct Load<'s> {
+    session: &'s Session,
+    connections: Vec<Connections>,
+    kin: OnceCell<Kin>,
+}
+
+impl<'s> Load<'s> {
+    pub(super) fn of(session: &'s Session, members: &HashMap<GroupKey, Members>) -> Self {
+        Self { session, connections: connections(session, members), kin: OnceCell::new() }
     }
-    let kin = Kin::of(session, &connections);
-    let mut load = HashMap::new();
-    for one in &connections {
-        load.insert(
-            one.key,
-            format!(
+
+    /// The sentence that says that the growth of a group may be load, if it may.
+    pub(super) fn says(&self, key: &GroupKey) -> Option<String> {
+        if let Some(one) = self.connections.iter().find(|one| one.key == *key) {
+            return Some(format!(
                 "May be load: of the {} that waited here {} s ago nearly all have been sent something since.",
                 one.moved, one.seconds
-            ),
-        );
-    }
-    for key in members.keys().filter(|key| !connections.iter().any(|one| one.key == **key)) {
-        let beside = connections.iter().find(|one| {
-            key.creation_pc != one.key.creation_pc && in_step(session, key, &one.key) && kin.are(session, key, &one.key)
-        });
-        if let Some(one) = beside {
-            let count = members.get(&one.key).map_or(0, |members| members.waiting);
-            let place = Place::of_creation(session.symbols(), one.key.creation_pc);
-            let made = place.map_or_else(String::new, |place| format!(", made by {place}"));
-            let sentence =
-                format!("May be load: grows in step with {count} connections whose other side is alive{made}.");
-            load.insert(*key, sentence);
+            ));
         }
+        let session = self.session;
+        let one = self.connections.iter().find(|one| {
+            key.creation_pc != one.key.creation_pc
+                && in_step(session, key, &one.key)
+                && self.kin.get_or_init(|| Kin::of(session)).are(session, key, &one.key)
+        })?;
+        let place = Place::of_creation(session.symbols(), one.key.creation_pc);
+        let made = place.map_or_else(String::new, |place| format!(", made by {place}"));
+        let count = one.waiting;
+        Some(format!("May be load: grows in step with {count} connections whose other side is alive{made}."))
     }
-    load
 }
 
 /// Largest first.
@@ -76,7 +80,7 @@ fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<C
                 return None;
             }
             let (moved, seconds) = moved(session, key, members)?;
-            Some(Connections { key: *key, moved, seconds })
+            Some(Connections { key: *key, waiting: members.waiting, moved, seconds })
         })
         .collect();
     found.sort_by_key(|one| std::cmp::Reverse((one.moved, one.key)));
@@ -129,12 +133,10 @@ struct Kin {
 }
 
 impl Kin {
-    fn of(session: &Session, connections: &[Connections]) -> Self {
+    fn of(session: &Session) -> Self {
         let mut by_site: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
-        if !connections.is_empty() {
-            for (goroutine, _) in session.latest().into_iter().flat_map(|taken| taken.goroutines()) {
-                by_site.entry(goroutine.creation_pc).or_default().push((goroutine.goid, goroutine.parent_goid));
-            }
+        for (goroutine, _) in session.latest().into_iter().flat_map(|taken| taken.goroutines()) {
+            by_site.entry(goroutine.creation_pc).or_default().push((goroutine.goid, goroutine.parent_goid));
         }
         Self { by_site }
     }

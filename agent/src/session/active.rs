@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::Busy;
 use crate::cause::wait::Doing;
-use crate::memory::census::{Census, Goroutine, Status};
+use crate::memory::census::{Census, Goroutine};
 
 /// Goroutines looked at many times; each can only be on a processor or queue for one.
 const MAX_SAMPLED: usize = 256;
@@ -39,7 +39,7 @@ impl Kept {
         let active = match doing {
             Doing::Waits(_) => false,
             Doing::Syscall => goroutine.tracking_seq.is_some(),
-            Doing::Runs => matches!(goroutine.status, Status::Running | Status::Runnable | Status::Preempted),
+            Doing::Runs => goroutine.status.runs(),
         };
         active.then_some(Self {
             doing,
@@ -106,6 +106,7 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::census::Status;
 
     fn goroutine(status: Status, tracking_seq: u8) -> Goroutine {
         Goroutine { goid: 7, status, tracking_seq: Some(tracking_seq), syscall_sp: 64, ..Goroutine::default() }

@@ -61,25 +61,21 @@ impl Locks {
 
 /// The locks of a graph, each with the one goroutine that holds it, or the only one that may.
 fn holdings(graph: &Graph) -> Vec<Holding> {
-    let mut found: HashMap<u64, (Vec<u64>, bool, Vec<u64>)> = HashMap::new();
+    let mut found: HashMap<u64, (Vec<u64>, Holding)> = HashMap::new();
     for edge in graph.edges.iter().filter(|edge| matches!(edge.link, Link::Holds | Link::MayHold)) {
-        let (holders, shown, waiting) = found.entry(edge.primitive).or_default();
+        let none = Holding { holder: edge.to, shown: false, lock: edge.primitive, waiting: Vec::new(), count: 0 };
+        let (holders, holding) = found.entry(edge.primitive).or_insert_with(|| (Vec::new(), none));
         if !holders.contains(&edge.to) {
             holders.push(edge.to);
         }
-        *shown |= edge.link == Link::Holds;
-        if waiting.len() < MAX_WAITING {
-            waiting.push(edge.from);
+        holding.shown |= edge.link == Link::Holds;
+        holding.count += 1;
+        if holding.waiting.len() < MAX_WAITING {
+            holding.waiting.push(edge.from);
         }
     }
-    let of = |lock| graph.nodes.values().filter(|node| crate::reach::graph::lock_of(node) == Some(lock)).count() as u64;
-    let mut holdings: Vec<Holding> = found
-        .into_iter()
-        .filter_map(|(lock, (holders, shown, waiting))| match holders[..] {
-            [holder] => Some(Holding { holder, shown, lock, count: of(lock), waiting }),
-            _ => None,
-        })
-        .collect();
+    let only = found.into_values().filter(|(holders, _)| holders.len() == 1);
+    let mut holdings: Vec<Holding> = only.map(|(_, holding)| holding).collect();
     holdings.sort_by_key(|holding| (std::cmp::Reverse(holding.count), holding.lock));
     holdings
 }

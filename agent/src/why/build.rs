@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::{Incident, SCHEMA, Standing, Waits, WhyReport};
+use super::{Incident, SCHEMA, Standing, WhyReport};
 use crate::cause::wait::Wait;
 use crate::cause::{Case, Cause};
-use crate::golang::Frame;
 use crate::prove::Program;
 use crate::reach::graph::{Edge, Graph, Link, Node};
-use crate::symbolize::{Symbolizer, call_of};
-use crate::words::{Place, goroutines, seconds};
+use crate::symbolize::Symbolizer;
+use crate::words::{Named, Place, goroutines, seconds};
 
 /// Ids told of each group.
 const MAX_GOIDS: usize = 1000;
@@ -31,8 +30,9 @@ pub(super) fn report(graph: &Graph, program: &Program, now_ns: u64, stood_ns: u6
         stood_ns,
     };
     let next = next(graph);
+    let components = components(graph, &next);
     let mut incidents: Vec<Incident> =
-        components(graph, &next).into_iter().map(|members| incident(graph, &next, &members, &mut describe)).collect();
+        components.iter().map(|members| incident(graph, &next, members, &mut describe)).collect();
     // Who waits for a group of goroutines that have work to do is none of the worst.
     let rests = |incident: &Incident| {
         let at_rest = ["chan receive", "select", "IO wait", "sleep"];
@@ -43,7 +43,7 @@ pub(super) fn report(graph: &Graph, program: &Program, now_ns: u64, stood_ns: u6
     incidents.sort_by(|a, b| {
         rests(a).cmp(&rests(b)).then(b.goroutines.cmp(&a.goroutines)).then_with(|| a.headline.cmp(&b.headline))
     });
-    let told: HashSet<u64> = components(graph, &next).into_iter().flatten().collect();
+    let told: HashSet<u64> = components.into_iter().flatten().collect();
     let rest: Vec<(u64, u32)> =
         graph.nodes.keys().filter(|goid| !told.contains(*goid)).map(|goid| (*goid, 0)).collect();
     let mut others = describe.groups(graph, &rest);
@@ -126,13 +126,7 @@ fn incident(graph: &Graph, next: &HashMap<u64, Vec<&Edge>>, members: &[u64], des
     };
     let distances = distances(next, members, &roots);
     let groups = describe.groups(graph, &distances);
-    let mut waits: Vec<Waits> = members
-        .iter()
-        .filter_map(|goid| next.get(goid))
-        .flatten()
-        .map(|edge| Waits { from: edge.from, to: edge.to, link: edge.link, primitive: edge.primitive })
-        .collect();
-    waits.truncate(MAX_WAITS);
+    let waits = members.iter().filter_map(|goid| next.get(goid)).flatten().take(MAX_WAITS).map(|edge| **edge).collect();
     Incident {
         goroutines: members.len() as u64,
         headline: headline(graph, next, members, &roots, cycle.is_some(), &groups),
@@ -248,11 +242,10 @@ fn headline(
             )
         }
         several => format!(
-            "{} wait{}, directly or not, for {} goroutines, most of which {} [{}]{}",
+            "{} wait{}, directly or not, for {} goroutines, most of which stand [{}]{}",
             goroutines(all - several.len() as u64),
             if all - several.len() as u64 == 1 { "s" } else { "" },
             several.len(),
-            "stand",
             first.wait_reason,
             place(first)
         ),
@@ -291,15 +284,8 @@ impl Describe<'_> {
 
     fn standing(&mut self, distance: u32, nodes: &[&Node]) -> Standing {
         let first = nodes[0];
-        let g = &first.goroutine;
-        let stack: Vec<Frame> =
-            first.stack.iter().flat_map(|pc| self.symbolizer.frames(call_of(*pc)).to_vec()).collect();
-        let created_by = match g.creation_pc {
-            0 => None,
-            pc => self.symbolizer.frames(call_of(pc)).first().map(Place::of),
-        };
-        let start_function =
-            self.symbolizer.function(g.start_pc).map_or_else(|| format!("unknown ({:#x})", g.start_pc), str::to_owned);
+        let Named { stack, created_by, start_function } =
+            Named::of(&mut self.symbolizer, &first.goroutine, &first.stack);
         let wait_reason = first.doing().reason(self.reasons, &stack);
         let cause = Cause::of(&Case {
             wait_reason: &wait_reason,

@@ -33,7 +33,7 @@ fn write(out: &mut String, report: &WhyReport) -> std::fmt::Result {
                 writeln!(out, "    more{}_{} [label={}, style=dashed];", number, group.goids[0], quoted(&label))?;
             }
         }
-        let both = |waits: &&super::Waits| drawn.contains(&waits.from) && drawn.contains(&waits.to);
+        let both = |waits: &&super::Edge| drawn.contains(&waits.from) && drawn.contains(&waits.to);
         for waits in incident.waits.iter().filter(both) {
             let (label, style) = match waits.link {
                 Link::Holds => ("holds", "solid"),

@@ -27,7 +27,7 @@ use crate::reach::ReachError;
 use crate::reach::graph::{self, Graph};
 use crate::words::Place;
 
-pub use crate::reach::graph::Link;
+pub use crate::reach::graph::{Edge, Link};
 
 /// Version of the JSON's structure.
 pub const SCHEMA: u32 = 1;
@@ -64,7 +64,7 @@ pub struct Incident {
     /// on.
     pub groups: Vec<Standing>,
     /// One for the other.
-    pub waits: Vec<Waits>,
+    pub waits: Vec<Edge>,
 }
 
 /// Goroutines that one `go` statement made and that stand at the same place.
@@ -95,19 +95,6 @@ pub struct Standing {
     pub waits_for: Vec<Primitive>,
     /// Why, and what to do.
     pub cause: Option<Cause>,
-}
-
-/// One goroutine waits for another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waits {
-    /// Id of the one that waits.
-    pub from: u64,
-    /// Id of the one that is waited for.
-    pub to: u64,
-    /// What says so.
-    pub link: Link,
-    /// Address of what is waited for.
-    pub primitive: u64,
 }
 
 /// Looks at process `pid` twice, `apart` from each other.

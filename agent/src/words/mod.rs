@@ -7,12 +7,39 @@ mod place;
 pub use place::Place;
 
 use crate::cause::wait::Doing;
+use crate::golang::Frame;
 use crate::golang::names::is_standard;
-use crate::symbolize::Symbols;
+use crate::memory::census::Goroutine;
+use crate::symbolize::{Symbolizer, Symbols, call_of};
 
 /// Name of the function that starts at `start_pc`.
 pub(crate) fn start_function(symbols: &Symbols, start_pc: u64) -> String {
     symbols.at(start_pc).last().map_or_else(|| format!("unknown ({start_pc:#x})"), |frame| frame.function.clone())
+}
+
+/// Where a goroutine stands, who made it and what it runs, as names.
+pub(crate) struct Named {
+    /// Innermost first.
+    pub(crate) stack: Vec<Frame>,
+    /// The `go` statement.
+    pub(crate) created_by: Option<Place>,
+    /// The function it started.
+    pub(crate) start_function: String,
+}
+
+impl Named {
+    /// Names the addresses of a goroutine; those of its stack are return addresses, innermost first.
+    pub(crate) fn of(symbolizer: &mut Symbolizer, goroutine: &Goroutine, stack: &[u64]) -> Self {
+        let start = goroutine.start_pc;
+        Self {
+            stack: stack.iter().flat_map(|pc| symbolizer.frames(call_of(*pc)).to_vec()).collect(),
+            created_by: match goroutine.creation_pc {
+                0 => None,
+                pc => symbolizer.frames(call_of(pc)).first().map(Place::of),
+            },
+            start_function: symbolizer.function(start).map_or_else(|| format!("unknown ({start:#x})"), str::to_owned),
+        }
+    }
 }
 
 /// Whether the goroutine that starts at `start_pc` is the runtime's own.
