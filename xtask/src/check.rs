@@ -37,7 +37,11 @@ pub fn formatting_and_lints() -> anyhow::Result<()> {
     step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
     // A target that an ordinary `cargo test` leaves out is left out there too.
     let rarely = ["clippy", "--workspace", "--test", "cluster", "--test", "kernels", "--locked"];
-    step("lints of what runs by itself", cargo(&rarely).args(["--", "--deny", "warnings"]))
+    step("lints of what runs by itself", cargo(&rarely).args(["--", "--deny", "warnings"]))?;
+    // A workspace of its own, which nothing else here would build; in one folder with the rest, for what both depend on.
+    let mut fuzzing = cargo(&["clippy", "--locked", "--manifest-path"]);
+    fuzzing.arg(xtask::root().join("agent/fuzz/Cargo.toml")).arg("--target-dir").arg(xtask::target_dir());
+    step("lints of what is fuzzed", fuzzing.args(["--", "--deny", "warnings"]))
 }
 
 /// Runs the unit tests, all or those that are asked for in libtest's words. As root, because one of them takes that: it has the
