@@ -44,12 +44,11 @@ pub fn formatting_and_lints() -> anyhow::Result<()> {
     step("lints of what is fuzzed", fuzzing.args(["--", "--deny", "warnings"]))
 }
 
-/// Runs the unit tests, all or those that are asked for in libtest's words. As root, because one of them takes that: it has the
-/// kernel give a pid anew.
+/// Runs the unit tests, all or those that are asked for in libtest's words. They take no rights.
 pub fn unit_tests(which: &[&str]) -> anyhow::Result<()> {
     let mut test = cargo(&["test", "--locked"]);
     test.args(UNIT_TESTS).arg("--").args(which);
-    step("unit tests", as_root(&mut test)?)
+    step("unit tests", &mut test)
 }
 
 /// The names of the tests that cargo would run with these arguments, and libtest with those.

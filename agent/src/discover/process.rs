@@ -287,51 +287,6 @@ mod tests {
         }
     }
 
-    /// A process that waits for its input's end.
-    fn waiting() -> std::process::Child {
-        std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("cat runs")
-    }
-
-    #[test]
-    fn what_is_read_of_another_process_with_its_pid_is_not_its_own() {
-        let mut own = waiting();
-        let pid = own.id();
-        let process = Process::open(pid).expect("it lives");
-        assert_eq!(process.by_pid(Stat::of).map(|stat| stat.start_ticks), Some(process.start_ticks()));
-        own.kill().expect("it lives");
-        poll(&mut [PollFd::new(&process.pidfd, PollFlags::IN)], None).expect("poll");
-        assert!(
-            process.by_pid(Stat::of).is_some_and(|stat| stat.is_zombie),
-            "the pid is its own until its parent knows"
-        );
-        own.wait().expect("it has ended");
-        let status = process.wait_status();
-
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        let mut other = loop {
-            // The next process of this namespace gets the number after this one, unless another is faster.
-            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("this takes root");
-            let mut other = waiting();
-            if other.id() == pid {
-                break other;
-            }
-            other.kill().and_then(|()| other.wait()).expect("it ends");
-            assert!(std::time::Instant::now() < deadline, "pid {pid} is not to be had");
-        };
-        assert!(Stat::of(pid).is_some(), "the other one lives");
-        assert_eq!(process.by_pid(Stat::of), None);
-        assert_eq!(process.by_pid(crate::discover::usage::Usage::of), None);
-        assert!(!process.has_executed(), "the other one's program is none of its");
-        assert!(crate::discover::cgroup::MemoryGroup::of(&process).is_none());
-        let others =
-            pidfd_open(Pid::from_raw(pid.cast_signed()).expect("a pid"), PidfdFlags::empty()).expect("it lives");
-        drop(other.stdin.take());
-        poll(&mut [PollFd::new(&others, PollFlags::IN)], None).expect("poll");
-        assert!(Stat::of(pid).is_some_and(|stat| stat.is_zombie), "the other one has ended");
-        assert_eq!(process.wait_status(), status, "how the other one ended is none of its");
-        other.wait().expect("it has ended");
-    }
-
     #[test]
     fn an_exec_is_seen() {
         let mut shell = std::process::Command::new("sh")

@@ -1,9 +1,12 @@
 //! Processes come and go, share binaries and hide in namespaces: `watch` reports the one that was meant.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parkwarden::discover::cgroup::MemoryGroup;
+use parkwarden::discover::process::Process;
+use parkwarden::discover::usage::{Stat, Usage};
 use parkwarden::session::EndReason;
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
@@ -171,14 +174,62 @@ fn a_process_that_gets_the_targets_pid_is_not_taken_for_it() {
     assert!(other.exit().success());
 }
 
+#[test]
+fn what_is_read_of_another_process_with_its_pid_is_not_its_own() {
+    let mut own = waiting();
+    let pid = own.id();
+    let process = Process::open(pid).expect("it lives");
+    assert_eq!(process.by_pid(Stat::of).map(|stat| stat.start_ticks), Some(process.start_ticks()));
+    own.kill().expect("it lives");
+    // It stays its own until its parent knows.
+    a_zombie(pid);
+    assert!(process.by_pid(Stat::of).is_some_and(|stat| stat.is_zombie));
+    own.wait().expect("it has ended");
+    let status = process.wait_status();
+
+    let mut other = with_pid(pid, || {
+        let mut other = waiting();
+        if other.id() == pid {
+            return Some(other);
+        }
+        other.kill().and_then(|()| other.wait()).expect("it ends");
+        None
+    });
+    assert!(Stat::of(pid).is_some(), "the other one lives");
+    assert_eq!(process.by_pid(Stat::of), None);
+    assert_eq!(process.by_pid(Usage::of), None);
+    assert!(!process.has_executed(), "the other one's program is none of its");
+    assert!(MemoryGroup::of(&process).is_none());
+    drop(other.stdin.take());
+    a_zombie(pid);
+    assert_eq!(process.wait_status(), status, "how the other one ended is none of its");
+    other.wait().expect("it has ended");
+}
+
+/// A process that waits for its input's end.
+fn waiting() -> Child {
+    Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat runs")
+}
+
+fn a_zombie(pid: u32) {
+    wait::until(format!("the end of {pid}"), DEADLINE, || Stat::of(pid)?.is_zombie.then_some(()));
+}
+
 /// The program `leaks`, without leaks, as a process with id `pid`, which must be free.
 fn spawn_as(pid: u32, program: &std::path::Path) -> Target {
-    let mut target = wait::until(format!("a process with pid {pid}"), DEADLINE, || {
-        // The next process of this namespace gets the number after this one, unless another is faster.
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("it can be chosen");
+    let mut target = with_pid(pid, || {
         let target = Target::spawn(program, ["-wait", "-n", EACH]);
         (target.pid() == pid).then_some(target)
     });
     let _: Value = target.answer();
     target
+}
+
+/// What `spawn` starts as soon as it gets `pid`, which must be free.
+fn with_pid<T>(pid: u32, mut spawn: impl FnMut() -> Option<T>) -> T {
+    wait::until(format!("a process with pid {pid}"), DEADLINE, || {
+        // The next process of this namespace gets the number after this one, unless another is faster.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("it can be chosen");
+        spawn()
+    })
 }
