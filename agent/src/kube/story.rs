@@ -207,6 +207,7 @@ mod tests {
             proven: if verdict == Verdict::Proven { 120 } else { 0 },
             cause: Some(Cause { kind: CauseKind::SendNobodyReceives, sentence, remedy: String::new() }),
             evidence: Vec::new(),
+            asks: false,
         }
     }
 

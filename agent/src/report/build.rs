@@ -6,8 +6,9 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
-    SCHEMA, Span, cost, load::Load,
+    SCHEMA, Span, beside::Beside, cost, load::Load,
 };
+use crate::cause::CauseKind;
 use crate::cause::wait::{Doing, Wait};
 use crate::config::Rules;
 use crate::detect::stuck::{self, Standing};
@@ -184,11 +185,10 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
             }
         }
     }
-    let site_counts = site_counts(session);
-    let load = Load::of(session, &members);
-    let built = members
-        .into_iter()
-        .filter_map(|(key, group)| build_group(session, &key, group, &site_counts, &load, threshold_ns, rules));
+    let around =
+        Around { site_counts: site_counts(session), load: Load::of(session, &members), beside: Beside::of(session) };
+    let built =
+        members.into_iter().filter_map(|(key, group)| build_group(session, &key, group, &around, threshold_ns, rules));
     let mut groups: Vec<Group> = built.collect();
     wait_for_stuck(session, &mut groups);
     groups
@@ -304,14 +304,28 @@ fn only_by_timer(session: &Session, members: &Members, rules: &Rules) -> Option<
     ))
 }
 
+/// What a group is judged beside.
+struct Around<'s> {
+    /// Created and exited by events, for each creation site.
+    site_counts: HashMap<u64, (u64, u64)>,
+    load: Load<'s>,
+    beside: Beside<'s>,
+}
+
+/// Whether a timer is among what goroutines of a group wait for; none where that was not read.
+fn waits_for_timer(session: &Session, told: &[(u64, u64)]) -> Option<bool> {
+    let waits = told.iter().find_map(|(_, goid)| session.proofs().waits(*goid))?;
+    let kind = waits.cause.as_ref().map(|cause| cause.kind);
+    Some(matches!(kind, Some(CauseKind::TimerLoop | CauseKind::TimerNeverFires)))
+}
+
 /// The group of `members`, if any of them has been parked longer than `threshold_ns`, if it is known that one of them can never
 /// run again, or if they pile up.
 fn build_group(
     session: &Session,
     key: &GroupKey,
     mut members: Members,
-    site_counts: &HashMap<u64, (u64, u64)>,
-    load: &Load<'_>,
+    around: &Around<'_>,
     threshold_ns: u64,
     rules: &Rules,
 ) -> Option<Group> {
@@ -332,7 +346,7 @@ fn build_group(
     if loops && (wait_reason == "IO wait" || !matches!(key.doing, Doing::Waits(_))) {
         return None;
     }
-    let (created, exited) = site_counts.get(&key.creation_pc).copied().unwrap_or_default();
+    let (created, exited) = around.site_counts.get(&key.creation_pc).copied().unwrap_or_default();
     let none = crate::detect::Series::default();
     let waiting = session.group_series(key).unwrap_or(&none);
     let suspect = Suspect {
@@ -345,7 +359,7 @@ fn build_group(
         exited: if session.saw_all() { exited } else { 0 },
     };
     let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    let may_be_load = if verdict == Verdict::Likely { load.says(key) } else { None };
+    let may_be_load = if verdict == Verdict::Likely { around.load.says(key) } else { None };
     let is_load = may_be_load.is_some();
     if let Some(sentence) = may_be_load {
         verdict = Verdict::Idle;
@@ -360,17 +374,26 @@ fn build_group(
     }
     let wait = Wait::of(&wait_reason, &stack);
     let ended = exited.max(suspect.gone.last().1);
-    let signs = stuck::signs(&Standing {
+    let passage = session.passages().of(key);
+    let passed = stuck::outlier::Passed { all: passage.left, slow: passage.lingered };
+    let standing = Standing {
         doing: key.doing,
         ended,
         wait,
         stack: &stack,
         waiting,
+        live: suspect.live,
+        passed,
+        beside_connection: stuck::outlier::may_be(ended, passed) && around.beside.connection(&members.parked),
+        by_timer: waits_for_timer(session, &members.parked),
+        rest: around.beside.rest(key.creation_pc),
         parked_since: &parked_since,
         first_look_ns: session.looks().first_ns,
         now_ns: session.now_ns(),
         threshold_ns,
-    });
+    };
+    let signs = stuck::signs(&standing);
+    let asks = stuck::asks(&standing);
     let verdict = if signs.is_empty() { verdict } else { verdict.max(Verdict::Stuck) };
     evidence.extend(signs);
     let told = if loops { &members.parked[..] } else { &members.parked[..over_threshold] };
@@ -441,6 +464,7 @@ fn build_group(
         proven,
         cause: None,
         evidence,
+        asks,
     };
     if group.verdict > Verdict::Idle {
         let handler = session.handler_of(key.creation_pc);

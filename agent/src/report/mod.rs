@@ -2,6 +2,7 @@
 //!
 //! [`Report::of`] is a pure function of a session, so a replayed session gives the same document.
 
+mod beside;
 mod build;
 mod cost;
 mod load;
@@ -319,6 +320,9 @@ pub struct Group {
     pub cause: Option<Cause>,
     /// Sentences with numbers.
     pub evidence: Vec<String>,
+    /// Whether more would be said if it were known what they wait for.
+    #[serde(skip)]
+    pub(crate) asks: bool,
 }
 
 impl Group {

@@ -8,12 +8,13 @@ mod cost;
 mod holdings;
 mod http;
 mod input;
+mod passages;
 mod proofs;
 mod standing;
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use parkwarden_common::record::{Event, Kind};
 
 pub use active::{Active, Kept};
@@ -24,6 +25,7 @@ pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
     Proven, UnreachedTaken,
 };
+pub use passages::{Passage, Passages};
 pub use proofs::{Proofs, Tally};
 pub use standing::Standing;
 
@@ -102,6 +104,7 @@ pub struct Session {
     standing: Standing,
     active: Active,
     holdings: Holdings,
+    passages: Passages,
     http_connections: HttpConnections,
     ring_fill_max: u64,
     now_ns: u64,
@@ -135,6 +138,7 @@ impl Session {
             standing: Standing::default(),
             active: Active::default(),
             holdings: Holdings::default(),
+            passages: Passages::default(),
             http_connections: HttpConnections::default(),
             ring_fill_max: 0,
             now_ns,
@@ -234,7 +238,7 @@ impl Session {
         // The first look and the last before this one stand for all in between.
         let mut earlier: Vec<u64> = self.looks.iter().flat_map(|(first, last)| [*first, *last]).collect();
         earlier.dedup();
-        let mut gone = self.gone_since_last(taken);
+        let mut gone = self.latest.as_ref().map_or_else(HashMap::new, |last| self.passages.take(last, taken));
         for (site, series) in &self.gone {
             *gone.entry(*site).or_default() += series.last().1;
         }
@@ -270,6 +274,11 @@ impl Session {
         &self.holdings
     }
 
+    /// How goroutines came and went where they wait.
+    pub fn passages(&self) -> &Passages {
+        &self.passages
+    }
+
     /// Who is in one system call, or runs all the time.
     pub fn active(&self) -> &Active {
         &self.active
@@ -282,18 +291,6 @@ impl Session {
             Doing::Waits(_) | Doing::Runs => Vec::new(),
         };
         key.doing.reason(&self.header.wait_reasons, &stack)
-    }
-
-    /// How many goroutines of each creation site the last census saw and this one does not.
-    fn gone_since_last(&self, taken: &CensusTaken) -> HashMap<u64, u64> {
-        let mut gone: HashMap<u64, u64> = HashMap::new();
-        if let Some(last) = &self.latest {
-            let here: HashSet<u64> = taken.census.goroutines.iter().map(|goroutine| goroutine.goid).collect();
-            for goroutine in last.census.goroutines.iter().filter(|goroutine| !here.contains(&goroutine.goid)) {
-                *gone.entry(goroutine.creation_pc).or_default() += 1;
-            }
-        }
-        gone
     }
 
     /// Events the kernel side lost so far, whatever the cause.

@@ -247,8 +247,9 @@ impl Observer {
             self.sink.feed(&Input::Holdings(holdings))?;
             report = self.report(config);
         }
-        let likely: Vec<&Group> = report.groups.iter().filter(|group| group.verdict == Verdict::Likely).collect();
-        let explained = self.explain(&likely)?;
+        let asked = |group: &&Group| group.verdict == Verdict::Likely || group.asks;
+        let asked: Vec<&Group> = report.groups.iter().filter(asked).collect();
+        let explained = self.explain(&asked)?;
         let mut learned = !explained.is_empty();
         if learned {
             self.sink.feed(&Input::Waits(explained))?;

@@ -1,12 +1,14 @@
-//! Real servers that nobody here built: Debian's packages, stripped, under ordinary work for a minute.
+//! Real servers that nobody here built: Debian's packages, stripped, under ordinary work for a minute; with `--long`, for ten
+//! minutes, and ten more without any, as the agent would watch them.
 //!
-//! None of them leaks, so no group may be called a leak, and every event must be accounted for.
+//! None of them leaks or hangs, so no group may be called more than idle, and every event must be accounted for.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parkwarden::detect::Verdict;
 use parkwarden::ps::Listing;
@@ -18,8 +20,25 @@ use parkwarden_tests::wait;
 use xtask::command;
 
 /// Debian package, its program, arguments, and a path to ask for. `DIR` is a directory of its own, `PORT` where it listens;
-/// `PEERS` is a port for etcd's own kind.
-const SERVERS: [(&str, &str, &[&str], &str); 6] = [
+/// `PEERS` is a port for etcd's own kind, `CONTAINERD` the directory of containerd.
+const SERVERS: [(&str, &str, &[&str], &str); 8] = [
+    ("containerd", "containerd", &["--config=DIR/containerd.toml"], "/v1/metrics"),
+    (
+        "docker.io",
+        "dockerd",
+        &[
+            "--host=tcp://127.0.0.1:PORT",
+            "--tls=false",
+            "--containerd=CONTAINERD/socket",
+            "--data-root=DIR/root",
+            "--exec-root=DIR/exec",
+            "--pidfile=DIR/pid",
+            "--iptables=false",
+            "--bridge=none",
+            "--storage-driver=vfs",
+        ],
+        "/version",
+    ),
     (
         "etcd-server",
         "etcd",
@@ -49,6 +68,9 @@ const SERVERS: [(&str, &str, &[&str], &str); 6] = [
     ),
     ("rclone", "rclone", &["serve", "http", "/etc", "--addr=127.0.0.1:PORT"], "/"),
 ];
+
+/// With `--long`: how long they have work, and how long they have none after that.
+const LONG: Duration = Duration::from_mins(10);
 
 /// Killed when dropped, its children with it.
 pub(crate) struct Server(Child);
@@ -103,33 +125,65 @@ fn get(port: u16, path: &str) -> std::io::Result<u16> {
     code.ok_or_else(|| std::io::Error::other(format!("no HTTP answer: {line:.80}")))
 }
 
-#[test]
-fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
+/// Where each server's program is. Two of them are not installed, which would start them.
+fn programs(unpacked: &Path) -> Vec<PathBuf> {
+    let unpack = |package: &str| matches!(package, "docker.io" | "containerd");
     let missing: Vec<&str> = SERVERS
         .iter()
-        .filter(|(_, program, ..)| command::find(program).is_none())
+        .filter(|(package, program, ..)| !unpack(package) && command::find(program).is_none())
         .map(|(package, ..)| *package)
         .collect();
     if !missing.is_empty() {
         command::apt_install(&missing).expect("Debian's packages can be installed");
     }
+    let program = |(package, program, ..): &(&str, &str, &[&str], &str)| {
+        if !unpack(package) {
+            return PathBuf::from(program);
+        }
+        let directory = unpacked.join(package);
+        command::apt_unpack(package, &directory).expect("Debian's package can be had");
+        let places = ["usr/sbin", "usr/bin"].map(|place| directory.join(place).join(program));
+        places.into_iter().find(|path| path.exists()).expect("the package has it")
+    };
+    SERVERS.iter().map(program).collect()
+}
+
+/// What they read: of the two that Prometheus scrapes one is itself.
+fn configure(directory: &Path, [containerd, prometheus, node_exporter]: [u16; 3]) {
+    let place = directory.display();
+    let config = format!(
+        "scrape_configs:\n- job_name: itself\n  scrape_interval: 1s\n  static_configs:\n  \
+         - targets: ['127.0.0.1:{prometheus}', '127.0.0.1:{node_exporter}']\n"
+    );
+    std::fs::write(directory.join("prometheus.yml"), config).expect("written");
+    let config = format!(
+        "version = 2\nroot = '{place}/root'\nstate = '{place}/state'\n[grpc]\naddress = '{place}/socket'\n\
+         [metrics]\naddress = '127.0.0.1:{containerd}'\n"
+    );
+    std::fs::write(directory.join("containerd.toml"), config).expect("written");
+}
+
+#[test]
+fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
+    let long = std::env::var_os("PARKWARDEN_LONG").is_some();
+    let unpacked = tempfile::tempdir().expect("a directory");
+    let programs = programs(unpacked.path());
     let directories: Vec<_> = SERVERS.iter().map(|_| tempfile::tempdir().expect("a directory")).collect();
     let [peers, ports @ ..] = free_ports::<{ SERVERS.len() + 1 }>();
+    let port_of =
+        |name: &str| SERVERS.iter().zip(ports).find(|((_, program, ..), _)| *program == name).expect("it is one").1;
+    let containerd = directories[0].path().to_str().expect("UTF-8");
     let servers: Vec<Server> = SERVERS
         .iter()
+        .zip(&programs)
         .zip(&directories)
         .zip(ports)
-        .map(|(((_, program, arguments, _), directory), port)| {
-            // The two of them that Prometheus scrapes are itself and node_exporter.
-            let config = format!(
-                "scrape_configs:\n- job_name: itself\n  scrape_interval: 1s\n  static_configs:\n  \
-                 - targets: ['127.0.0.1:{}', '127.0.0.1:{}']\n",
-                ports[1], ports[2]
-            );
-            std::fs::write(directory.path().join("prometheus.yml"), config).expect("written");
+        .map(|((((.., arguments, _), program), directory), port)| {
+            configure(directory.path(), ["containerd", "prometheus", "prometheus-node-exporter"].map(port_of));
             let place = directory.path().to_str().expect("UTF-8");
             let argument = |argument: &&str| {
-                let argument = argument.replace("DIR", place).replace("PORT", &port.to_string());
+                let argument = argument.replace("CONTAINERD", containerd).replace("DIR", place);
+                let argument = argument.replace("PORT", &port.to_string());
                 argument.replace("PEERS", &peers.to_string())
             };
             start(Command::new(program), &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
@@ -142,6 +196,7 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
     let pids: Vec<u32> = servers.iter().map(|server| serving_pid(server.0.id())).collect();
 
     let listing: Listing = serde_json::from_slice(&run(["ps", "--format", "json"]).stdout).expect("a listing");
+    let begun = Instant::now();
     let stop = AtomicBool::new(false);
     let served = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -149,7 +204,7 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
         // Ordinary work: a request to each in turn, as fast as they answer, by two customers.
         for _ in 0..2 {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && (!long || begun.elapsed() < LONG) {
                     for ((_, _, _, path), port) in SERVERS.iter().zip(ports) {
                         served.fetch_add(u64::from(get(port, path).is_ok()), Ordering::Relaxed);
                     }
@@ -161,7 +216,14 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
             .zip(&pids)
             .map(|((_, program, ..), pid)| {
                 let pid = pid.to_string();
-                (program, scope.spawn(move || run(["watch", "--pid", &pid, "--for", "60s", "--format", "json"])))
+                let time = if long { 2 * LONG } else { Duration::from_secs(60) };
+                let time = humantime::format_duration(time).to_string();
+                let as_agent: &[&str] = if long { &["--interval", "15s", "--threshold", "1m"] } else { &[] };
+                let arguments = ["watch", "--pid", &pid, "--for", &time, "--format", "json"].map(str::to_owned);
+                (
+                    program,
+                    scope.spawn(move || run(arguments.iter().map(String::as_str).chain(as_agent.iter().copied()))),
+                )
             })
             .collect();
         for ((program, watch), pid) in watches.into_iter().zip(&pids) {

@@ -90,12 +90,10 @@ pub(super) fn running(standing: &Standing<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::frame;
+    use super::super::tests::{SECOND, frame, standing};
     use super::super::{Series, signs};
     use super::*;
     use crate::golang::Frame;
-
-    const SECOND: u64 = 1_000_000_000;
 
     /// One that has stood in these functions since the beginning, for 70 s; so many others have ended.
     fn told(doing: Doing, functions: &[&str], ended: u64) -> Vec<String> {
@@ -105,13 +103,11 @@ mod tests {
         signs(&Standing {
             doing,
             ended,
-            wait: None,
             stack: &stack,
             waiting: &series,
             parked_since: &[0],
-            first_look_ns: 0,
             now_ns: 70 * SECOND,
-            threshold_ns: 10 * SECOND,
+            ..standing()
         })
     }
 

@@ -6,8 +6,10 @@
 
 mod active;
 mod lock;
+pub mod outlier;
 mod resource;
 mod senders;
+pub mod standstill;
 
 use super::Series;
 use crate::cause::wait::{Doing, Wait};
@@ -29,6 +31,16 @@ pub struct Standing<'a> {
     pub stack: &'a [Frame],
     /// Members that wait, since when ever: history.
     pub waiting: &'a Series,
+    /// Goroutines of the same `go` statement, wherever they are: history.
+    pub live: &'a Series,
+    /// Goroutines that looks saw wait here and that have gone on.
+    pub passed: outlier::Passed,
+    /// Whether one of them was made by a goroutine that reads from a connection, or beside such a one, or has made one.
+    pub beside_connection: bool,
+    /// Whether a timer is among what they wait for; none where that was not read yet.
+    pub by_timer: Option<bool>,
+    /// Where those of the `go` statement rest between two pieces of work, if they have such a place and none of them is there.
+    pub rest: Option<&'a standstill::Rest>,
     /// Since when each member has been parked, ascending.
     pub parked_since: &'a [u64],
     /// When the first look was.
@@ -69,18 +81,48 @@ impl Standing<'_> {
 /// One sign: a sentence with its numbers, if it is there.
 type Sign = fn(&Standing<'_>) -> Option<String>;
 
-const SIGNS: [Sign; 5] = [active::in_a_call, active::running, lock::sign, resource::sign, senders::sign];
+const SIGNS: [Sign; 7] =
+    [active::in_a_call, active::running, lock::sign, resource::sign, senders::sign, standstill::sign, outlier::sign];
 
 /// The signs that a group is stuck.
 pub fn signs(standing: &Standing<'_>) -> Vec<String> {
     SIGNS.iter().filter_map(|sign| sign(standing)).collect()
 }
 
+/// Whether there would be another sign if it were known that no timer is among what they wait for.
+pub fn asks(standing: &Standing<'_>) -> bool {
+    standing.by_timer.is_none() && signs(&Standing { by_timer: Some(false), ..*standing }).len() > signs(standing).len()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    const SECOND: u64 = 1_000_000_000;
+    pub(super) const SECOND: u64 = 1_000_000_000;
+
+    static NONE: LazyLock<Series> = LazyLock::new(Series::default);
+
+    /// A group of which nothing is known, at 65 s of a watch that looks every 5 s.
+    pub(super) fn standing() -> Standing<'static> {
+        Standing {
+            doing: Doing::Waits(0),
+            ended: 0,
+            wait: None,
+            stack: &[],
+            waiting: &NONE,
+            live: &NONE,
+            passed: outlier::Passed::default(),
+            beside_connection: false,
+            by_timer: None,
+            rest: None,
+            parked_since: &[],
+            first_look_ns: 0,
+            now_ns: 65 * SECOND,
+            threshold_ns: 10 * SECOND,
+        }
+    }
 
     pub(super) fn frame(function: &str) -> Frame {
         Frame { function: function.to_owned(), file: String::new(), line: 1, inlined: false }
@@ -93,15 +135,12 @@ mod tests {
         let stack: Vec<Frame> = functions.iter().map(|function| frame(function)).collect();
         let since: Vec<u64> = since.iter().map(|second| second * SECOND).collect();
         signs(&Standing {
-            doing: Doing::Waits(0),
-            ended: 0,
             wait: Some(wait),
             stack: &stack,
             waiting: &series,
             parked_since: &since,
             first_look_ns: first_look * SECOND,
-            now_ns: 65 * SECOND,
-            threshold_ns: 10 * SECOND,
+            ..standing()
         })
     }
 
