@@ -47,10 +47,12 @@ pub enum BuildFlags {
     Arm64,
     /// For arm64, stripped.
     Arm64Stripped,
+    /// The package `pl` below the program's own, as a plugin for it.
+    Plugin,
 }
 
 impl BuildFlags {
-    /// Every way of building, for tests that go through all of them.
+    /// Every way of building a program, for tests that go through all of them.
     pub const ALL: [Self; 17] = [
         Self::Default,
         Self::Stripped,
@@ -91,6 +93,7 @@ impl BuildFlags {
             Self::PlainDwarf => "plain-dwarf",
             Self::Arm64 => "arm64",
             Self::Arm64Stripped => "arm64-stripped",
+            Self::Plugin => "plugin",
         }
     }
 
@@ -119,11 +122,12 @@ impl BuildFlags {
             Self::Race => &["-race"],
             Self::Cover => &["-cover"],
             Self::PlainDwarf => &["-ldflags=-compressdwarf=false"],
+            Self::Plugin => &["-buildmode=plugin"],
         }
     }
 
     fn needs_cgo(self) -> bool {
-        matches!(self, Self::Cgo | Self::ExternalStatic | Self::External | Self::StaticPie | Self::Race)
+        matches!(self, Self::Cgo | Self::ExternalStatic | Self::External | Self::StaticPie | Self::Race | Self::Plugin)
     }
 
     fn arch(self) -> &'static str {
@@ -168,7 +172,8 @@ fn try_fixture(program: &str, version: &str, flags: BuildFlags) -> anyhow::Resul
         .env("GOARCH", flags.arch())
         .env("GOOS", "linux");
     // VCS stamps would make the binary depend on more than its sources.
-    build.args(["build", "-buildvcs=false"]).args(flags.arguments()).arg("-o").arg(&partial).arg(".");
+    build.args(["build", "-buildvcs=false"]).args(flags.arguments()).arg("-o").arg(&partial);
+    build.arg(if flags == BuildFlags::Plugin { "./pl" } else { "." });
     command::output(&mut build)?;
     forget_older(&fixtures, &stem);
     fs::rename(&partial, &binary).context("moving the fixture into place")?;

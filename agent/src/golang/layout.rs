@@ -169,7 +169,21 @@ pub const WANTED: &Wanted = &[
         ],
     ),
     ("runtime.m", &[("g0", 8), ("curg", 8), ("alllink", 8)]),
-    ("runtime.moduledata", &[("text", 8), ("gofunc", 8), ("data", 8), ("edata", 8), ("bss", 8), ("ebss", 8)]),
+    (
+        "runtime.moduledata",
+        &[
+            ("text", 8),
+            ("etext", 8),
+            ("gofunc", 8),
+            ("data", 8),
+            ("edata", 8),
+            ("bss", 8),
+            ("ebss", 8),
+            ("pclntable.array", 8),
+            ("pclntable.len", 8),
+            ("next", 8),
+        ],
+    ),
 ];
 
 /// The lists together: each struct once, each of its fields once.

@@ -7,6 +7,7 @@ mod binaries;
 mod check;
 mod error;
 pub mod examine;
+mod plugins;
 mod tables;
 mod variables;
 mod waits;
@@ -29,6 +30,7 @@ use crate::golang::binary::GoBinary;
 use crate::golang::goroutine::is_system_goroutine;
 use crate::golang::layout::{self, LayoutSource, Structs, Wanted};
 use crate::golang::layout_table::LayoutTable as _;
+use crate::golang::pclntab::PcLnTab;
 use crate::golang::{dwarf, proof_layout, symbols, table};
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
@@ -108,13 +110,14 @@ impl Target {
                 return Err(TargetError::Layout { pid, reason });
             }
         };
-        let tables = LoadedTables::new(Arc::clone(&binary.pclntab), slide);
+        let pclntab = plugins::with(&binary, &memory, slide).map_err(|source| TargetError::Memory { pid, source })?;
+        let tables = LoadedTables::new(Arc::clone(&pclntab), slide);
         let target = Self {
             memory,
             allgs,
             census: CensusReader::new(binary.layout.g, allgs),
             unwinder: Unwinder::new(binary.arch),
-            symbolizer: Symbolizer::new(Arc::clone(&binary.pclntab), slide),
+            symbolizer: Symbolizer::new(Arc::clone(&pclntab), slide),
             tables,
             stacks: StackTable::default(),
             told_stacks: 0,
@@ -141,6 +144,11 @@ impl Target {
     /// How far above its link-time addresses the binary is loaded.
     pub fn slide(&self) -> u64 {
         self.slide
+    }
+
+    /// Its function tables, with those of the plugins it had opened by then.
+    pub fn pclntab(&self) -> &Arc<PcLnTab> {
+        self.symbolizer.pclntab()
     }
 
     /// Where the function begins that contains the address `pc` of the process.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pause, Program, Saved};
 use crate::capture::frame::{self, FrameReader, FrameWriter};
 use crate::discover::info::TargetInfo;
-use crate::golang::pclntab::PcLnTab;
+use crate::golang::pclntab::{PcLnTab, PcLnTabError};
 use crate::golang::proof_layout::ReachLayout;
 use crate::golang::version::GoVersion;
 use crate::memory::image::Image;
@@ -22,7 +22,9 @@ use crate::memory::stop::Thread;
 use crate::reach::Variables;
 
 const MAGIC: [u8; 8] = *b"PKWIMAG\n";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
+/// Plugins of one program.
+const MAX_PLUGINS: usize = 64;
 /// Bytes of one frame's memory.
 const PIECE: usize = 16 << 20;
 /// Bytes of all frames' memory.
@@ -70,6 +72,8 @@ enum Part {
     Pclntab(Vec<u8>),
     /// A piece of the function data.
     Funcdata(Vec<u8>),
+    /// What follows of function tables and data is a plugin's, whose functions count from here.
+    Plugin { text_start: u64 },
     /// Memory: its address, its length, and its first bytes.
     Region { address: u64, len: u64, bytes: Vec<u8> },
     /// More bytes of the region before.
@@ -109,12 +113,10 @@ pub fn write(path: &Path, saved: &Saved) -> Result<(), FileError> {
         pause: saved.pause,
     };
     out.write(&Part::Begin(Box::new(begin))).map_err(failed)?;
-    let (table, funcdata) = program.pclntab.bytes();
-    for piece in table.chunks(PIECE) {
-        out.write(&Part::Pclntab(piece.to_vec())).map_err(failed)?;
-    }
-    for piece in funcdata.chunks(PIECE) {
-        out.write(&Part::Funcdata(piece.to_vec())).map_err(failed)?;
+    write_tables(&mut out, &program.pclntab).map_err(failed)?;
+    for plugin in program.pclntab.plugins() {
+        out.write(&Part::Plugin { text_start: plugin.text_start() }).map_err(failed)?;
+        write_tables(&mut out, plugin).map_err(failed)?;
     }
     for (address, bytes) in saved.image.regions() {
         let (first, rest) = bytes.split_at(bytes.len().min(PIECE));
@@ -128,6 +130,28 @@ pub fn write(path: &Path, saved: &Saved) -> Result<(), FileError> {
     out.flush().map_err(failed)
 }
 
+fn write_tables(out: &mut FrameWriter<impl io::Write>, tables: &PcLnTab) -> io::Result<()> {
+    let (table, funcdata) = tables.bytes();
+    table.chunks(PIECE).try_for_each(|piece| out.write(&Part::Pclntab(piece.to_vec())))?;
+    funcdata.chunks(PIECE).try_for_each(|piece| out.write(&Part::Funcdata(piece.to_vec())))
+}
+
+/// The function tables of one module.
+#[derive(Default)]
+struct Tables {
+    text_start: u64,
+    table: Vec<u8>,
+    funcdata: Vec<u8>,
+}
+
+impl Tables {
+    fn read(self, version: &GoVersion) -> Result<PcLnTab, PcLnTabError> {
+        let mut read = PcLnTab::new(self.table, self.text_start, version)?;
+        read.set_funcdata(self.funcdata);
+        Ok(read)
+    }
+}
+
 /// Reads an image.
 pub fn read(path: &Path) -> Result<Saved, FileError> {
     let file = File::open(path).map_err(|source| FileError::Io { what: "read", path: path.to_owned(), source })?;
@@ -139,7 +163,7 @@ fn read_from(from: impl io::Read, path: &Path) -> Result<Saved, FileError> {
     let malformed = |what: &str| FileError::Malformed { path: path.to_owned(), what: what.to_owned() };
     let mut frames = FrameReader::new(from, MAGIC, VERSION).map_err(failed)?;
     let mut begin: Option<Begin> = None;
-    let (mut table, mut funcdata, mut image) = (Vec::new(), Vec::new(), Image::default());
+    let (mut tables, mut plugins, mut image) = (Tables::default(), Vec::new(), Image::default());
     let mut region: Option<(u64, u64, Vec<u8>)> = None;
     let mut size = 0u64;
     let mut ended = false;
@@ -154,9 +178,14 @@ fn read_from(from: impl io::Read, path: &Path) -> Result<Saved, FileError> {
             image.insert(address, bytes);
         }
         match part {
-            Part::Begin(first) => begin = Some(*first),
-            Part::Pclntab(bytes) => table.extend(bytes),
-            Part::Funcdata(bytes) => funcdata.extend(bytes),
+            Part::Begin(first) => {
+                tables.text_start = first.text_start;
+                begin = Some(*first);
+            }
+            Part::Plugin { .. } if plugins.len() >= MAX_PLUGINS => return Err(malformed("it has too many plugins")),
+            Part::Plugin { text_start } => plugins.push(Tables { text_start, ..Tables::default() }),
+            Part::Pclntab(bytes) => plugins.last_mut().unwrap_or(&mut tables).table.extend(bytes),
+            Part::Funcdata(bytes) => plugins.last_mut().unwrap_or(&mut tables).funcdata.extend(bytes),
             Part::Region { address, len, bytes } => {
                 size = size.saturating_add(len);
                 region = Some((address, len, bytes));
@@ -173,8 +202,10 @@ fn read_from(from: impl io::Read, path: &Path) -> Result<Saved, FileError> {
     }
     let begin = begin.filter(|_| ended).ok_or_else(|| malformed("its end is missing"))?;
     let version = GoVersion::parse(&begin.info.go_version).ok_or_else(|| malformed("its Go version"))?;
-    let mut pclntab = PcLnTab::new(table, begin.text_start, &version).map_err(|error| malformed(&error.to_string()))?;
-    pclntab.set_funcdata(funcdata);
+    let malformed_tables = |error: PcLnTabError| malformed(&error.to_string());
+    let mut pclntab = tables.read(&version).map_err(malformed_tables)?;
+    let plugins: Result<Vec<PcLnTab>, _> = plugins.into_iter().map(|plugin| plugin.read(&version)).collect();
+    pclntab.set_plugins(plugins.map_err(malformed_tables)?);
     Ok(Saved {
         program: Program {
             info: begin.info,

@@ -215,7 +215,7 @@ impl Program {
                     (from, from.saturating_add(segment.memsz))
                 })
                 .collect(),
-            pclntab: Arc::clone(&binary.pclntab),
+            pclntab: Arc::clone(target.pclntab()),
         })
     }
 

@@ -106,8 +106,7 @@ pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
     let immutable = [subject.immutable, &modules.immutable()].concat();
     let types = Types::new(subject.constant, layout.minor, immutable);
     let spans = Spans::read(memory, layout, variables.mheap)?;
-    let rodata = modules.list.first().map_or(0, |module| module.rodata);
-    let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, rodata, &types);
+    let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, &modules, &types);
     let wait = |g: &Goroutine| {
         let reason = subject.wait_reasons.get(usize::from(g.wait_reason)).filter(|_| is_parked(g))?;
         subject.wait_of(reason)

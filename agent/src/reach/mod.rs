@@ -273,8 +273,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         return Err(ReachError::Incomplete(format!("{} spans of the heap make no sense", spans.dropped)));
     }
     let objects = Objects::new(memory, layout, spans, &types, variables.mheap, subject.reads);
-    let rodata = modules.list.first().map_or(0, |module| module.rodata);
-    let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, rodata, &types);
+    let stacks = Stacks::new(memory, layout.arch, subject.pclntab, subject.slide, &modules, &types);
     if layout.minor < 24 {
         only_wait_groups(subject, &stacks, &goroutines, &mut waits);
     }

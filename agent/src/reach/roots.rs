@@ -48,6 +48,8 @@ pub struct Module {
     pub types: (u64, u64),
     /// Start of its read-only data.
     pub rodata: u64,
+    /// Its code.
+    pub text: (u64, u64),
 }
 
 /// All modules.
@@ -74,10 +76,17 @@ impl Modules {
                 ],
                 types: (word(at.types), word(at.etypes)),
                 rodata: word(at.rodata),
+                text: (word(at.text), word(at.etext)),
             });
             next = word(at.next);
         }
         Ok(modules)
+    }
+
+    /// Start of the read-only data of the module whose code `pc` is in; of the first if it is in none.
+    pub fn rodata(&self, pc: u64) -> u64 {
+        let of = self.list.iter().find(|module| (module.text.0..module.text.1).contains(&pc));
+        of.or(self.list.first()).map_or(0, |module| module.rodata)
     }
 
     /// Ranges that never change.

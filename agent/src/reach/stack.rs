@@ -10,6 +10,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::objects::words;
+use super::roots::Modules;
 use super::types::{Types, bit};
 use crate::golang::Arch;
 use crate::golang::pclntab::{Func, FuncId, PcLnTab};
@@ -115,8 +116,7 @@ pub struct Stacks<'m> {
     arch: Arch,
     pclntab: &'m PcLnTab,
     slide: u64,
-    /// `moduledata.rodata`, as loaded.
-    rodata: u64,
+    modules: &'m Modules,
     types: &'m Types<'m>,
     shapes: RefCell<HashMap<u64, Option<Rc<Shape>>>>,
     exact: Cell<u64>,
@@ -177,7 +177,7 @@ impl<'m> Stacks<'m> {
         arch: Arch,
         pclntab: &'m PcLnTab,
         slide: u64,
-        rodata: u64,
+        modules: &'m Modules,
         types: &'m Types<'m>,
     ) -> Self {
         Self {
@@ -185,7 +185,7 @@ impl<'m> Stacks<'m> {
             arch,
             pclntab,
             slide,
-            rodata,
+            modules,
             types,
             shapes: RefCell::default(),
             exact: Cell::new(0),
@@ -451,11 +451,12 @@ impl<'m> Stacks<'m> {
     fn stack_objects(&self, func: &Func<'_>) -> Option<Vec<StackObject>> {
         let Some(data) = self.pclntab.funcdata(func, STACK_OBJECTS) else { return Some(Vec::new()) };
         let count = word_at(data, 0).filter(|count| *count <= MAX_OBJECTS)?;
+        let rodata = self.modules.rodata(func.entry.wrapping_add(self.slide));
         let mut objects = Vec::new();
         for record in data.get(8..)?.chunks_exact(16).take(count as usize) {
             let field = |at: usize| Some(i32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?));
             let (offset, size, pointers) = (field(0)?, u32::try_from(field(4)?).ok()?, field(8)?);
-            let mask = self.rodata.checked_add(u64::from(field(12)?.cast_unsigned()))?;
+            let mask = rodata.checked_add(u64::from(field(12)?.cast_unsigned()))?;
             // A negative number is the size covered by a program that would build the mask (Go 1.23 and earlier).
             let words = u64::try_from(pointers / 8).ok();
             let known = words.filter(|words| self.types.is_immutable(mask, words.div_ceil(8)));

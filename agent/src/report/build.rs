@@ -225,7 +225,8 @@ fn held_by(session: &Session, told: &[(u64, u64)]) -> Option<String> {
     let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
     let at = Place::of_blocking(&stack).map_or_else(String::new, |place| format!(" at {place}"));
     let holds = if *shown { "holds it: its deferred unlock has not run; it" } else { "may hold it; it" };
-    Some(format!("Goroutine {holder} {holds} stands in {}{at}.", session.reason_of(&key)))
+    let for_ever = session.proofs().proven(*holder).map_or("", |_| ", and is proven: it can never run again");
+    Some(format!("Goroutine {holder} {holds} stands in {}{at}{for_ever}.", session.reason_of(&key)))
 }
 
 /// Whoever waits for goroutines that it made, all of which are stuck, is stuck itself.

@@ -330,6 +330,32 @@ fn loops_that_only_a_timer_wakes_are_likely_in_a_watch() {
     }
 }
 
+/// A plugin is a module of its own, with variables, function tables and types of its own.
+#[test]
+fn programs_with_plugins_are_proven_and_their_variables_followed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let image = dir.path().join("image");
+    let image = image.to_str().expect("UTF-8");
+    for version in ["1.21.13", "1.24.11", NEWEST] {
+        let plugin = fixture("plug", version, BuildFlags::Plugin);
+        let (mut target, _): (_, Ready) = Target::ready(&fixture("plug", version, BuildFlags::Cgo), [&plugin]);
+        let is_right = |report: &ProofReport| {
+            let [group] = &report.leaks[..] else { panic!("Go {version}: {:#?}", report.leaks) };
+            assert!(group.start_function.ends_with(".loses") && group.count == 1, "Go {version}: {group:#?}");
+            assert!(group.blocked_at.as_ref().is_some_and(|place| place.file.ends_with("pl.go")), "{group:#?}");
+            assert_eq!(report.precision.conservative_objects, 0, "Go {version}: {:?}", report.precision);
+        };
+        let pid = target.pid().to_string();
+        let output = run(["prove", "--pid", &pid, "--save-image", image].into_iter().chain(PATIENT));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        is_right(&serde_json::from_slice(&output.stdout).expect("a report"));
+        let output = run(["prove", "--image", image, "--format", "json"]);
+        is_right(&serde_json::from_slice(&output.stdout).expect("a report"));
+        let _: serde_json::Value = target.ask("stop");
+        is_right(&prove(target.pid()));
+    }
+}
+
 /// The allocator puts a lone mutex and the number made next into one block.
 #[test]
 fn a_value_that_shares_an_allocation_hides_no_lock_before_it() {

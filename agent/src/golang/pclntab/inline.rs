@@ -104,11 +104,12 @@ impl PcLnTab {
 
     /// Entry `index` of the inlining tree of `func`: what was inlined, and a program counter at its call site.
     fn inlining(&self, func: &Func<'_>, index: usize) -> Option<(&str, Option<u64>)> {
-        let tree = self.funcdata(func, FUNCDATA_INL_TREE)?;
-        let shape = self.header.format.inlined_call();
+        let of = self.of(func);
+        let tree = of.funcdata(func, FUNCDATA_INL_TREE)?;
+        let shape = of.header.format.inlined_call();
         let call = tree.get(index.checked_mul(shape.size)?..)?.get(..shape.size)?;
         let name = usize::try_from(i32_at(call, shape.name)?).ok()?;
-        let name = self.header.funcname.checked_add(name).and_then(|at| self.text(at)).unwrap_or(BAD_NAME);
+        let name = of.header.funcname.checked_add(name).and_then(|at| of.text(at)).unwrap_or(BAD_NAME);
         let parent = u64::try_from(i32_at(call, shape.parent_pc)?).ok();
         let parent = parent.and_then(|parent| func.entry.checked_add(parent)).filter(|parent| *parent < func.end);
         Some((name, parent))

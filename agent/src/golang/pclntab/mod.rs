@@ -2,8 +2,8 @@
 //! functions that were inlined. Present in every Go binary, stripped or not.
 //!
 //! Addresses are link-time addresses. A return address belongs to the call before it: callers pass `pc - 1`.
-//! Deliberately absent: Go before 1.18, programs of several modules (plugins) and of several text sections
-//! (32-bit and ppc64 linkers split them).
+//! A program with plugins has one for each module: those of plugins are found through the program's own, and their functions count
+//! as its. Deliberately absent: Go before 1.18, and programs of several text sections (32-bit and ppc64 linkers split them).
 
 mod func_id;
 mod header;
@@ -57,6 +57,8 @@ pub struct Func<'t> {
     pub flags: FuncFlags,
     /// Of the `_func` record within the table.
     pub(super) record: usize,
+    /// Whose table that is: 0 for the program's own, else a plugin's.
+    module: usize,
 }
 
 /// `internal/abi.FuncFlag`.
@@ -95,18 +97,43 @@ pub struct PcLnTab {
     text_start: u64,
     funcdata: Vec<u8>,
     func_ids: &'static [FuncId],
+    /// Those of plugins.
+    plugins: Vec<Self>,
 }
 
 impl PcLnTab {
     /// Takes the table's bytes (they may extend beyond its end) and the address its functions count from.
     pub fn new(data: Vec<u8>, text_start: u64, version: &GoVersion) -> Result<Self, PcLnTabError> {
         let header = Header::parse(&data)?;
-        Ok(Self { data, header, text_start, funcdata: Vec::new(), func_ids: func_id::table(version) })
+        Ok(Self {
+            data,
+            header,
+            text_start,
+            funcdata: Vec::new(),
+            func_ids: func_id::table(version),
+            plugins: Vec::new(),
+        })
     }
 
     /// Adds the bytes from `go:func.*` on, without which inlined functions and stack maps are unknown.
     pub fn set_funcdata(&mut self, bytes: Vec<u8>) {
         self.funcdata = bytes;
+    }
+
+    /// Adds the tables of plugins, whose functions count from where they are loaded, less what the program itself is loaded above
+    /// its link-time addresses.
+    pub fn set_plugins(&mut self, plugins: Vec<Self>) {
+        self.plugins = plugins;
+    }
+
+    /// The tables of plugins.
+    pub fn plugins(&self) -> &[Self] {
+        &self.plugins
+    }
+
+    /// The table that a function is in.
+    fn of(&self, func: &Func<'_>) -> &Self {
+        func.module.checked_sub(1).and_then(|plugin| self.plugins.get(plugin)).unwrap_or(self)
     }
 
     /// What `runtime.moduledata` begins with when the table `data` is at `vaddr`: the addresses of the table and of
@@ -150,6 +177,12 @@ impl PcLnTab {
 
     /// The function that contains `pc`.
     pub fn func(&self, pc: u64) -> Option<Func<'_>> {
+        let mut plugins = self.plugins.iter().enumerate();
+        self.own_func(pc)
+            .or_else(|| plugins.find_map(|(index, plugin)| Some(Func { module: index + 1, ..plugin.own_func(pc)? })))
+    }
+
+    fn own_func(&self, pc: u64) -> Option<Func<'_>> {
         let offset = u32::try_from(pc.checked_sub(self.text_start)?).ok()?;
         if offset >= self.entry_offset(self.header.nfunc)? {
             return None;
@@ -217,6 +250,7 @@ impl PcLnTab {
             id: self.func_id(id),
             flags: FuncFlags(flags),
             record,
+            module: 0,
         })
     }
 
@@ -248,14 +282,15 @@ impl PcLnTab {
     /// The bytes of `func`'s `funcdata` number `index`, up to the end of what was loaded: what lies there says how
     /// long it is.
     pub fn funcdata(&self, func: &Func<'_>, index: u8) -> Option<&[u8]> {
-        let offset = self.funcdata_offset(func, index)?;
-        self.funcdata.get(offset as usize..)
+        let table = self.of(func);
+        let offset = table.funcdata_offset(func, index)?;
+        table.funcdata.get(offset as usize..)
     }
 
     /// Size of `func`'s arguments and results on the stack in bytes; `None` for the few functions in assembly whose
     /// arguments are not fixed.
     pub fn args_size(&self, func: &Func<'_>) -> Option<u32> {
-        u32::try_from(i32_at(&self.data, func.record.checked_add(8)?)?).ok()
+        u32::try_from(i32_at(&self.of(func).data, func.record.checked_add(8)?)?).ok()
     }
 
     /// The bytes this was made from: the table, and what [`PcLnTab::set_funcdata`] was given.

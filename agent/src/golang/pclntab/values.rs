@@ -19,7 +19,8 @@ const CU_OFFSET: usize = 32;
 impl PcLnTab {
     /// How far the stack pointer is below its value at entry when `pc` is about to run; `pc` lies in `func`.
     pub fn sp_delta(&self, func: &Func<'_>, pc: u64) -> Option<u32> {
-        let value = self.value(func, self.own_table(func, PCSP)?, pc, &mut { MAX_STEPS })?;
+        let table = self.of(func);
+        let value = table.value(func, table.own_table(func, PCSP)?, pc, &mut { MAX_STEPS })?;
         u32::try_from(value).ok()
     }
 
@@ -30,7 +31,8 @@ impl PcLnTab {
 
     /// As [`PcLnTab::pcdata`] in no more than `budget` steps, which it lowers.
     pub(super) fn pcdata_within(&self, func: &Func<'_>, table: u32, pc: u64, budget: &mut usize) -> Option<i32> {
-        self.value(func, self.pcdata_table(func, table)?, pc, budget)
+        let of = self.of(func);
+        of.value(func, of.pcdata_table(func, table)?, pc, budget)
     }
 
     /// File and line of `pc`, which lies in `func`. For inlined code, where the inlined function was written.
@@ -40,9 +42,10 @@ impl PcLnTab {
 
     /// As [`PcLnTab::file_line`] in no more than `budget` steps, which it lowers.
     pub(super) fn file_line_within(&self, func: &Func<'_>, pc: u64, budget: &mut usize) -> Option<(&str, u32)> {
-        let file = self.value(func, self.own_table(func, PCFILE)?, pc, budget)?;
-        let line = self.value(func, self.own_table(func, PCLN)?, pc, budget)?;
-        Some((self.file(func, file)?, u32::try_from(line).ok()?))
+        let of = self.of(func);
+        let file = of.value(func, of.own_table(func, PCFILE)?, pc, budget)?;
+        let line = of.value(func, of.own_table(func, PCLN)?, pc, budget)?;
+        Some((of.file(func, file)?, u32::try_from(line).ok()?))
     }
 
     fn own_table(&self, func: &Func<'_>, field: usize) -> Option<u32> {

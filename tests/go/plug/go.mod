@@ -1,0 +1,3 @@
+module parkwarden.test/plug
+
+go 1.21
