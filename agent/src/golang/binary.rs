@@ -23,7 +23,7 @@ const FUNCDATA_TAIL: u64 = 1 << 20;
 /// Most function data read. That of a 100 MB program has some 8 MB.
 const MAX_FUNCDATA: u64 = 256 << 20;
 /// Most of `runtime.moduledata` read; it has some 600 bytes.
-const MAX_MODULEDATA: usize = 4096;
+pub(crate) const MAX_MODULEDATA: usize = 4096;
 
 /// Where the addresses of runtime functions and variables came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

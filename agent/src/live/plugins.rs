@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::golang::binary::GoBinary;
+use crate::golang::binary::{GoBinary, MAX_MODULEDATA};
 use crate::golang::layout::{WANTED, offset};
 use crate::golang::pclntab::PcLnTab;
 use crate::memory::chain::Chain;
@@ -38,7 +38,7 @@ impl Offsets {
         let at =
             |field| offset(&binary.structs, WANTED, "runtime.moduledata", field).ok().map(|offset| offset as usize);
         Some(Self {
-            size: binary.structs.get("runtime.moduledata")?.size as usize,
+            size: Some(binary.structs.get("runtime.moduledata")?.size as usize).filter(|size| *size <= MAX_MODULEDATA)?,
             text: at("text")?,
             gofunc: at("gofunc")?,
             pclntable: (at("pclntable.array")?, at("pclntable.len")?),
