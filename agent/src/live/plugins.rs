@@ -38,7 +38,8 @@ impl Offsets {
         let at =
             |field| offset(&binary.structs, WANTED, "runtime.moduledata", field).ok().map(|offset| offset as usize);
         Some(Self {
-            size: Some(binary.structs.get("runtime.moduledata")?.size as usize).filter(|size| *size <= MAX_MODULEDATA)?,
+            size: Some(binary.structs.get("runtime.moduledata")?.size as usize)
+                .filter(|size| *size <= MAX_MODULEDATA)?,
             text: at("text")?,
             gofunc: at("gofunc")?,
             pclntable: (at("pclntable.array")?, at("pclntable.len")?),

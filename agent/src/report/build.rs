@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
-    SCHEMA, Span, beside::Beside, cost, load::Load,
+    Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach,
+    Report, Ring, SCHEMA, Span,
+    beside::Beside,
+    cost,
+    load::{Kin, Load, belong_together},
 };
 use crate::cause::CauseKind;
 use crate::cause::wait::{Doing, Wait};
@@ -48,6 +51,7 @@ impl Report {
         let goroutines = count_goroutines(session);
         let mut groups = groups(session, threshold_ns, rules);
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
+        let incidents = incidents(session, &mut groups);
         let parked = |group: &&Group| !group.loops && group.key.is_some_and(|key| matches!(key.doing, Doing::Waits(_)));
         let parked_over_threshold = groups.iter().filter(parked).map(|group| group.count).sum();
         Self {
@@ -55,6 +59,7 @@ impl Report {
             target: session.header().target.clone(),
             observed: observed(session, threshold_ns),
             goroutines: Goroutines { parked_over_threshold, ..goroutines },
+            incidents,
             groups,
             park_durations: park_durations(session),
         }
@@ -192,6 +197,96 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
     let mut groups: Vec<Group> = built.collect();
     wait_for_stuck(session, &mut groups);
     groups
+}
+
+/// Groups of so many goroutines at least may belong together, which two can by chance; and of so many groups that is asked.
+const MIN_LOCKSTEP: u64 = 5;
+const MAX_LOCKSTEP: usize = 32;
+
+/// The incidents that one of `groups` has to do with of which something is wrong; each of their groups gets it as evidence.
+fn incidents(session: &Session, groups: &mut [Group]) -> Vec<Incident> {
+    let mut told = tied(session, groups);
+    lockstep(session, groups, &mut told);
+    told
+}
+
+/// Those that a look at the stacks has told.
+fn tied(session: &Session, groups: &mut [Group]) -> Vec<Incident> {
+    let mut told = Vec::new();
+    let mut known = session.incidents().iter().peekable();
+    if known.peek().is_none() {
+        return told;
+    }
+    let index: HashMap<GroupKey, usize> =
+        groups.iter().enumerate().filter_map(|(index, group)| Some((group.key?, index))).collect();
+    let taken = session.latest().into_iter().flat_map(|taken| taken.goroutines());
+    let cases: HashMap<u64, GroupKey> =
+        taken.filter_map(|(goroutine, stack)| Some((goroutine.goid, session.case_of(goroutine, stack)?))).collect();
+    for tied in known {
+        let mut of: Vec<usize> = Vec::new();
+        for goid in &tied.members {
+            if let Some(group) = cases.get(goid).and_then(|key| index.get(key))
+                && !of.contains(group)
+            {
+                of.push(*group);
+            }
+        }
+        if !of.iter().any(|group| groups[*group].verdict > Verdict::Idle) {
+            continue;
+        }
+        for group in &of {
+            groups[*group].evidence.push(format!("Part of one incident: {}.", tied.headline));
+        }
+        told.push(Incident {
+            headline: tied.headline.clone(),
+            goroutines: tied.count,
+            cycle: tied.cycle,
+            roots: tied.roots.iter().take(MAX_GOIDS).copied().collect(),
+            groups: of,
+        });
+    }
+    told
+}
+
+/// Groups with which something is wrong, that belong together and to no incident yet, as incidents of their own.
+fn lockstep(session: &Session, groups: &mut [Group], told: &mut Vec<Incident>) {
+    let known: HashSet<usize> = told.iter().flat_map(|incident| incident.groups.iter().copied()).collect();
+    let mut alone: Vec<(usize, GroupKey)> = groups
+        .iter()
+        .enumerate()
+        .filter(|(index, group)| group.verdict > Verdict::Idle && group.count >= MIN_LOCKSTEP && !known.contains(index))
+        .filter_map(|(index, group)| Some((index, group.key?)))
+        .take(MAX_LOCKSTEP)
+        .collect();
+    if alone.len() < 2 {
+        return;
+    }
+    let kin = Kin::of(session);
+    while let Some((first, key)) = alone.first().copied() {
+        let (of, others): (Vec<_>, Vec<_>) =
+            alone.iter().skip(1).partition(|(_, other)| belong_together(session, &kin, &key, other));
+        alone = others;
+        if of.is_empty() {
+            continue;
+        }
+        let of: Vec<usize> = std::iter::once(first).chain(of.into_iter().map(|(index, _)| index)).collect();
+        let places: Vec<String> = of
+            .iter()
+            .map(|group| {
+                let group = &groups[*group];
+                let place = group.in_program.as_ref().or(group.blocked_at.as_ref());
+                let at = place.map_or_else(String::new, |place| format!(" at {place}"));
+                format!("{} [{}]{at}", group.count, group.wait_reason)
+            })
+            .collect();
+        let headline = format!(
+            "goroutines that belong together, because one made the other or the same made both: {}",
+            places.join("; ")
+        );
+        of.iter().for_each(|group| groups[*group].evidence.push(format!("Part of one incident: {headline}.")));
+        let goroutines = of.iter().map(|group| groups[*group].count).sum();
+        told.push(Incident { headline, goroutines, cycle: false, roots: Vec::new(), groups: of });
+    }
 }
 
 /// Locks told of one group.

@@ -66,6 +66,11 @@ impl<'s> Load<'s> {
     }
 }
 
+/// Whether there are as many of one group as of the other, now and before, and they were made by one another or by the same.
+pub(super) fn belong_together(session: &Session, kin: &Kin, one: &GroupKey, other: &GroupKey) -> bool {
+    one.creation_pc != other.creation_pc && in_step(session, one, other) && kin.are(session, one, other)
+}
+
 /// Largest first.
 fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<Connections> {
     let mut found: Vec<Connections> = members
@@ -127,13 +132,13 @@ fn in_step(session: &Session, one: &GroupKey, other: &GroupKey) -> bool {
 }
 
 /// Who made whom.
-struct Kin {
+pub(super) struct Kin {
     /// The goroutines of each creation site, with the one that made each.
     by_site: HashMap<u64, Vec<(u64, u64)>>,
 }
 
 impl Kin {
-    fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &Session) -> Self {
         let mut by_site: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
         for (goroutine, _) in session.latest().into_iter().flat_map(|taken| taken.goroutines()) {
             by_site.entry(goroutine.creation_pc).or_default().push((goroutine.goid, goroutine.parent_goid));

@@ -42,12 +42,30 @@ pub struct Report {
     pub observed: Observed,
     /// The goroutines at the last census.
     pub goroutines: Goroutines,
+    /// Goroutines that wait for one another, as far as something is wrong with one of them; the most goroutines first.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// Goroutines parked beyond the threshold, and such that pile up although they wake up now and then; by creation site,
     /// blocking stack and wait reason; largest first.
     pub groups: Vec<Group>,
     /// Ended parks by wait reason. Mode `census` sees none end, and `filter` none that was shorter than `--min-park`.
     #[serde(default)]
     pub park_durations: Vec<ParkDurations>,
+}
+
+/// Goroutines that wait for one another. `parkwarden why` tells more of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// What is wrong, in one sentence.
+    pub headline: String,
+    /// How many.
+    pub goroutines: u64,
+    /// Whether some of them wait for one another in a circle.
+    pub cycle: bool,
+    /// The ids of those that the others wait for; at most [`MAX_GOIDS`].
+    pub roots: Vec<u64>,
+    /// Which of the groups they are in, counted from 0; those of the roots first.
+    pub groups: Vec<usize>,
 }
 
 /// How the target was watched, and what was lost.

@@ -9,6 +9,9 @@ use crate::words::group::GroupText;
 use crate::words::numbers::{bytes, signed_rate};
 use crate::words::{blocker, creator, goroutines, printable, whose, within};
 
+/// Incidents shown.
+const MAX_INCIDENTS_SHOWN: usize = 5;
+
 /// Groups shown in full; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 20;
 
@@ -86,6 +89,14 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
     )?;
     if report.groups.is_empty() {
         return writeln!(out, "\nNo goroutine has been parked longer than {:.1} s.", observed.threshold_seconds);
+    }
+    for incident in report.incidents.iter().take(MAX_INCIDENTS_SHOWN) {
+        writeln!(out, "\nINCIDENT {}.", printable(&incident.headline))?;
+    }
+    match report.incidents.len().saturating_sub(MAX_INCIDENTS_SHOWN) {
+        0 if report.incidents.is_empty() => {}
+        0 => writeln!(out, "  who waits for whom: parkwarden why --pid {}", target.pid)?,
+        more => writeln!(out, "… and {more} more incidents: parkwarden why --pid {}", target.pid)?,
     }
     let mut groups: Vec<&Group> = report.groups.iter().collect();
     groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));

@@ -152,6 +152,21 @@ pub struct Holding {
     pub count: u64,
 }
 
+/// Goroutines that wait for one another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tied {
+    /// What is wrong, in one sentence.
+    pub headline: String,
+    /// Whether some of them wait for one another in a circle.
+    pub cycle: bool,
+    /// How many.
+    pub count: u64,
+    /// The ids of those that the others wait for.
+    pub roots: Vec<u64>,
+    /// The ids of some of all, those of the roots first.
+    pub members: Vec<u64>,
+}
+
 /// An attempt to prove leaks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProofTaken {
@@ -240,4 +255,6 @@ pub enum Input {
     Busy(Busy),
     /// Who holds the locks that goroutines stand before.
     Holdings(Vec<Holding>),
+    /// Who waits for whom.
+    Incidents(Vec<Tied>),
 }

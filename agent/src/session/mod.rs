@@ -7,6 +7,7 @@ mod active;
 mod cost;
 mod holdings;
 mod http;
+mod incidents;
 mod input;
 mod passages;
 mod proofs;
@@ -21,9 +22,10 @@ pub use active::{Active, Kept};
 pub use cost::{Spent, Total};
 pub use holdings::Holdings;
 use http::HttpConnections;
+pub use incidents::Incidents;
 pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
-    Proven, UnreachedTaken,
+    Proven, Tied, UnreachedTaken,
 };
 pub use passages::{Passage, Passages};
 pub use proofs::{Proofs, Tally};
@@ -104,6 +106,7 @@ pub struct Session {
     standing: Standing,
     active: Active,
     holdings: Holdings,
+    incidents: Incidents,
     passages: Passages,
     http_connections: HttpConnections,
     ring_fill_max: u64,
@@ -138,6 +141,7 @@ impl Session {
             standing: Standing::default(),
             active: Active::default(),
             holdings: Holdings::default(),
+            incidents: Incidents::default(),
             passages: Passages::default(),
             http_connections: HttpConnections::default(),
             ring_fill_max: 0,
@@ -182,6 +186,9 @@ impl Session {
             Input::Busy(busy) => self.active.sampled(busy),
             Input::Holdings(holdings) => {
                 self.holdings.take(holdings, self.latest.as_ref().map(|latest| &latest.census));
+            }
+            Input::Incidents(incidents) => {
+                self.incidents.take(incidents, self.latest.as_ref().map(|latest| &latest.census));
             }
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
@@ -249,6 +256,7 @@ impl Session {
         self.proofs.check(&taken.census);
         self.standing.check(&taken.census);
         self.holdings.check(&taken.census);
+        self.incidents.check(&taken.census);
         let (stacks, symbols) = (&self.stacks, &self.symbols);
         let serves = |stack: StackId| {
             let pcs = stacks.get(stack.0 as usize).map_or(&[][..], |pcs| pcs);
@@ -272,6 +280,11 @@ impl Session {
     /// Who holds the locks that goroutines stand before.
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
+    }
+
+    /// Who waits for whom.
+    pub fn incidents(&self) -> &Incidents {
+        &self.incidents
     }
 
     /// How goroutines came and went where they wait.

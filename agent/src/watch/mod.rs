@@ -6,7 +6,7 @@
 mod commons;
 mod error;
 pub mod fate;
-mod locks;
+mod incidents;
 mod observer;
 mod probes;
 pub mod recording;

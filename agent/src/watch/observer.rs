@@ -13,7 +13,7 @@ use hashbrown::{HashMap, HashSet};
 use super::Company;
 use super::commons::Commons;
 use super::error::WatchError;
-use super::locks::Locks;
+use super::incidents::{Incidents, Told};
 use super::probes::{Plan, Probes};
 use super::sink::Sink;
 use super::unstopped::Unstopped;
@@ -56,7 +56,7 @@ pub struct Observer {
     bell: Bell,
     commons: Commons,
     unstopped: Unstopped,
-    locks: Locks,
+    incidents: Incidents,
     /// Likely groups when the last proof was tried, with how many there were of each.
     at_proof: HashMap<GroupKey, u64>,
 }
@@ -132,7 +132,7 @@ impl Observer {
             bell,
             commons: commons.clone(),
             unstopped: Unstopped::new(config, company),
-            locks: Locks::default(),
+            incidents: Incidents::default(),
             at_proof: HashMap::new(),
         })
     }
@@ -242,9 +242,10 @@ impl Observer {
         {
             self.sink.feed(&Input::Unreached(refused))?;
         }
-        if self.locks.is_due(&report, self.sink.session()) {
-            let holdings = self.locks.look(&self.target, self.sink.session());
+        if self.incidents.is_due(&report, self.sink.session()) {
+            let Told { holdings, incidents } = self.incidents.look(&self.target, self.sink.session(), &report);
             self.sink.feed(&Input::Holdings(holdings))?;
+            self.sink.feed(&Input::Incidents(incidents))?;
             report = self.report(config);
         }
         let asked = |group: &&Group| group.verdict == Verdict::Likely || group.asks;

@@ -106,8 +106,13 @@ pub fn live(pid: u32, apart: Duration) -> Result<WhyReport, ProveError> {
     let before = before.map_err(|error| ProveError::Reach { pid, source: ReachError::from(error) })?;
     std::thread::sleep(apart);
     let graph = graph_of(&target, &program, &before)?;
+    Ok(of_graph(&graph, &program, &before))
+}
+
+/// What a graph tells of those that have not run since `before`.
+pub fn of_graph(graph: &Graph, program: &Program, before: &Census) -> WhyReport {
     let stood_ns = now_ns().saturating_sub(before.finished_ns);
-    Ok(build::report(&graph, &program, now_ns(), stood_ns))
+    build::report(graph, program, now_ns(), stood_ns)
 }
 
 /// Who waits for whom of those that have not run since `before`.

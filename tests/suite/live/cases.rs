@@ -29,9 +29,11 @@ struct Case {
     /// Words that have to be said of the first, and words that must not be said of any.
     said: &'static [&'static str],
     unsaid: &'static [&'static str],
+    /// Words of the one incident that there has to be, if there has to be one.
+    incident: Option<&'static str>,
 }
 
-const NOTHING: Case = Case { name: "", mode: None, right: &[], said: &[], unsaid: &[] };
+const NOTHING: Case = Case { name: "", mode: None, right: &[], said: &[], unsaid: &[], incident: None };
 
 const CASES: [Case; 22] = [
     Case {
@@ -42,6 +44,7 @@ const CASES: [Case; 22] = [
             ("main.report", "sync.Mutex.Lock", Proven),
         ],
         said: &["cycle of locks"],
+        incident: Some("wait for one another's locks in a circle; 5 goroutines more behind them"),
         ..NOTHING
     },
     Case {
@@ -69,6 +72,7 @@ const CASES: [Case; 22] = [
             ("main.(*watcher).deliver", "sync.Mutex.Lock", Likely),
         ],
         said: &["holds the lock", "others want"],
+        incident: Some("nobody receives from at main.(*watcher).deliver"),
         ..NOTHING
     },
     Case {
@@ -106,6 +110,7 @@ const CASES: [Case; 22] = [
         right: &[("readLoop", "select", Likely), ("writeLoop", "select", Likely)],
         said: &["response body"],
         unsaid: &["timer", "ticker"],
+        incident: Some("belong together"),
     },
     Case {
         name: "bodyleak",
@@ -113,6 +118,7 @@ const CASES: [Case; 22] = [
         right: &[("readLoop", "IO wait", Likely), ("writeLoop", "select", Likely)],
         said: &["Transport"],
         unsaid: &["timer", "ticker"],
+        incident: Some("belong together"),
     },
     Case { name: "customctx", right: &[("propagateCancel", "select", Likely)], said: &["cancel function"], ..NOTHING },
     Case {
@@ -120,6 +126,7 @@ const CASES: [Case; 22] = [
         right: &[("main.probe", "chan receive", Likely), ("os/exec.(*Cmd).Start", "IO wait", Likely)],
         said: &["pipe"],
         unsaid: &["network"],
+        incident: Some("belong together"),
         ..NOTHING
     },
     Case { name: "flocksys", right: &[("main.usage", "syscall", Likely)], said: &["system call", "flock"], ..NOTHING },
@@ -191,6 +198,12 @@ fn wrong(case: &Case, report: &Report) -> Vec<String> {
         let of_first: String = report.groups.iter().filter(|group| is_of(group, first)).map(words).collect();
         let missing = case.said.iter().filter(|said| !of_first.contains(**said));
         wrong.extend(missing.map(|said| format!("does not say {said:?} of {}: {of_first}", first.0)));
+    }
+    if let Some(words) = case.incident {
+        let headlines: Vec<&str> = report.incidents.iter().map(|incident| incident.headline.as_str()).collect();
+        if !matches!(headlines[..], [one] if one.contains(words)) {
+            wrong.push(format!("of one incident with {words:?} there is {headlines:?}"));
+        }
     }
     let all: String = report.groups.iter().filter(|group| group.verdict > Idle).map(words).collect();
     wrong.extend(
