@@ -15,6 +15,7 @@ use parkwarden::runtime::profiles::NoProfile;
 use parkwarden::watch::WatchError;
 
 use commands::Cli;
+use commands::which::WhichError;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -41,6 +42,10 @@ fn main() -> ExitCode {
 fn exit_of(error: &anyhow::Error) -> Exit {
     match error.downcast_ref::<WatchError>() {
         Some(error) if error.is_about_the_target() => Exit::Unwatchable,
+        None if error.is::<WhichError>() => match error.downcast_ref() {
+            Some(WhichError::Several { .. }) => Exit::Usage,
+            _ => Exit::Unwatchable,
+        },
         None if error.is::<TargetError>() || error.is::<NoProfile>() => Exit::Unwatchable,
         None if error.downcast_ref::<ProveError>().is_some_and(ProveError::is_about_the_target) => Exit::Unwatchable,
         _ => Exit::Failed,

@@ -38,16 +38,14 @@ fn reports_of_a_saved_session_are_as_they_were() {
     if update.as_deref() == Some("capture") {
         record(&capture);
     }
-    for (format, name) in [("json", "leaks.json"), ("text", "leaks.txt")] {
-        let output = run([
-            "watch".as_ref(),
-            "--replay".as_ref(),
-            capture.as_os_str(),
-            "--threshold".as_ref(),
-            "0s".as_ref(),
-            "--format".as_ref(),
-            format.as_ref(),
-        ]);
+    let ways: [(&[&str], &str); 3] = [
+        (&["--format", "json"], "leaks.json"),
+        (&["--format", "text"], "leaks.txt"),
+        (&["--details", "--package", "main", "--reason", "sync"], "leaks-details.txt"),
+    ];
+    for (how, name) in ways {
+        let fixed = ["watch".as_ref(), "--replay".as_ref(), capture.as_os_str(), "--threshold".as_ref(), "0s".as_ref()];
+        let output = run(fixed.into_iter().chain(how.iter().map(std::ffi::OsStr::new)));
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         let report = String::from_utf8(output.stdout).expect("UTF-8");
         if update.is_some() {
@@ -56,7 +54,7 @@ fn reports_of_a_saved_session_are_as_they_were() {
         let expected = std::fs::read_to_string(file(name)).expect("the golden file");
         assert!(
             report == expected,
-            "the {format} report is not tests/golden/{name}; if it should not be, run with UPDATE_GOLDEN=1 and read \
+            "the report of {how:?} is not tests/golden/{name}; if it should not be, run with UPDATE_GOLDEN=1 and read \
              the diff\n{report}"
         );
     }

@@ -96,6 +96,10 @@ fn build_with(target: Target, program: &Path, profile: &str) -> anyhow::Result<(
     let built = home().join("build").join(target.triple());
     let mut cargo = command::cargo();
     compiler.prepare(&mut cargo, target);
+    // What `parkwarden --version` says; a tree that is no clone has none.
+    if let Ok(commit) = output(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(crate::root())) {
+        cargo.env("PARKWARDEN_COMMIT", commit.trim());
+    }
     cargo.args(["build", "--locked", "--profile", profile, "--package", "parkwarden", "--bin", "parkwarden"]);
     run(cargo.args(["--target", target.triple(), "--target-dir"]).arg(&built))?;
     fs::create_dir_all(program.parent().context("the program's directory")?)?;

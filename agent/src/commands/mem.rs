@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::MemoryGroup;
 use parkwarden::discover::info::TargetInfo;
@@ -20,6 +20,7 @@ use parkwarden::runtime::{self};
 use parkwarden::words::printable;
 use serde::Serialize;
 
+use super::which::{WHICH, Which};
 use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
 
 /// Looks, and how long they take together.
@@ -31,10 +32,10 @@ const SHOWN: usize = 10;
 /// Arguments of `mem`.
 #[derive(Debug, Args)]
 #[command(after_help = OVERVIEW_EXIT)]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH))]
 pub struct MemArgs {
-    /// The process to look at, for a second. Needs root, or CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
+    #[command(flatten)]
+    pub which: Which,
 
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -57,7 +58,7 @@ struct Document {
 }
 
 pub fn run(args: &MemArgs) -> anyhow::Result<Exit> {
-    let mut target = Target::open(args.pid)?;
+    let mut target = Target::open(args.which.pid()?)?;
     let interrupt = Interrupts::expected()?;
     let document = look(&target, &interrupt)?;
     let mut out = io::stdout().lock();

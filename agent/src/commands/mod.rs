@@ -5,22 +5,25 @@
 
 mod agent;
 mod doctor;
+mod manual;
 mod mem;
 mod profile;
 mod prove;
 mod ps;
 mod sched;
+mod show;
 mod snapshot;
 mod timeline;
 mod watch;
+pub mod which;
 mod why;
 
 use std::cell::Cell;
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -41,7 +44,7 @@ use signal_hook::low_level::pipe;
 /// the running process, reads its goroutines' state from its memory, and names the `go` statements whose goroutines
 /// stay parked.
 #[derive(Debug, Parser)]
-#[command(name = "parkwarden", version, max_term_width = 100)]
+#[command(name = "parkwarden", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
     /// Log more to stderr: -v what parkwarden does, -vv also each event its BPF programs lose, -vvv each hit of a probe
     /// (which slows the target down).
@@ -78,20 +81,29 @@ pub enum Command {
     Timeline(timeline::TimelineArgs),
     /// Check whether this host can run parkwarden, and say what is missing.
     Doctor(doctor::DoctorArgs),
+    /// Print what a shell needs to complete parkwarden's command line.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages.
+    Man(manual::ManArgs),
 }
 
 impl Command {
     /// The process it is about, if it is about one.
     pub fn pid(&self) -> Option<u32> {
         match self {
-            Self::Watch(args) => args.pid,
-            Self::Snapshot(args) => Some(args.pid),
-            Self::Sched(args) => Some(args.pid),
-            Self::Mem(args) => Some(args.pid),
-            Self::Profile(args) => Some(args.pid),
-            Self::Prove(args) => args.pid,
-            Self::Why(args) => Some(args.pid),
-            Self::Ps(_) | Self::Agent(_) | Self::Timeline(_) | Self::Doctor(_) => None,
+            Self::Watch(args) => args.which.by_pid(),
+            Self::Snapshot(args) => args.which.by_pid(),
+            Self::Sched(args) => args.which.by_pid(),
+            Self::Mem(args) => args.which.by_pid(),
+            Self::Profile(args) => args.which.by_pid(),
+            Self::Prove(args) => args.which.by_pid(),
+            Self::Why(args) => args.which.by_pid(),
+            Self::Ps(_)
+            | Self::Agent(_)
+            | Self::Timeline(_)
+            | Self::Doctor(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
         }
     }
 }
@@ -111,6 +123,8 @@ impl Cli {
             Command::Agent(args) => agent::run(args, self.bpf_log()),
             Command::Timeline(args) => timeline::run(args),
             Command::Doctor(args) => doctor::run(args),
+            Command::Completions(args) => manual::completions(args),
+            Command::Man(args) => manual::man(args),
         }
     }
 
@@ -123,6 +137,14 @@ impl Cli {
         }
     }
 }
+
+/// The version, and what it was built from.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let (version, object) = (env!("CARGO_PKG_VERSION"), parkwarden::probe::object_digest());
+    let commit = option_env!("PARKWARDEN_COMMIT").unwrap_or("unknown");
+    let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+    format!("{version}\ncommit {commit}\ntarget {arch}-{os}\nBPF object {object}")
+});
 
 /// Exit statuses, for `--help`; [`parkwarden::exit`] has the numbers.
 const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 3 a leak was found and --fail-on-leak \
@@ -150,6 +172,15 @@ fn output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
         }
         None => Box::new(io::BufWriter::new(io::stdout().lock())),
     })
+}
+
+/// The same for what is no text: not a terminal.
+fn binary_output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
+    anyhow::ensure!(
+        path.is_some() || !io::stdout().is_terminal(),
+        "a profile is no text for a terminal: write it with -o FILE, and open that with `go tool pprof FILE`"
+    );
+    output(path)
 }
 
 /// Where a variable is that the command cannot do without.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use parkwarden::clock::unix_now_ns;
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
@@ -15,7 +15,8 @@ use parkwarden::runtime::profiles::{self, List, NoProfile};
 use parkwarden::runtime::{self, View};
 use parkwarden::snapshot::{GroupBy, Look};
 
-use super::{failed, output, place};
+use super::which::{WHICH, Which};
+use super::{binary_output, failed, place};
 
 /// Arguments of `profile`.
 #[derive(Debug, Args)]
@@ -23,14 +24,14 @@ use super::{failed, output, place};
     after_help = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at, or keeps no \
                         such profile. The file is what /debug/pprof of the program would give: `go tool pprof FILE`."
 )]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH))]
 pub struct ProfileArgs {
     /// Which profile.
     #[arg(value_enum)]
     pub kind: Kind,
 
-    /// The process to take it of. Needs root, or CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
+    #[command(flatten)]
+    pub which: Which,
 
     /// Write to FILE instead of stdout.
     #[arg(short, long, value_name = "FILE")]
@@ -55,10 +56,10 @@ pub enum Kind {
 }
 
 pub fn run(args: &ProfileArgs) -> anyhow::Result<Exit> {
-    let mut target = Target::open(args.pid)?;
+    let mut target = Target::open(args.which.pid()?)?;
     // Before the file is made: a profile that there is not leaves none.
     let bytes = profile(&mut target, args.kind)?;
-    let mut out = output(args.output.as_deref())?;
+    let mut out = binary_output(args.output.as_deref())?;
     out.write_all(&bytes)?;
     out.flush()?;
     Ok(Exit::Done)

@@ -3,20 +3,21 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use parkwarden::config::ProveConfig;
 use parkwarden::exit::Exit;
 use parkwarden::prove;
 
+use super::which::{WHICH, Which};
 use super::{EXIT_HELP, Format, print_json};
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_HELP)]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH).arg("image"))]
 pub struct ProveArgs {
-    /// The process to examine. Needs root, or CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID", required_unless_present = "image", conflicts_with = "image")]
-    pub pid: Option<u32>,
+    #[command(flatten)]
+    pub which: Which,
 
     /// Longest time the process may stand still; if copying its memory would take longer it is left alone.
     #[arg(long, value_name = "TIME", default_value_t = ProveConfig::default().max_pause.into())]
@@ -47,9 +48,8 @@ pub struct ProveArgs {
 pub fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
     let report = match &args.image {
         Some(path) => prove::from_image(path)?,
-        // clap sees to it that there is a pid or an image.
         None => prove::live(
-            args.pid.unwrap_or_default(),
+            args.which.pid()?,
             &ProveConfig { max_pause: args.max_pause.into(), memory_mib: args.prove_memory_mib },
             args.save_image.as_deref(),
         )?,

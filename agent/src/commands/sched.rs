@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::CpuGroup;
 use parkwarden::discover::info::TargetInfo;
@@ -17,6 +17,7 @@ use parkwarden::runtime::signs::Sign;
 use parkwarden::runtime::{self, schedtrace};
 use serde::Serialize;
 
+use super::which::{WHICH, Which};
 use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
 
 /// Looks in an interval.
@@ -27,10 +28,10 @@ const ONCE: Duration = Duration::from_secs(1);
 /// Arguments of `sched`.
 #[derive(Debug, Args)]
 #[command(after_help = OVERVIEW_EXIT)]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH))]
 pub struct SchedArgs {
-    /// The process to look at. Needs root, or CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
+    #[command(flatten)]
+    pub which: Which,
 
     /// Look again and again, a line each time, until the process ends or Ctrl-C; without it, once. Twenty looks are taken in
     /// each interval (in one second without it), and signs go by all of them.
@@ -64,7 +65,7 @@ pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
     if args.interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
         anyhow::bail!("--interval is 100 ms at least: twenty looks are taken in it");
     }
-    let mut target = Target::open(args.pid)?;
+    let mut target = Target::open(args.which.pid()?)?;
     let watched = Watched::of(&target)?;
     let mut out = io::stdout().lock();
     let interrupt = Interrupts::expected()?;

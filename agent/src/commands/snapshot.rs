@@ -3,21 +3,22 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use parkwarden::exit::Exit;
 use parkwarden::export::pprof;
 use parkwarden::live::Target;
 use parkwarden::snapshot::{self, GroupBy, Look, Snapshot, diff};
 
-use super::{output, print_json};
+use super::which::{WHICH, Which};
+use super::{binary_output, output, print_json};
 
 /// Arguments of `snapshot`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.")]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH))]
 pub struct SnapshotArgs {
-    /// The process to look at. Needs root, or CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
+    #[command(flatten)]
+    pub which: Which,
 
     /// How to print it: pprof is a gzip'ed profile.proto that `go tool pprof` opens.
     #[arg(long, value_enum, default_value_t = SnapshotFormat::Text)]
@@ -69,10 +70,13 @@ impl From<Grouping> for GroupBy {
 }
 
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Exit> {
+    let mut out = match args.format {
+        SnapshotFormat::Pprof => binary_output(args.output.as_deref())?,
+        SnapshotFormat::Text | SnapshotFormat::Json => output(args.output.as_deref())?,
+    };
     let earlier = args.diff.as_deref().map(diff::read).transpose()?;
-    let mut target = Target::open(args.pid)?;
+    let mut target = Target::open(args.which.pid()?)?;
     let look = Look::at(&mut target)?;
-    let mut out = output(args.output.as_deref())?;
     let snapshot = || Snapshot::of(&look, args.group_by.into());
     match (args.format, earlier) {
         (SnapshotFormat::Text, None) => write!(out, "{}", snapshot::render(&snapshot()))?,

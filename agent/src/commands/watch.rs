@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args, ValueEnum};
 use parkwarden::config::{
     BpfLog, ModeChoice, Percent, ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig, nanoseconds,
 };
@@ -17,7 +17,9 @@ use parkwarden::watch::fate::Fate;
 use parkwarden::watch::recording::Recordings;
 use parkwarden::watch::{self, Progress, replay};
 
-use super::{EXIT_HELP, Format, print_json};
+use super::show::ShowArgs;
+use super::which::{WHICH, Which};
+use super::{EXIT_HELP, print_json};
 
 /// Shortest time between two censuses.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,10 +27,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_HELP)]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH).arg("replay"))]
 pub struct WatchArgs {
-    /// The process to watch. Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE.
-    #[arg(long, value_name = "PID", required_unless_present = "replay", conflicts_with = "replay")]
-    pub pid: Option<u32>,
+    #[command(flatten)]
+    pub which: Which,
 
     /// Report goroutines parked longer than this.
     #[arg(long, value_name = "TIME", default_value_t = WatchConfig::default().threshold.into())]
@@ -87,9 +89,12 @@ pub struct WatchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub prove_memory_mib: u32,
 
-    /// How to print the report: text is refreshed on a terminal, json is one document at the end.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    /// How to print the report: text is refreshed on a terminal, json is one document at the end, jsonl one a line at every look.
+    #[arg(long, value_enum, default_value_t = WatchFormat::Text)]
+    pub format: WatchFormat,
+
+    #[command(flatten)]
+    pub show: ShowArgs,
 
     /// Exit with status 3 if a group behaves like a leak.
     #[arg(long)]
@@ -126,6 +131,17 @@ pub struct WatchArgs {
     pub ring: u32,
 }
 
+/// How to print what was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WatchFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For programs that follow it.
+    Jsonl,
+}
+
 impl WatchArgs {
     /// The settings these arguments ask for.
     fn config(&self, bpf_log: BpfLog) -> WatchConfig {
@@ -159,15 +175,16 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     let threshold_ns = nanoseconds(config.threshold);
     if let Some(path) = &args.replay {
         let report = Report::of(&replay::replay(path)?, threshold_ns, &config.rules);
-        print_report(&report, args.format)?;
+        print_report(&report, args)?;
         return Ok(verdict(&report, args));
     }
-    // clap sees to it that there is a pid or a replay.
-    let pid = args.pid.unwrap_or_default();
-    let live = args.format == Format::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let pid = args.which.pid()?;
+    let live = args.format == WatchFormat::Text && io::IsTerminal::is_terminal(&io::stdout());
     let open = |path| Recordings::open(path, &config, args.record_config(), None);
     let recordings = args.record.as_deref().map(open).transpose()?;
     let mut recording = None;
+    // Whoever reads the lines has gone: the watch goes on for its recording, and says so at its end.
+    let mut unread = None;
     let outcome = watch::run(pid, &config, |progress| match progress {
         Progress::Opened(process) => {
             let of =
@@ -186,7 +203,9 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
             }
             if live {
                 // A terminal that cannot be written to does not end the watch; printing the report will tell.
-                let _ = refresh(&report);
+                let _ = refresh(&report, &args.show);
+            } else if args.format == WatchFormat::Jsonl && unread.is_none() {
+                unread = print_report(&report, args).err();
             }
         }
         Progress::Attached => {}
@@ -198,7 +217,7 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
     if live {
         clear()?;
     }
-    print_report(&report, args.format)?;
+    print_report(&report, args)?;
     let verdict = verdict(&report, args);
     match outcome.failure(&config) {
         // What was found until then is a finding all the same.
@@ -217,19 +236,21 @@ fn verdict(report: &Report, args: &WatchArgs) -> Exit {
     if fails { Exit::Leak } else { Exit::Done }
 }
 
-fn print_report(report: &Report, format: Format) -> anyhow::Result<()> {
+fn print_report(report: &Report, args: &WatchArgs) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    match format {
-        Format::Text => write!(out, "{}", report::render(report))?,
-        Format::Json => print_json(&mut out, report)?,
+    match args.format {
+        WatchFormat::Text => write!(out, "{}", report::render(report, &args.show.shown()))?,
+        WatchFormat::Json => print_json(&mut out, report)?,
+        WatchFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(report)?)?,
     }
     Ok(())
 }
 
-fn refresh(report: &Report) -> io::Result<()> {
+fn refresh(report: &Report, show: &ShowArgs) -> io::Result<()> {
     clear()?;
     let mut out = io::stdout().lock();
-    write!(out, "{}\n(Ctrl-C ends the watch with a summary.)\n", report::render(report))?;
+    let text = report::render(report, &show.live());
+    write!(out, "{text}\n(Ctrl-C ends the watch with the whole report.)\n")?;
     out.flush()
 }
 
@@ -251,6 +272,23 @@ mod tests {
         let Command::Watch(args) = cli.command else { panic!("watch expected") };
         assert_eq!(args.config(BpfLog::Off), WatchConfig::default());
         assert_eq!(args.record_config(), RecordConfig::default());
+    }
+
+    #[test]
+    fn a_process_is_named_in_one_of_three_ways() {
+        for words in [&["7"][..], &["--pid", "7"], &["--exe", "shop"]] {
+            for command in ["watch", "prove", "why", "snapshot", "sched", "mem"] {
+                assert!(
+                    Cli::try_parse_from(["parkwarden", command].iter().chain(words)).is_ok(),
+                    "{command} {words:?}"
+                );
+            }
+            assert!(Cli::try_parse_from(["parkwarden", "profile", "heap"].iter().chain(words)).is_ok(), "{words:?}");
+            assert!(Cli::try_parse_from(["parkwarden", "watch", "--replay", "f"].iter().chain(words)).is_err());
+        }
+        assert!(Cli::try_parse_from(["parkwarden", "why", "7", "--exe", "shop"]).is_err());
+        let cli = Cli::try_parse_from(["parkwarden", "why", "7"]).expect("valid");
+        assert_eq!(cli.command.pid(), Some(7));
     }
 
     #[test]

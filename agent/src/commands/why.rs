@@ -4,19 +4,20 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use parkwarden::exit::Exit;
 use parkwarden::why;
 
 use super::print_json;
+use super::which::{WHICH, Which};
 
 /// Arguments of `why`.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.")]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH))]
 pub struct WhyArgs {
-    /// The process to look at. Needs root, or CAP_SYS_PTRACE. It is not stopped, and no probe is attached.
-    #[arg(long, value_name = "PID")]
-    pub pid: u32,
+    #[command(flatten)]
+    pub which: Which,
 
     /// Tell of this goroutine alone: the incident it is in, and whom it waits for.
     #[arg(long, value_name = "ID")]
@@ -43,13 +44,14 @@ pub enum WhyFormat {
 }
 
 pub fn run(args: &WhyArgs) -> anyhow::Result<Exit> {
-    let mut report = why::live(args.pid, Duration::from(args.duration))?;
+    let pid = args.which.pid()?;
+    let mut report = why::live(pid, Duration::from(args.duration))?;
     if let Some(goid) = args.goid {
         report = report.of_goroutine(goid).with_context(|| {
             format!(
-                "goroutine {goid} of pid {} has run within {}, or there is none of that id: look again, or take the ids from \
-                 `parkwarden snapshot --pid {} --format json`",
-                args.pid, args.duration, args.pid
+                "goroutine {goid} of pid {pid} has run within {}, or there is none of that id: look again, or take the ids from \
+                 `parkwarden snapshot --pid {pid} --format json`",
+                args.duration
             )
         })?;
     }

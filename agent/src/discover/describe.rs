@@ -50,6 +50,21 @@ impl Description {
     }
 }
 
+/// Whether an executable's path, as `/proc/PID/exe` gives it, is this one or ends with it.
+pub fn is_executable(path: &str, wanted: &str) -> bool {
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    path == wanted || path.strip_suffix(wanted).is_some_and(|before| before.ends_with('/'))
+}
+
+/// The processes that run an executable, see [`is_executable`], as far as that may be seen.
+pub fn running(wanted: &str) -> std::io::Result<Vec<u32>> {
+    let runs = |pid: &u32| {
+        let path = fs::read_link(format!("/proc/{pid}/exe"));
+        path.is_ok_and(|path| path.to_str().is_some_and(|path| is_executable(path, wanted)))
+    };
+    Ok(pids()?.into_iter().filter(runs).collect())
+}
+
 /// The pids of this host, without the one that asks.
 pub fn pids() -> std::io::Result<Vec<u32>> {
     let mut pids: Vec<u32> = fs::read_dir("/proc")?

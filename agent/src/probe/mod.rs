@@ -21,6 +21,6 @@ pub use attach::{AttachError, Attachment, Removed};
 pub use keeper::Refused;
 pub use lifecycle::{Lifecycles, OomVictims};
 pub use load::{Options, Prober};
-pub use object::LoadError;
+pub use object::{LoadError, object_digest};
 pub use programs::{EMPTY, Uprobes};
 pub use stream::{Bell, EventStream};

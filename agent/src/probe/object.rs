@@ -1,6 +1,8 @@
 //! The BPF object, and why the kernel does not take it. It is built by `cargo xtask ebpf` for each architecture, since programs
 //! read registers by name, and committed, so that parkwarden builds with stable Rust alone.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::config::Mode;
 
 #[cfg(target_arch = "x86_64")]
@@ -13,6 +15,11 @@ pub(super) static OBJECT: &[u8] =
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 compile_error!("parkwarden has BPF programs for x86-64 and arm64 only");
+
+/// The first digits of the object's SHA-256, as the file of digests beside it has them.
+pub fn object_digest() -> String {
+    Sha256::digest(OBJECT).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Why the BPF side could not be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -50,7 +50,8 @@ pub struct ProofReport {
     pub scannable_bytes: u64,
     /// Spans of the heap.
     pub spans: u64,
-    /// The leaks, the largest first.
+    /// The leaks, the largest first; `groups` in JSON, as other documents have it.
+    #[serde(rename = "groups", alias = "leaks")]
     pub leaks: Vec<ProofGroup>,
     /// What only timers wake: nothing else can ever happen there, but it runs now and then.
     #[serde(default)]

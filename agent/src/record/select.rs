@@ -1,6 +1,7 @@
 //! Which processes of a recording are meant.
 
 use super::read::RecordedProcess;
+use crate::discover::describe::is_executable;
 
 /// Processes of one executable or pod that are taken at most, the newest of them: a program that crashes at once leaves
 /// any number.
@@ -37,10 +38,7 @@ impl Selection {
 
     fn is_met_by(&self, entry: &RecordedProcess) -> bool {
         let process = &entry.process;
-        let exe = |wanted: &String| {
-            let path = process.exe.strip_suffix(" (deleted)").unwrap_or(&process.exe);
-            path == wanted || path.strip_suffix(wanted.as_str()).is_some_and(|before| before.ends_with('/'))
-        };
+        let exe = |wanted: &String| is_executable(&process.exe, wanted);
         let pod = |wanted: &String| {
             let full =
                 process.pod_namespace.as_ref().zip(process.pod_name.as_ref()).map(|(ns, name)| format!("{ns}/{name}"));

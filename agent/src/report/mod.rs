@@ -6,6 +6,7 @@ mod beside;
 mod build;
 mod cost;
 mod load;
+mod shown;
 mod text;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, GroupKey};
 use crate::words::Place;
 
+pub use shown::{Filter, Shown};
 pub use text::render;
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.

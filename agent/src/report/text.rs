@@ -2,18 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::{Group, Lost, Proofs, Reach, Report};
+use super::{Group, Lost, Proofs, Reach, Report, Shown};
 use crate::cause::wait::{C_CALL, RUNNING, SYSCALL};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
 use crate::words::numbers::{bytes, signed_rate};
-use crate::words::{blocker, creator, goroutines, printable, whose, within};
+use crate::words::{Place, aligned, blocker, creator, goroutines, printable, short, whose, within};
 
 /// Incidents shown.
 const MAX_INCIDENTS_SHOWN: usize = 5;
 
-/// Groups shown in full; the others are summed in one line.
-const MAX_GROUPS_SHOWN: usize = 20;
+/// Columns of a function's name and its place in the table.
+const PLACE_WIDTH: usize = 60;
 
 /// Frames of a blocking stack shown.
 const MAX_FRAMES_SHOWN: usize = 12;
@@ -23,15 +23,99 @@ const MANY: u64 = 1000;
 /// Of a program with so many goroutines also half of them.
 const FEW: u64 = 20;
 
-/// The report for a person, with lines of at most about 120 columns where names allow.
-pub fn render(report: &Report) -> String {
+/// The report for a person: what hangs together, all groups as a table, and the worst of them in full.
+pub fn render(report: &Report, shown: &Shown) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write_report(&mut out, report);
+    let _ = write_report(&mut out, report, shown);
     out
 }
 
-fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write_report(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Result {
+    write_head(out, report, shown)?;
+    if report.groups.is_empty() {
+        let threshold = report.observed.threshold_seconds;
+        return writeln!(out, "\nNo goroutine has been parked longer than {threshold:.1} s.");
+    }
+    write_incidents(out, report, shown)?;
+    let mut groups: Vec<&Group> = report.groups.iter().filter(|group| shown.filter.fits(group)).collect();
+    groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
+    if groups.is_empty() {
+        writeln!(out, "\nNone of the {} groups is one that was asked for.", report.groups.len())?;
+    } else {
+        write_table(out, &groups, shown)?;
+    }
+    let full: Vec<&&Group> = groups.iter().filter(|group| shown.all || group.verdict > Verdict::Idle).collect();
+    for group in full.iter().take(shown.details) {
+        write_group(out, group, shown)?;
+    }
+    if shown.details > 0
+        && let Some(rest @ [_, ..]) = full.get(shown.details..)
+    {
+        let are = if rest.len() == 1 { "group is" } else { "groups are" };
+        writeln!(out, "\n{} more {are} told in full by --details, and by --format json.", rest.len())?;
+    }
+    write_summary(out, report)
+}
+
+fn write_incidents(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Result {
+    let pid = report.target.pid;
+    for incident in report.incidents.iter().take(MAX_INCIDENTS_SHOWN) {
+        writeln!(out, "\n{} {}.", shown.heading("INCIDENT"), printable(&incident.headline))?;
+    }
+    match report.incidents.len().saturating_sub(MAX_INCIDENTS_SHOWN) {
+        0 if report.incidents.is_empty() => Ok(()),
+        0 => writeln!(out, "  who waits for whom: parkwarden why --pid {pid}"),
+        more => writeln!(out, "… and {more} more incidents: parkwarden why --pid {pid}"),
+    }
+}
+
+/// A line for each group, the worst first.
+fn write_table(out: &mut String, groups: &[&Group], shown: &Shown) -> std::fmt::Result {
+    let titles = ["COUNT", "GROWTH", "PARKED", "HELD", "WAITS", "WHERE", "MADE BY"].map(str::to_owned);
+    let mut rows = vec![titles];
+    for group in groups.iter().take(shown.rows) {
+        let held = group.stack_bytes.saturating_add(group.heap_bytes.unwrap_or(0));
+        rows.push([
+            group.count.to_string(),
+            signed_rate(group.growth_per_second),
+            short::time(group.parked_seconds.max),
+            bytes(held),
+            printable(&group.wait_reason),
+            place(group.in_program.as_ref().or(group.blocked_at.as_ref())),
+            place(group.created_by.as_ref()),
+        ]);
+    }
+    let verdicts = groups.iter().map(|group| shown.verdict(group.verdict, VERDICT_WIDTH));
+    let firsts = std::iter::once(format!("{:<VERDICT_WIDTH$}", "VERDICT")).chain(verdicts);
+    writeln!(out)?;
+    for (index, (first, line)) in firsts.zip(aligned(&rows)).enumerate() {
+        let line = shown
+            .width
+            .map_or_else(|| line.clone(), |width| short::cut(&line, width.saturating_sub(VERDICT_WIDTH + 2)));
+        let line = format!("{first}  {line}");
+        writeln!(out, "{}", if index == 0 { shown.heading(&line) } else { line })?;
+    }
+    match groups.get(shown.rows..) {
+        Some(rest @ [_, ..]) => {
+            let count: u64 = rest.iter().map(|group| group.count).sum();
+            writeln!(out, "… and {} more groups with {count} goroutines (--top N for more of them)", rest.len())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Columns of a verdict in the table.
+const VERDICT_WIDTH: usize = 7;
+
+/// A place in a column.
+fn place(place: Option<&Place>) -> String {
+    let Some(place) = place else { return "(runtime)".to_owned() };
+    let text = format!("{} {}:{}", short::function(&place.function), short::file(&place.file), place.line);
+    short::cut(&printable(&text), PLACE_WIDTH)
+}
+
+fn write_head(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Result {
     let target = &report.target;
     let observed = &report.observed;
     writeln!(
@@ -55,6 +139,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         write!(out, ", {} long waits ended", events.waited)?;
     }
     writeln!(out, "; lost {}", losses(&observed.lost))?;
+    if !shown.all {
+        return write_watching(out, report);
+    }
     writeln!(
         out,
         "  ring {} KiB, fullest {:.1} %, {} lost",
@@ -69,6 +156,12 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
             probe.function, probe.address, probe.site_class, probe.hits, probe.hit_nanoseconds,
         )?;
     }
+    write_watching(out, report)
+}
+
+/// What watching has cost, and the goroutines it saw.
+fn write_watching(out: &mut String, report: &Report) -> std::fmt::Result {
+    let observed = &report.observed;
     super::cost::write(out, observed)?;
     if let Some(proofs) = &observed.proofs {
         write_proofs(out, proofs)?;
@@ -86,28 +179,7 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         goroutines.system,
         goroutines.parked_over_threshold,
         observed.threshold_seconds,
-    )?;
-    if report.groups.is_empty() {
-        return writeln!(out, "\nNo goroutine has been parked longer than {:.1} s.", observed.threshold_seconds);
-    }
-    for incident in report.incidents.iter().take(MAX_INCIDENTS_SHOWN) {
-        writeln!(out, "\nINCIDENT {}.", printable(&incident.headline))?;
-    }
-    match report.incidents.len().saturating_sub(MAX_INCIDENTS_SHOWN) {
-        0 if report.incidents.is_empty() => {}
-        0 => writeln!(out, "  who waits for whom: parkwarden why --pid {}", target.pid)?,
-        more => writeln!(out, "… and {more} more incidents: parkwarden why --pid {}", target.pid)?,
-    }
-    let mut groups: Vec<&Group> = report.groups.iter().collect();
-    groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
-    for group in groups.iter().take(MAX_GROUPS_SHOWN) {
-        write_group(out, group)?;
-    }
-    if let Some(rest @ [_, ..]) = groups.get(MAX_GROUPS_SHOWN..) {
-        let count: u64 = rest.iter().map(|group| group.count).sum();
-        writeln!(out, "\n… and {} more groups with {count} goroutines (all of them: --format json).", rest.len())?;
-    }
-    write_summary(out, report)
+    )
 }
 
 fn write_reach(out: &mut String, reach: &Reach) -> std::fmt::Result {
@@ -138,16 +210,16 @@ fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
     }
 }
 
-fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
+fn write_group(out: &mut String, group: &Group, shown: &Shown) -> std::fmt::Result {
     writeln!(
         out,
-        "\n{:<6} {} [{}], {} {:.1} to {:.1} s, {}, {} of stacks{}",
-        group.verdict.to_string().to_uppercase(),
+        "\n{} {} [{}], {} {} to {}, {}, {} of stacks{}",
+        shown.verdict(group.verdict, 6),
         goroutines(group.count),
         printable(&group.wait_reason),
         if [SYSCALL, C_CALL, RUNNING].contains(&group.wait_reason.as_str()) { "for" } else { "parked" },
-        group.parked_seconds.min,
-        group.parked_seconds.max,
+        short::time(group.parked_seconds.min),
+        short::time(group.parked_seconds.max),
         signed_rate(group.growth_per_second),
         bytes(group.stack_bytes),
         group.heap_bytes.map_or_else(String::new, |heap| format!(", {} of heap", bytes(heap))),
@@ -160,7 +232,7 @@ fn write_group(out: &mut String, group: &Group) -> std::fmt::Result {
         cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
         remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
         evidence: &group.evidence,
-        stack: if group.verdict > Verdict::Idle { &group.stack } else { &[] },
+        stack: if shown.all || group.verdict > Verdict::Idle { &group.stack } else { &[] },
         frames: MAX_FRAMES_SHOWN,
         ..GroupText::default()
     };

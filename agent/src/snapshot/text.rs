@@ -9,6 +9,9 @@ use crate::words::{blocker, creator, goroutines, printable};
 /// Groups shown; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 40;
 
+/// Frames of a stack shown.
+const MAX_FRAMES_SHOWN: usize = 12;
+
 /// The snapshot for a person.
 pub fn render(snapshot: &Snapshot) -> String {
     let mut out = String::new();
@@ -66,6 +69,8 @@ fn write_group(out: &mut String, group: &SnapshotGroup, group_by: GroupBy) -> st
         created_by: (group_by != GroupBy::Blocked).then(|| creator(group.created_by.as_ref())),
         runs: group.start_function.as_deref(),
         blocked_at: (group_by != GroupBy::Created).then_some(blocked_at),
+        stack: &group.stack,
+        frames: MAX_FRAMES_SHOWN,
         ..GroupText::default()
     };
     text.write(out)

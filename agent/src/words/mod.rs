@@ -3,6 +3,7 @@
 pub(crate) mod group;
 pub mod numbers;
 mod place;
+pub mod short;
 
 pub use place::Place;
 

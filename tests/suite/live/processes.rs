@@ -8,7 +8,7 @@ use parkwarden::discover::cgroup::MemoryGroup;
 use parkwarden::discover::process::Process;
 use parkwarden::discover::usage::{Stat, Usage};
 use parkwarden::session::EndReason;
-use parkwarden_tests::agent::Watch;
+use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture, wait};
@@ -172,6 +172,24 @@ fn a_process_that_gets_the_targets_pid_is_not_taken_for_it() {
     let report = Watch::start(pid, &["--threshold", "0s"]).interrupt().report();
     assert_eq!(report.goroutines.live - report.goroutines.system, 1);
     assert!(other.exit().success());
+}
+
+#[test]
+fn an_executable_names_the_one_process_that_runs_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = dir.path().join("named-by-its-executable");
+    std::fs::copy(fixture("leaks", NEWEST, BuildFlags::Default), &program).expect("copied");
+    let snapshot = || run(["snapshot", "--exe", "named-by-its-executable", "--format", "json"]);
+    let output = snapshot();
+    assert_eq!(output.status.code(), Some(4), "none runs it");
+    let (one, _): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let seen: Value = serde_json::from_slice(&snapshot().stdout).expect("a snapshot");
+    assert_eq!(seen["target"]["pid"], one.pid());
+    let (other, _): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let output = snapshot();
+    assert_eq!(output.status.code(), Some(2), "two run it");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!([&one, &other].iter().all(|target| said.contains(&target.pid().to_string())), "{said}");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! Names and times, short enough for a column: what tells them apart stays.
+
+/// A function's name without the path of its package and without type arguments: `redis/v9.(*Client).Get`, `cache.(*Store[…]).Put`.
+pub fn function(name: &str) -> String {
+    let (head, arguments) = name.split_at(name.find('[').unwrap_or(name.len()));
+    // Of `gopkg.in/yaml.v3.Node` the package is `yaml.v3`, and of `pgx/v5` the version alone tells nothing.
+    let last = head.rfind('/').map_or(0, |slash| slash + 1);
+    let is_version = head[last..]
+        .strip_prefix('v')
+        .and_then(|rest| rest.split('.').next())
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let from = match head[..last.saturating_sub(1)].rfind('/') {
+        Some(before) if is_version => before + 1,
+        None if is_version => 0,
+        _ => last,
+    };
+    format!("{}{}", &head[from..], without_arguments(arguments))
+}
+
+/// Type arguments as an ellipsis, whatever they hold.
+fn without_arguments(text: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0usize;
+    for c in text.chars() {
+        match c {
+            '[' => {
+                depth += 1;
+                if depth == 1 {
+                    out.push_str("[…]");
+                }
+            }
+            ']' => depth = depth.saturating_sub(1),
+            c if depth == 0 => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The name of a file without its directories.
+pub fn file(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// `0.3s`, `12s`, `4m12s`, `3h20m`, `2d4h`.
+pub fn time(seconds: f64) -> String {
+    let whole = seconds.max(0.0) as u64;
+    let (days, hours, minutes, rest) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if whole < 10 => format!("{:.1}s", seconds.max(0.0)),
+        (0, 0, 0) => format!("{whole}s"),
+        (0, 0, _) => format!("{minutes}m{rest:02}s"),
+        (0, ..) => format!("{hours}h{minutes:02}m"),
+        _ => format!("{days}d{hours}h"),
+    }
+}
+
+/// The beginning of a text, of so many characters at most, with an ellipsis where some are missing.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_keep_what_tells_them_apart() {
+        for (name, short) in [
+            ("main.main", "main.main"),
+            ("example.com/shop/internal/cart.(*Cart).add.func1", "cart.(*Cart).add.func1"),
+            ("github.com/redis/go-redis/v9.(*Client).Get", "go-redis/v9.(*Client).Get"),
+            ("gopkg.in/yaml.v3.(*Node).Decode", "yaml.v3.(*Node).Decode"),
+            ("example.com/x/cache.(*Store[go.shape.struct { example.com/a/b.T }]).Put", "cache.(*Store[…]).Put"),
+            ("iter.Pull[go.shape.int].func1.1", "iter.Pull[…].func1.1"),
+            ("v2.Run", "v2.Run"),
+            ("", ""),
+        ] {
+            assert_eq!(function(name), short);
+        }
+    }
+
+    #[test]
+    fn times_have_two_units_at_most() {
+        let said = [0.25, 12.7, 252.0, 12_000.0, 187_200.0, -1.0].map(time);
+        assert_eq!(said, ["0.2s", "12s", "4m12s", "3h20m", "2d4h", "0.0s"]);
+    }
+
+    #[test]
+    fn what_is_cut_says_so() {
+        assert_eq!([cut("läuft", 5), cut("läuft", 4)], ["läuft", "läu…"]);
+    }
+}
