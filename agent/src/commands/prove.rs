@@ -28,6 +28,12 @@ pub struct ProveArgs {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub prove_memory_mib: u32,
 
+    /// Copy the heap while the process runs, and in the pause only what it has written since. It takes a kernel with
+    /// CONFIG_MEM_SOFT_DIRTY (Debian's and Ubuntu's for x86-64 have it), and costs the process a page fault for each page that it
+    /// writes the first time after. Not while somebody else tracks that, as CRIU does.
+    #[arg(long, conflicts_with = "image")]
+    pub track_writes: bool,
+
     /// Save what was copied to FILE, for --image. It holds the program's memory, secrets included.
     #[arg(long, value_name = "FILE", conflicts_with = "image")]
     pub save_image: Option<PathBuf>,
@@ -50,7 +56,11 @@ pub fn run(args: &ProveArgs) -> anyhow::Result<Exit> {
         Some(path) => prove::from_image(path)?,
         None => prove::live(
             args.which.pid()?,
-            &ProveConfig { max_pause: args.max_pause.into(), memory_mib: args.prove_memory_mib },
+            &ProveConfig {
+                max_pause: args.max_pause.into(),
+                memory_mib: args.prove_memory_mib,
+                track_writes: args.track_writes,
+            },
             args.save_image.as_deref(),
         )?,
     };

@@ -89,6 +89,10 @@ pub struct WatchArgs {
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub prove_memory_mib: u32,
 
+    /// With --prove: copy the heap while the process runs, and in the pause only what it has written since; see `prove --help`.
+    #[arg(long, requires = "prove")]
+    pub track_writes: bool,
+
     /// How to print the report: text is refreshed on a terminal, json is one document at the end, jsonl one a line at every look.
     #[arg(long, value_enum, default_value_t = WatchFormat::Text)]
     pub format: WatchFormat,
@@ -152,9 +156,11 @@ impl WatchArgs {
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
             rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
             reach: ReachConfig { window_mib: self.reach_window_mib },
-            prove: self
-                .prove
-                .then(|| ProveConfig { max_pause: self.max_pause.into(), memory_mib: self.prove_memory_mib }),
+            prove: self.prove.then(|| ProveConfig {
+                max_pause: self.max_pause.into(),
+                memory_mib: self.prove_memory_mib,
+                track_writes: self.track_writes,
+            }),
             ring_bytes: self.ring.saturating_mul(1024),
             save: self.save.clone(),
             bpf_log,

@@ -202,11 +202,13 @@ pub struct ProveConfig {
     pub max_pause: Duration,
     /// Memory that parkwarden may take for the copy and the proof, in MiB.
     pub memory_mib: u32,
+    /// Whether the heap is copied while the target runs, and in the pause what it has written since.
+    pub track_writes: bool,
 }
 
 impl Default for ProveConfig {
     fn default() -> Self {
-        Self { max_pause: Duration::from_millis(50), memory_mib: 4096 }
+        Self { max_pause: Duration::from_millis(50), memory_mib: 4096, track_writes: false }
     }
 }
 

@@ -176,6 +176,7 @@ impl NodeConfig {
         let prove = ProveConfig {
             max_pause: watch.max_pause.map_or(prove.max_pause, Into::into),
             memory_mib: watch.prove_memory_mib.unwrap_or(prove.memory_mib),
+            track_writes: watch.track_writes.unwrap_or(prove.track_writes),
         };
         let watch = WatchConfig {
             threshold: watch.threshold.map_or(default.watch.threshold, Into::into),

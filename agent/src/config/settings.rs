@@ -110,6 +110,10 @@ pub struct WatchSettings {
     /// Memory that parkwarden may take to prove something of one process, in MiB; one whose copy would take more is left alone.
     #[arg(long, value_name = "MIB", value_parser = within::<u32>(PROVE_MEMORY_MIB))]
     pub prove_memory_mib: Option<u32>,
+    /// For a proof copy the heap while the process runs, and in the pause only what it has written since. It takes a kernel with
+    /// CONFIG_MEM_SOFT_DIRTY, and costs the process a page fault for each page that it writes the first time after.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub track_writes: Option<bool>,
 }
 
 /// Which processes are watched: those that every given list has a match for.
@@ -235,7 +239,7 @@ impl Settings {
 
 impl WatchSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, reach_window_mib, prove, max_pause, prove_memory_mib)
+        first_of!(self, other; threshold, interval, windows, min_growth, mode, budget, min_park, reach_window_mib, prove, max_pause, prove_memory_mib, track_writes)
     }
 }
 
@@ -399,6 +403,7 @@ impl From<&NodeConfig> for Settings {
                 prove: Some(watch.prove.is_some()),
                 max_pause: Some(watch.prove.unwrap_or_default().max_pause.into()),
                 prove_memory_mib: Some(watch.prove.unwrap_or_default().memory_mib),
+                track_writes: Some(watch.prove.unwrap_or_default().track_writes),
             },
             select: SelectSettings { min_goroutines: Some(select.min_goroutines.unwrap_or(0)), ..select.clone() },
             http: HttpSettings { api: Some(http.api.unwrap_or_default()), ..http.clone() },

@@ -13,6 +13,7 @@ mod variables;
 mod waits;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
@@ -60,6 +61,8 @@ pub struct Target {
     stacks: StackTable,
     /// Stacks that [`Target::news`] has told of.
     told_stacks: usize,
+    /// Whether what it writes was tracked by this.
+    tracked: AtomicBool,
     named: HashSet<u64>,
 }
 
@@ -121,6 +124,7 @@ impl Target {
             tables,
             stacks: StackTable::default(),
             told_stacks: 0,
+            tracked: AtomicBool::new(false),
             named: HashSet::new(),
             process,
             binary,
@@ -227,6 +231,16 @@ impl Target {
             Err(error) => log::debug!("pid {}: its debugging information: {error}", self.process.pid()),
         }
         structs
+    }
+
+    /// Whether what it writes was tracked by this before.
+    pub fn is_tracked(&self) -> bool {
+        self.tracked.load(Ordering::Relaxed)
+    }
+
+    /// Notes that what it writes is tracked.
+    pub fn set_tracked(&self) {
+        self.tracked.store(true, Ordering::Relaxed);
     }
 
     /// Its memory.

@@ -15,6 +15,7 @@ pub mod stacks;
 pub mod stop;
 pub mod ticks;
 pub mod unwind;
+pub mod written;
 
 use std::borrow::Cow;
 

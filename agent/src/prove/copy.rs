@@ -6,6 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::parked::{Look, Parked, words_in};
+use super::tracked::Tracked;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{CensusReader, Goroutine, Status};
 use crate::memory::image::Image;
@@ -80,6 +81,11 @@ impl<'a> Recorder<'a> {
     /// What was recorded.
     pub fn into_image(self) -> Image {
         self.image.into_inner()
+    }
+
+    /// Adds what was copied before, and is true still.
+    pub fn add(&self, slab: Vec<u8>, places: Vec<CopiedRange>) {
+        self.image.lock().insert_many(slab, places);
     }
 
     /// Records `ranges` (address and end). Ranges near each other are read as one. Ranges that cannot be read are left
@@ -273,14 +279,25 @@ pub fn copy_constants(recorder: &Recorder<'_>, modules: &Modules) -> Result<(), 
     recorder.copy(modules.masks().map(|(from, len)| (from, from.saturating_add(len))).collect())
 }
 
-/// Copies all that the proof reads of memory that changes, except the stacks of those of `parked` that still are: who they
-/// are is returned. `subject.memory` is `recorder`.
-pub fn copy_all(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
-    let done = copy_steps(recorder, subject, parked);
+/// Copies all that the proof reads of memory that changes, except the stacks of those of `parked` that still are, and of the heap
+/// what was `tracked` and not written: who they are, and how many bytes of the tracked were written, is returned.
+/// `subject.memory` is `recorder`.
+pub fn copy_all(
+    recorder: &Recorder<'_>,
+    subject: &Subject<'_>,
+    parked: &Parked,
+    tracked: Option<Tracked>,
+) -> Result<(Look, Option<u64>), CopyError> {
+    let done = copy_steps(recorder, subject, parked, tracked);
     if recorder.is_late() { Err(CopyError::Late) } else { done }
 }
 
-fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -> Result<Look, CopyError> {
+fn copy_steps(
+    recorder: &Recorder<'_>,
+    subject: &Subject<'_>,
+    parked: &Parked,
+    tracked: Option<Tracked>,
+) -> Result<(Look, Option<u64>), CopyError> {
     let Subject { layout, variables, .. } = *subject;
     let began = Instant::now();
     let step = |what: &str| log::debug!("{:?}: {what}", began.elapsed());
@@ -289,7 +306,18 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -
     recorder.copy(vec![(variables.semtable, variables.semtable + 251 * u64::from(layout.semtable_entry))])?;
     let spans = Spans::read(recorder, layout, variables.mheap).map_err(ReachError::from)?;
     step("spans");
-    recorder.copy([scannable(&spans), parked.channels.clone()].concat())?;
+    let mut heap = scannable(&spans);
+    let written = match tracked {
+        Some(tracked) => {
+            heap = tracked.others(&heap);
+            let (written, slab, places) = tracked.settle(recorder.live, recorder.deadline)?;
+            recorder.add(slab, places);
+            step("what was written");
+            Some(written)
+        }
+        None => None,
+    };
+    recorder.copy([heap, parked.channels.clone()].concat())?;
     step("heap");
     copy_arena_bitmaps(recorder, layout, &spans, variables.mheap)?;
     let reader = CensusReader::new(layout.g, variables.allgs);
@@ -328,7 +356,7 @@ fn copy_steps(recorder: &Recorder<'_>, subject: &Subject<'_>, parked: &Parked) -
             }
         }
     }
-    Ok(look)
+    Ok((look, written))
 }
 
 /// Address and end of the spans whose objects hold pointers.

@@ -9,6 +9,7 @@ mod file;
 mod parked;
 mod report;
 mod text;
+mod tracked;
 mod unstopped;
 
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::memory::census::{CensusReader, Goroutine};
 use crate::memory::image::Image;
 use crate::memory::process::ProcessMemory;
 use crate::memory::stop::{StopError, Thread, after_others, hurried, while_stopped};
+use crate::memory::written::Written;
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::contents::Reads;
 use crate::reach::heap::Spans;
@@ -38,6 +40,7 @@ pub use unstopped::{Unreached, unreached};
 
 use copy::Recorder;
 use parked::Parked;
+use tracked::Tracked;
 
 /// Bytes read of the heap to learn how fast it can be read.
 const TRIAL: u64 = 16 << 20;
@@ -163,6 +166,12 @@ pub struct Pause {
     pub copied_bytes: u64,
     /// Threads stopped.
     pub threads: u64,
+    /// Bytes of the heap that were copied while it ran; 0 where what it writes was not tracked.
+    #[serde(default)]
+    pub tracked_bytes: u64,
+    /// Of those, the bytes that it had written by then, so that they were copied again.
+    #[serde(default)]
+    pub written_bytes: u64,
 }
 
 /// What has to be known of a program, besides its memory, to prove leaks and to tell of them. Saved with an image.
@@ -264,7 +273,7 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
     let pid = target.process().pid();
     let program = Program::of(target)?;
     let memory = ProcessMemory::new(pid);
-    let mut saved = stop_and_copy(pid, config, program, &memory)?;
+    let (mut saved, untracked) = stop_and_copy(target, config, program, &memory)?;
     let recorder = Recorder::new(&memory, Image::default(), Vec::new(), None);
     let proof = reach::prove(&saved.program.subject(&saved.image, &recorder, &saved.threads))
         .map_err(|source| ProveError::Reach { pid, source })?;
@@ -272,7 +281,7 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
         saved.image.merge(recorder.into_image());
         file::write(path, &saved)?;
     }
-    Ok(ProofReport::of(&saved.program, saved.pause, &proof, false))
+    Ok(ProofReport { untracked, ..ProofReport::of(&saved.program, saved.pause, &proof, false) })
 }
 
 /// Proves leaks on an image saved before.
@@ -283,12 +292,34 @@ pub fn from_image(path: &Path) -> Result<ProofReport, ProveError> {
     Ok(ProofReport::of(&saved.program, saved.pause, &proof, true))
 }
 
+/// The heap of `target` as far as it can be copied while it runs, if that is asked for; or why it cannot.
+fn track(target: &Target, config: &ProveConfig, program: &Program, memory: &ProcessMemory) -> Result<Tracked, String> {
+    let spans = Spans::read(memory, &program.layout, program.variables.mheap).map_err(|error| error.to_string())?;
+    let ranges = copy::merge(copy::scannable(&spans));
+    let size: u64 = ranges.iter().map(|(from, to)| to - from).sum();
+    if size > u64::from(config.memory_mib) << 20 {
+        return Err("its heap is larger than the memory that a proof may take".to_owned());
+    }
+    let is_ours = target.is_tracked();
+    let written = target.process().by_pid(|pid| Some(Written::of(pid, &ranges, is_ours)));
+    let written = written.ok_or("it has ended")?.map_err(|error| error.to_string())?;
+    target.set_tracked();
+    Tracked::copy(memory, written, ranges).map_err(|error| error.to_string())
+}
+
+/// Stops the target for as long as it takes to copy it; and why nothing was copied before, if that was asked for.
 fn stop_and_copy(
-    pid: u32,
+    target: &Target,
     config: &ProveConfig,
     program: Program,
     memory: &ProcessMemory,
-) -> Result<Saved, ProveError> {
+) -> Result<(Saved, Option<String>), ProveError> {
+    let pid = target.process().pid();
+    let (tracked, untracked) = match config.track_writes.then(|| track(target, config, &program, memory)) {
+        Some(Ok(tracked)) => (Some(tracked), None),
+        Some(Err(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
     let budget = config.max_pause;
     let failed = |error: CopyError| match error {
         CopyError::Late => ProveError::Late { pid, budget },
@@ -300,7 +331,7 @@ fn stop_and_copy(
             ProveError::Reach { pid, source: ReachError::Memory { what: "its memory", source } }
         }
     };
-    let estimate = Estimate::make(memory, &program, config).map_err(failed)?;
+    let estimate = Estimate::make(memory, &program, config, tracked.as_ref()).map_err(failed)?;
     log::info!("about to copy {} bytes in about {:?}", estimate.bytes, estimate.pause);
     if estimate.pause > budget {
         let megabytes = estimate.bytes >> 20;
@@ -313,22 +344,27 @@ fn stop_and_copy(
     };
     let spare = [estimate.heap, estimate.stacks].map(|bytes| copy::spare(with_reserve(bytes))).into();
     let parked = estimate.parked;
+    let tracked_bytes = tracked.as_ref().map_or(0, Tracked::size);
+    let mut tracked = tracked;
     let stopped = while_stopped(pid, budget, |threads, deadline| {
         let recorder = Recorder::new(memory, constants, spare, Some(deadline));
-        let look = copy::copy_all(&recorder, &program.subject(&recorder, &recorder, threads), &parked)?;
-        Ok((recorder.into_image(), threads.to_vec(), look))
+        let subject = program.subject(&recorder, &recorder, threads);
+        let copied = copy::copy_all(&recorder, &subject, &parked, tracked.take())?;
+        Ok((recorder.into_image(), threads.to_vec(), copied))
     })
     .map_err(|source| ProveError::Stop { pid, source })?;
-    let (mut image, threads, look) = stopped.result.map_err(failed)?;
+    let (mut image, threads, (look, written)) = stopped.result.map_err(failed)?;
     let pause = Pause {
         seconds: stopped.pause.as_secs_f64(),
         estimated_seconds: estimate.pause.as_secs_f64(),
         budget_seconds: budget.as_secs_f64(),
         copied_bytes: image.size(),
         threads: stopped.threads as u64,
+        tracked_bytes,
+        written_bytes: written.unwrap_or(0),
     };
     image.merge(parked.into_image(&look));
-    Ok(Saved { program, threads, pause, image })
+    Ok((Saved { program, threads, pause, image }, untracked))
 }
 
 /// What a copy would take, told without stopping the target.
@@ -346,7 +382,12 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn make(memory: &ProcessMemory, program: &Program, config: &ProveConfig) -> Result<Self, CopyError> {
+    fn make(
+        memory: &ProcessMemory,
+        program: &Program,
+        config: &ProveConfig,
+        tracked: Option<&Tracked>,
+    ) -> Result<Self, CopyError> {
         let budget = config.max_pause;
         let Program { layout, variables, .. } = program;
         let modules = Modules::read(memory, layout, variables.firstmoduledata)?;
@@ -361,7 +402,10 @@ impl Estimate {
         }
         let parked = Parked::read(memory, &subject, &first, &second)?;
         let ranges = copy::scannable(&spans);
-        let heap = copy::size([ranges.as_slice(), &parked.channels].concat());
+        // What was not tracked, and what has been written of that which was, twice over: it goes on until the stop.
+        let unknown = tracked.map_or_else(|| ranges.clone(), |tracked| tracked.others(&ranges));
+        let (pending, asked) = timed(|| tracked.map_or(Ok(0), Tracked::pending));
+        let heap = copy::size([unknown.as_slice(), &parked.channels].concat()).saturating_add(2 * pending?);
         let stacks = copy::size(copy::stacks(&parked.others(&second.list)));
         let bytes = heap + stacks + modules.variables().map(|(_, len)| len).sum::<u64>();
         let tried = copy::size(ranges.clone()).clamp(1, TRIAL);
@@ -371,7 +415,7 @@ impl Estimate {
         let (_, look) = in_a_hurry(budget, || timed(|| reader.reread(memory, &some)))?;
         // All are looked at on all CPUs, in what has been copied by then: half of the time is reading, which is counted above.
         let look = look.mul_f64(second.list.len() as f64 / some.len().max(1) as f64 / copy::readers() as f64 / 2.0);
-        Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + OVERHEAD })
+        Ok(Self { modules, heap, parked, stacks, bytes, pause: trial + look + structs + asked + OVERHEAD })
     }
 }
 

@@ -50,6 +50,9 @@ pub struct ProofReport {
     pub scannable_bytes: u64,
     /// Spans of the heap.
     pub spans: u64,
+    /// Why the heap was not copied while the process ran, if that was asked for.
+    #[serde(default)]
+    pub untracked: Option<String>,
     /// The leaks, the largest first; `groups` in JSON, as other documents have it.
     #[serde(rename = "groups", alias = "leaks")]
     pub leaks: Vec<ProofGroup>,
@@ -146,6 +149,7 @@ impl ProofReport {
             precision: proof.precision,
             scannable_bytes: proof.scannable_bytes,
             spans: proof.spans,
+            untracked: None,
             leaks,
             timer_loops,
         }

@@ -42,6 +42,17 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
         pause.threads,
         pause.copied_bytes as f64 / 1e6,
     )?;
+    if pause.tracked_bytes > 0 {
+        writeln!(
+            out,
+            "  copied {:.1} MB of its heap while it ran; it had written {:.1} MB of that by then",
+            pause.tracked_bytes as f64 / 1e6,
+            pause.written_bytes as f64 / 1e6
+        )?;
+    }
+    if let Some(reason) = &report.untracked {
+        writeln!(out, "  copied nothing while it ran: {}", printable(reason))?;
+    }
     let counts = &report.goroutines;
     writeln!(
         out,
