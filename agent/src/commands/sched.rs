@@ -17,7 +17,7 @@ use parkwarden::runtime::signs::Sign;
 use parkwarden::runtime::{self, schedtrace};
 use serde::Serialize;
 
-use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
+use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
 
 /// Looks in an interval.
 const LOOKS: u32 = 20;
@@ -110,16 +110,9 @@ struct Looks {
 
 impl Watched {
     fn of(target: &Target) -> anyhow::Result<Self> {
-        let place = |name| place(target, name);
         Ok(Self {
             structs: target.structs(runtime::READ),
-            places: Places {
-                sched: place("runtime.sched")?,
-                allp: place("runtime.allp")?,
-                allm: place("runtime.allm")?,
-                allgs: place("runtime.allgs")?,
-                init_time: target.variable("runtime.runtimeInitTime"),
-            },
+            places: target.scheduler_places().map_err(|reason| failed(target, reason))?,
             group: CpuGroup::of(target.process()),
         })
     }

@@ -7,6 +7,7 @@ mod binaries;
 mod check;
 mod error;
 pub mod examine;
+mod runtime;
 mod tables;
 mod variables;
 mod waits;

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Cost, Goroutines, Group, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach, Report, Ring,
-    SCHEMA, Span, cost, load::Load,
+    Runtime, SCHEMA, Span, cost, load::Load,
 };
 use crate::cause::wait::{Doing, Wait};
 use crate::config::Rules;
@@ -56,6 +56,7 @@ impl Report {
             goroutines: Goroutines { parked_over_threshold, ..goroutines },
             groups,
             park_durations: park_durations(session),
+            runtime: Runtime::of(session),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod build;
 mod cost;
 mod load;
+mod runtime;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, GroupKey};
 use crate::words::Place;
 
+pub use runtime::Runtime;
 pub use text::render;
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
@@ -47,6 +49,9 @@ pub struct Report {
     /// Ended parks by wait reason. Mode `census` sees none end, and `filter` none that was shorter than `--min-park`.
     #[serde(default)]
     pub park_durations: Vec<ParkDurations>,
+    /// What its runtime tells of itself at the last look, and what is unusual about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
 }
 
 /// How the target was watched, and what was lost.

@@ -84,6 +84,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         goroutines.parked_over_threshold,
         observed.threshold_seconds,
     )?;
+    for sign in report.runtime.iter().flat_map(|runtime| &runtime.signs) {
+        writeln!(out, "  unusual: {}: {}", sign.rule, printable(&sign.says))?;
+    }
     if report.groups.is_empty() {
         return writeln!(out, "\nNo goroutine has been parked longer than {:.1} s.", observed.threshold_seconds);
     }

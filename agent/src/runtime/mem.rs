@@ -197,6 +197,10 @@ pub struct Memories {
     pub stats: MemStats,
     /// Bytes of small objects that the runtime has not added up yet; they are in [`Memories::stats`].
     pub unflushed_bytes: u64,
+    /// Objects too small to be counted one by one that shared a block with others; they are in [`MemStats::mallocs`] and
+    /// [`MemStats::frees`].
+    #[serde(default)]
+    pub tiny_allocs: u64,
     /// Whether a reader in the process turned the statistics each time they were read: values may not fit together.
     pub torn: bool,
     /// `GOGC`; negative when the collector is off.
@@ -253,6 +257,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     Ok(Memories {
         read_ns: now_ns,
         unflushed_bytes: cached.bytes,
+        tiny_allocs: heap.tiny_allocs.wrapping_add(cached.tiny),
         torn,
         gc_percent: controller.signed("gcPercent"),
         memory_limit: controller.number("memoryLimit"),
@@ -538,6 +543,10 @@ impl Memories {
             ("/gc/gogc:percent", self.gc_percent.cast_unsigned()),
             ("/gc/gomemlimit:bytes", self.memory_limit),
             ("/gc/heap/allocs:bytes", stats.total_alloc),
+            ("/gc/heap/allocs:objects", stats.mallocs.saturating_sub(self.tiny_allocs)),
+            ("/gc/heap/frees:bytes", stats.total_alloc.saturating_sub(stats.alloc)),
+            ("/gc/heap/frees:objects", stats.frees.saturating_sub(self.tiny_allocs)),
+            ("/gc/heap/tiny/allocs:objects", self.tiny_allocs),
             ("/gc/heap/goal:bytes", stats.next_gc),
             ("/gc/heap/live:bytes", self.heap_marked),
             ("/gc/heap/objects:objects", stats.heap_objects),
@@ -545,6 +554,7 @@ impl Memories {
             ("/gc/scan/globals:bytes", self.globals_scan),
             ("/gc/scan/heap:bytes", self.heap_scan),
             ("/gc/scan/stack:bytes", self.stack_scan),
+            ("/gc/scan/total:bytes", self.heap_scan.saturating_add(self.stack_scan).saturating_add(self.globals_scan)),
         ])
     }
 }

@@ -187,6 +187,13 @@ pub struct Scheduler {
     pub machines: Vec<Machine>,
 }
 
+impl Scheduler {
+    /// Goroutines in the queues of all Ps and in the one of all, those that are next left out.
+    pub fn queued(&self) -> u64 {
+        self.processors.iter().fold(self.run_queue, |sum, p| sum.saturating_add(u64::from(p.run_queue)))
+    }
+}
+
 /// A P.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processor {

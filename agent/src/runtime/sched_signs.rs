@@ -50,6 +50,14 @@ pub fn signs(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
     rules.iter().filter_map(|rule| rule(seen, names)).collect()
 }
 
+/// Those of the rules that mean the same if seconds lie between the looks. That the world is being stopped in one and in the next is
+/// chance then, and of calls that last the stacks tell more than that they are in C.
+pub fn signs_of_looks_apart(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
+    let rules: [fn(&Seen<'_>, &mut Names<'_>) -> Option<Sign>; 7] =
+        [not_preempted, occupied, in_syscalls, queue_beside_idle, threads, throttled, latency];
+    rules.iter().filter_map(|rule| rule(seen, names)).collect()
+}
+
 impl Seen<'_> {
     fn ends(&self) -> Option<(&Scheduler, &Scheduler)> {
         Some((self.looks.first()?, self.looks.last()?))
@@ -213,16 +221,13 @@ fn in_syscalls(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
 
 /// Work waits while Ps have none.
 fn queue_beside_idle(seen: &Seen<'_>, _: &mut Names<'_>) -> Option<Sign> {
-    let queued = |look: &Scheduler| {
-        look.processors.iter().fold(look.run_queue, |sum, p| sum.saturating_add(u64::from(p.run_queue)))
-    };
-    if !seen.mostly(|look| look.idle_processors > 0 && queued(look) >= LONG_QUEUE) {
+    if !seen.mostly(|look| look.idle_processors > 0 && look.queued() >= LONG_QUEUE) {
         return None;
     }
     let (_, last) = seen.ends()?;
     let says = format!(
         "{} goroutines wait for a P while {} of {} are idle ({}): no thread takes the work up",
-        queued(last),
+        last.queued(),
         last.idle_processors,
         last.gomaxprocs,
         seen.span()

@@ -9,6 +9,7 @@ mod holdings;
 mod http;
 mod input;
 mod proofs;
+mod runtime;
 mod standing;
 
 use std::sync::Arc;
@@ -22,9 +23,10 @@ pub use holdings::Holdings;
 use http::HttpConnections;
 pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
-    Proven, UnreachedTaken,
+    Proven, RuntimeTaken, UnreachedTaken,
 };
 pub use proofs::{Proofs, Tally};
+pub use runtime::RuntimeLooks;
 pub use standing::Standing;
 
 use crate::cause::Handler;
@@ -103,6 +105,7 @@ pub struct Session {
     active: Active,
     holdings: Holdings,
     http_connections: HttpConnections,
+    runtime: RuntimeLooks,
     ring_fill_max: u64,
     now_ns: u64,
     end: Option<End>,
@@ -136,6 +139,7 @@ impl Session {
             active: Active::default(),
             holdings: Holdings::default(),
             http_connections: HttpConnections::default(),
+            runtime: RuntimeLooks::default(),
             ring_fill_max: 0,
             now_ns,
             end: None,
@@ -179,6 +183,7 @@ impl Session {
             Input::Holdings(holdings) => {
                 self.holdings.take(holdings, self.latest.as_ref().map(|latest| &latest.census));
             }
+            Input::Runtime(taken) => self.runtime.take(taken),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }
@@ -268,6 +273,11 @@ impl Session {
     /// Who holds the locks that goroutines stand before.
     pub fn holdings(&self) -> &Holdings {
         &self.holdings
+    }
+
+    /// The last looks at the target's runtime.
+    pub fn runtime(&self) -> &RuntimeLooks {
+        &self.runtime
     }
 
     /// Who is in one system call, or runs all the time.

@@ -131,6 +131,7 @@ impl<W: Write> Writer<W> {
             | Input::Unreached(_)
             | Input::Busy(_)
             | Input::Holdings(_)
+            | Input::Runtime(_)
             | Input::Waits(_)
             | Input::Proof(_) => {}
         }

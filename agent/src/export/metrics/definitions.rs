@@ -9,6 +9,20 @@ pub enum Kind {
     Counter,
     /// Counts by length.
     Histogram,
+    /// Quantiles.
+    Summary,
+}
+
+impl Kind {
+    /// As the exposition has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
 }
 
 /// One metric.

@@ -5,6 +5,7 @@
 pub mod definitions;
 #[cfg(test)]
 mod golden;
+pub mod runtime;
 mod scrape;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use strum::VariantNames as _;
 
 use crate::config::node::Limits;
+use crate::config::settings::RuntimeMetrics;
 use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
@@ -51,7 +53,14 @@ pub struct Exporter {
 
 impl Exporter {
     /// All metrics, in the text format.
-    pub fn render(&self, node: &Node, limits: Limits, numbers: &AgentNumbers, http: Option<&HttpNumbers>) -> Vec<u8> {
+    pub fn render(
+        &self,
+        node: &Node,
+        limits: Limits,
+        runtime: RuntimeMetrics,
+        numbers: &AgentNumbers,
+        http: Option<&HttpNumbers>,
+    ) -> Vec<u8> {
         let mut scrape = Scrape::default();
         let processes = node.processes();
         let totals = node.totals();
@@ -69,14 +78,23 @@ impl Exporter {
         });
         scrape.add(&RING_FILL, &[], &Value::Number(fill.fold(0.0, f64::max)));
         let mut dropped = 0;
-        for (process, report) in watched {
-            let mut of_process = Scrape::default();
-            of_one(&mut of_process, process, &report, limits.groups);
+        let mut add = |of_process: Scrape| {
             if scrape.series() + of_process.series() < limits.series {
                 scrape.append(of_process);
             } else {
                 dropped += of_process.series() as u64;
             }
+        };
+        for (process, report) in &watched {
+            let mut of_process = Scrape::default();
+            labelled(process, |labels| of_watch(&mut of_process, labels, process, report, limits.groups));
+            add(of_process);
+        }
+        // What nobody else tells comes before what the program could export itself.
+        for (process, report) in &watched {
+            let mut of_runtime = Scrape::default();
+            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, runtime));
+            add(of_runtime);
         }
         let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
         scrape.add(&SERIES_DROPPED, &[], &Value::Number(dropped as f64));
@@ -163,14 +181,17 @@ fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::
     }
 }
 
-fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_groups: usize) {
+/// Calls `tell` with the values of the labels that say which process it is.
+fn labelled(process: &NodeProcess, tell: impl FnOnce(&[&str])) {
     let workload = process.workload();
-    let pid = process.key.pid.to_string();
     let [namespace, pod, container] = workload.labels();
+    tell(&[namespace, pod, container, process.exe_name(), &process.key.pid.to_string()]);
+}
+
+fn of_watch(scrape: &mut Scrape, process_labels: &[&str], process: &NodeProcess, report: &Report, max_groups: usize) {
+    let workload = process.workload();
     let mut add = |definition, own: &[&str], value: &Value<'_>| {
-        let mut labels = vec![namespace, pod, container, process.exe_name(), &pid];
-        labels.extend(own);
-        scrape.add(definition, &labels, value);
+        scrape.add(definition, &[process_labels, own].concat(), value);
     };
     let (observed, goroutines) = (&report.observed, &report.goroutines);
     let owner = workload.owner.as_ref().map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
