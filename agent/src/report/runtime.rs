@@ -1,5 +1,7 @@
 //! What the report says of the target's runtime: its numbers at the last look, and what is unusual about them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::discover::usage::ProcessNumbers;
@@ -29,6 +31,8 @@ pub struct Runtime {
     pub group_used_bytes: Option<u64>,
     /// That limit.
     pub group_limit_bytes: Option<u64>,
+    /// For how long the quota of its CPU control group has kept it from running.
+    pub throttled_ns: Option<u64>,
     /// What is unusual.
     pub signs: Vec<Sign>,
 }
@@ -54,6 +58,7 @@ impl Runtime {
             process,
             group_used_bytes: looks.memory_group().map(|(used, _)| used),
             group_limit_bytes: looks.memory_group().map(|(_, limit)| limit),
+            throttled_ns: looks.throttled_in_all_ns(),
             signs: signs(session),
         })
     }
@@ -68,7 +73,8 @@ fn signs(session: &Session) -> Vec<Sign> {
         // Reading all timers takes longer than a look should.
         timers: &[],
     });
-    let seen = sched_signs::Seen { looks: looks.schedulers(), throttled_ns: looks.throttled_ns() };
+    let seen =
+        sched_signs::Seen { looks: looks.schedulers(), throttled_ns: looks.throttled_ns(), in_events: BTreeSet::new() };
     signs.extend(sched_signs::signs_of_looks_apart(&seen, &mut |pc| start_function(session.symbols(), pc)));
     signs
 }

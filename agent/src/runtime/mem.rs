@@ -517,7 +517,16 @@ fn stop_times(
     Ok(found)
 }
 
+/// Collections for which the limiter is remembered.
+pub const LIMITER_CYCLES: u64 = 10;
+
 impl Memories {
+    /// Whether the collector is kept from taking more CPU, or was in one of the last collections.
+    pub fn is_limited(&self) -> bool {
+        let ago = self.stats.num_gc.saturating_sub(self.limiter_last_cycle);
+        self.limiter_on || (self.limiter_last_cycle != 0 && ago < LIMITER_CYCLES)
+    }
+
     /// What `runtime/metrics` has by these names, where it is a plain number: the classes of memory add up to their total.
     pub fn metrics(&self) -> BTreeMap<&'static str, u64> {
         let stats = &self.stats;

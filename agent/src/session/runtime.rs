@@ -72,6 +72,11 @@ impl RuntimeLooks {
         self.last.as_ref()?.memory_group
     }
 
+    /// For how long its control group has kept it from running so far.
+    pub fn throttled_in_all_ns(&self) -> Option<u64> {
+        self.last.as_ref()?.throttled_ns
+    }
+
     /// Memory and collector at the looks that are kept, in order.
     pub fn memory(&self) -> &[Memories] {
         &self.memory

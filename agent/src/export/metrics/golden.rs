@@ -26,7 +26,8 @@ use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring
 use crate::runtime::histogram::Histogram;
 use crate::runtime::mem::{MemStats, Memories};
 use crate::runtime::sched::Scheduler;
-use crate::runtime::vitals::Vitals;
+use crate::runtime::signs::Sign;
+use crate::runtime::vitals::{Between, Vitals};
 use crate::words::Place;
 
 /// What a scrape at another time, or of another version, would say otherwise.
@@ -167,6 +168,17 @@ pub(super) fn vitals() -> Runtime {
         now: Some(Vitals { memory, scheduler }),
         pause_quantiles_ns: [1000, 2000, 3000, 4000, 5_000_000],
         process: Some(process),
+        runnable: 6,
+        between: Some(Between {
+            collections: 4,
+            longest_pause_ns: Some(1_500_000),
+            latency_p99_ns: Some(250_000),
+            ..Between::default()
+        }),
+        throttled_ns: Some(125_000_000),
+        group_used_bytes: Some(300 << 20),
+        group_limit_bytes: Some(512 << 20),
+        signs: vec![Sign::new("fragmentation", "it is".to_owned())],
         ..Runtime::default()
     }
 }
