@@ -12,7 +12,6 @@ use parkwarden::discover::info::TargetInfo;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
-use parkwarden::runtime;
 use parkwarden::runtime::mem::{self, Memories, NO_GOAL, NO_LIMIT};
 use parkwarden::runtime::mem_signs::{self, Seen};
 use parkwarden::runtime::signs::Sign;
@@ -73,7 +72,7 @@ pub fn run(args: &MemArgs) -> anyhow::Result<Exit> {
 }
 
 fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<Document> {
-    let structs: Structs = target.structs(runtime::READ);
+    let structs: Structs = target.runtime_structs();
     let places = target.memory_places().map_err(|reason| failed(target, reason))?;
     let mut looks: Vec<Memories> = Vec::new();
     for _ in 0..LOOKS {

@@ -16,8 +16,8 @@ use parkwarden::live::Target;
 use parkwarden::memory::census::Status;
 use parkwarden::runtime::sched::{self, Listed, Places, Scheduler};
 use parkwarden::runtime::sched_signs::{self, Seen};
+use parkwarden::runtime::schedtrace;
 use parkwarden::runtime::signs::Sign;
-use parkwarden::runtime::{self, schedtrace};
 use serde::Serialize;
 
 use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
@@ -116,7 +116,7 @@ struct Looks {
 impl Watched {
     fn of(target: &Target) -> anyhow::Result<Self> {
         Ok(Self {
-            structs: target.structs(runtime::READ),
+            structs: target.runtime_structs(),
             places: target.scheduler_places().map_err(|reason| failed(target, reason))?,
             group: CpuGroup::of(target.process()),
         })

@@ -359,6 +359,15 @@ impl Target {
         })
     }
 
+    /// That its runtime cannot be read for a reason, unless it is that it has ended.
+    pub fn failed(&self, reason: impl std::fmt::Display) -> TargetError {
+        let pid = self.process.pid();
+        if self.process.has_exited() {
+            return TargetError::Exited { pid };
+        }
+        TargetError::Layout { pid, reason: reason.to_string() }
+    }
+
     fn census_failed(&self, error: CensusError) -> TargetError {
         match error {
             CensusError::Fault(fault @ (Fault::Gone | Fault::Denied)) => self.memory_failed(fault),

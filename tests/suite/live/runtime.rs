@@ -126,6 +126,23 @@ fn what_is_exported_is_what_the_program_says_of_itself() {
 }
 
 #[test]
+fn profiles_are_served_as_the_program_would_and_those_it_keeps_none_of_say_so() {
+    let (node, target) = watched(NEWEST, &[]);
+    let pid = target.pid();
+    for kind in ["goroutine", "heap", "allocs", "threadcreate"] {
+        let (status, body) = node.get_bytes(&format!("/debug/pprof/{kind}?pid={pid}"));
+        assert_eq!(status, 200, "{kind}: {}", String::from_utf8_lossy(&body));
+        assert_eq!(body.get(..2), Some(&[0x1f, 0x8b][..]), "{kind} is gzip'ed");
+    }
+    for (kind, remedy) in [("block", "SetBlockProfileRate"), ("mutex", "SetMutexProfileFraction")] {
+        let (status, body) = node.get(&format!("/debug/pprof/{kind}?pid={pid}"));
+        assert!(status == 409 && body.contains(remedy), "{kind}: {status} {body}");
+    }
+    let (status, page) = node.get("/debug/pprof/");
+    assert!(status == 200 && page.contains(&format!("heap?pid={pid}")), "{page}");
+}
+
+#[test]
 fn what_is_unusual_is_in_the_report_and_healthy_programs_show_nothing() {
     let (node, target) = watched(NEWEST, &["-fault", "spiral", "-n", "64"]);
     let pid = target.pid();
