@@ -1,6 +1,6 @@
 //! Where the variables of a process's runtime are, for what [`runtime`](crate::runtime) reads of them.
 
-use super::{NoVariable, Target, variables};
+use super::{NoVariable, Target, TargetError, variables};
 use crate::golang::layout::{LayoutSource, Structs};
 use crate::golang::layout_table::LayoutTable as _;
 use crate::golang::{proof_layout, symbols, table};
@@ -50,6 +50,15 @@ impl Target {
             allp: allp?,
             cleanups: cleanups.ok(),
         })
+    }
+
+    /// Heap and collector in brief; an error where the runtime cannot be read.
+    pub fn memory_in_brief(&self) -> Result<mem::Brief, TargetError> {
+        let [memstats, controller] = self.locate_all(["runtime.memstats", "runtime.gcController"]);
+        let (memstats, controller) =
+            (memstats.map_err(|reason| self.failed(reason))?, controller.map_err(|reason| self.failed(reason))?);
+        mem::Brief::read(&self.memory, &self.runtime_structs(), memstats, controller)
+            .map_err(|error| self.failed(error))
     }
 
     /// Where all is that a watch reads.

@@ -281,6 +281,24 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     })
 }
 
+/// What a list of processes shows of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Brief {
+    /// Bytes of spans that hold an object.
+    pub heap_inuse: u64,
+    /// The collector's share of the CPU since the program began, as of the last collection.
+    pub gc_cpu_fraction: f64,
+}
+
+impl Brief {
+    /// Reads `runtime.memstats` and `runtime.gcController`.
+    pub fn read(memory: &dyn Memory, structs: &Structs, memstats: u64, controller: u64) -> Result<Self, RuntimeError> {
+        let memstats = View::read(memory, structs, WANTED, "runtime.mstats", memstats)?;
+        let controller = View::read(memory, structs, WANTED, "runtime.gcControllerState", controller)?;
+        Ok(Self { heap_inuse: controller.number("heapInUse"), gc_cpu_fraction: fraction(&memstats) })
+    }
+}
+
 /// `heapStatsDelta`: the three generations summed.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct HeapStats {
@@ -438,8 +456,14 @@ fn stats(heap: &HeapStats, cached: &Cached, memstats: &View<'_>, controller: &Vi
         pause_total_ns: sys("pause_total_ns"),
         num_gc: sys("numgc"),
         num_forced_gc: sys("numforcedgc"),
-        gc_cpu_fraction: f64::from_bits(sys("gc_cpu_fraction")),
+        gc_cpu_fraction: fraction(memstats),
     }
+}
+
+/// The collector's share of the CPU; what a hostile program writes there may be no number.
+fn fraction(memstats: &View<'_>) -> f64 {
+    let fraction = f64::from_bits(memstats.number("gc_cpu_fraction"));
+    if fraction.is_finite() { fraction } else { 0.0 }
 }
 
 /// The size of the heap at which the next collection is to be done: `heapGoalInternal` in src/runtime/mgcpacer.go. No version
