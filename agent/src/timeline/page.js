@@ -310,8 +310,12 @@
 
   // What the Go runtime knew of itself: a panel for each unit, a line for each number.
   function runtime(root, panel, lives, x, top, height, left, right) {
-    const values = lives.flatMap(({ life }) => life.segments.flatMap((segment) =>
-      segment.ms.flatMap((_, i) => panel.lines.map(([, of]) => at_look(segment, of, i)).filter((v) => v !== null))));
+    const valuesOf = (lines) => lives.flatMap(({ life }) => life.segments.flatMap((segment) =>
+      segment.ms.flatMap((_, i) => lines.map(([, of]) => at_look(segment, of, i)).filter((v) => v !== null))));
+    const isLimit = ([, of]) => of === "memory_limit_bytes";
+    const used = valuesOf(panel.lines.filter((line) => !isLimit(line)));
+    // A limit that is far away would leave nothing to see of the rest.
+    const values = used.concat(valuesOf(panel.lines.filter(isLimit)).filter((limit) => limit < Math.max(0, ...used) * 4));
     const [most, ticks] = panel.bytes ? scaleBytes(Math.max(1 << 20, ...values)) : scaleSmall(Math.max(panel.least, ...values));
     const y = (n) => top + height - n / most * height;
     for (const tick of [ticks[0], ticks.at(-1)]) {
@@ -329,7 +333,7 @@
       };
       segment.ms.forEach((ms, i) => {
         const value = at_look(segment, of, i);
-        if (value === null) flush(); else run.push([x(ms), y(value)]);
+        if (value === null || value > most) flush(); else run.push([x(ms), y(value)]);
       });
       flush();
     });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use parkwarden::clock::now_ns;
+use parkwarden_tests::agent::run;
 use parkwarden_tests::copied::Copied;
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::{DEADLINE, Target};
@@ -151,6 +152,9 @@ fn what_is_unusual_is_in_the_report_and_healthy_programs_show_nothing() {
         signs.into_iter().find(|sign| sign.rule == "memory limit").map(|sign| sign.says)
     });
     assert!(says.contains("the memory limit is 64.0 MiB"), "{says}");
+    let watch = ["watch", "--pid", &pid.to_string(), "--for", "2s", "--interval", "500ms", "--mode", "census"];
+    let text = String::from_utf8(run(watch).stdout).expect("UTF-8");
+    assert!(text.lines().any(|line| line.starts_with("  unusual: memory limit: ")), "{text}");
     drop((node, target));
     let (node, target) = watched(NEWEST, &["-fault", "healthy", "-n", "2"]);
     let pid = target.pid();
