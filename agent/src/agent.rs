@@ -152,7 +152,8 @@ fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
 
 /// What a scrape is answered: nothing in it waits for a disk, a process or the cluster.
 fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc<http::Metrics> {
-    let (node, limits, started) = (Arc::clone(node), config.limits, Arc::clone(started));
+    let (node, started) = (Arc::clone(node), Arc::clone(started));
+    let (limits, runtime) = (config.limits, config.metrics);
     let exporter = Exporter::default();
     Arc::new(move |http| {
         let cluster = started.cluster.get();
@@ -161,7 +162,7 @@ fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc
             pods: cluster.and_then(|cluster| cluster.pods.status()),
             events: cluster.and_then(|cluster| cluster.events.counts()),
         };
-        exporter.render(&node, limits, &numbers, Some(http))
+        exporter.render(&node, limits, runtime, &numbers, Some(http))
     })
 }
 

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use parkwarden::discover::confinement;
 use parkwarden::exit::{Exit, chain};
+use parkwarden::export::profile::ProfileError;
 use parkwarden::live::TargetError;
 use parkwarden::memory::stop::StopError;
 use parkwarden::prove::ProveError;
-use parkwarden::runtime::profiles::NoProfile;
 use parkwarden::watch::WatchError;
 
 use commands::Cli;
@@ -46,7 +46,10 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             Some(WhichError::Several { .. }) => Exit::Usage,
             _ => Exit::Unwatchable,
         },
-        None if error.is::<TargetError>() || error.is::<NoProfile>() => Exit::Unwatchable,
+        None if error.is::<TargetError>() => Exit::Unwatchable,
+        None if matches!(error.downcast_ref(), Some(ProfileError::Target(_) | ProfileError::None(_))) => {
+            Exit::Unwatchable
+        }
         None if error.downcast_ref::<ProveError>().is_some_and(ProveError::is_about_the_target) => Exit::Unwatchable,
         _ => Exit::Failed,
     }
@@ -58,6 +61,7 @@ fn is_denied(error: &anyhow::Error) -> bool {
         (Some(error), _) => error.is_denied(),
         (_, Some(ProveError::Target(error))) => error.is_denied(),
         (_, Some(ProveError::Stop { source, .. })) => matches!(source, StopError::Denied),
+        _ if let Some(ProfileError::Target(error)) = error.downcast_ref() => error.is_denied(),
         _ => error.downcast_ref::<TargetError>().is_some_and(TargetError::is_denied),
     }
 }

@@ -14,6 +14,7 @@ mod idle;
 mod measure;
 mod prove;
 mod recording;
+mod runtime;
 mod snapshot;
 mod soak;
 mod startup;
@@ -27,7 +28,7 @@ use document::{Document, Section};
 type Bench = (&'static str, fn() -> anyhow::Result<Section>);
 
 /// In the order of the document.
-const SECTIONS: [Bench; 11] = [
+const SECTIONS: [Bench; 12] = [
     ("cost", cost::run),
     ("account", account::run),
     ("budget", budget::run),
@@ -37,6 +38,7 @@ const SECTIONS: [Bench; 11] = [
     ("prove", prove::run),
     ("detach", detach::run),
     ("idle", idle::run),
+    ("runtime", runtime::run),
     ("recording", recording::run),
     ("soak", soak::run),
 ];

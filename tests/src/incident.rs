@@ -8,7 +8,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::golang::Frame;
 use parkwarden::record::{
     CreationSite, CreationSiteCount, Example, Exit, ExitKind, GroupCount, Interval, Judgement, Moment, ProcessIdentity,
-    RecordedGroup, Recorder, Run, Usage,
+    RecordedGroup, Recorder, Run, RuntimeSample, Usage,
 };
 use parkwarden::words::Place;
 
@@ -168,7 +168,26 @@ fn look(second: u64, started: u64, leaks: bool, run_began: u64) -> Interval {
     }
     let rss = (70 << 20) + interval.live * 3500 + wave(second, 4e6, 3e6, 700.0);
     interval.usage = Some(Usage { rss_bytes: rss, cpu_ns: (second - started) * SECOND / 3 });
+    interval.runtime = Some(runtime(second - started, interval.live));
     interval
+}
+
+/// A collector that has more to do the more goroutines there are.
+fn runtime(seconds: u64, live: u64) -> RuntimeSample {
+    let heap = (40 << 20) + live * 900;
+    RuntimeSample {
+        heap_live_bytes: heap,
+        heap_goal_bytes: Some(heap * 2),
+        memory_limit_bytes: Some(450 << 20),
+        collections: seconds / 20,
+        gc_cpu_ns: seconds * SECOND / 50 + live * 1000,
+        available_cpu_ns: seconds * 4 * SECOND,
+        gc_pause_ns: seconds * 10_000,
+        longest_pause_ns: Some(120_000 + live * 10),
+        runnable: live % 7,
+        latency_p99_ns: Some(80_000 + live * 5),
+        threads: 14,
+    }
 }
 
 fn process(pid: u32, started: u64) -> ProcessIdentity {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use parkwarden::export::metrics::definitions::{ALL, Definition, Kind, PROCESS};
+use parkwarden::export::metrics::runtime;
 
 /// Labels that Prometheus adds to whatever it scrapes.
 const SCRAPED: [&str; 2] = ["instance", "job"];
@@ -14,7 +15,8 @@ const SCRAPED: [&str; 2] = ["instance", "job"];
 /// When it names a metric that there is not, or selects or groups by a label that its metrics do not have.
 pub fn labels(query: &str) -> BTreeSet<&'static str> {
     let mut all: BTreeSet<&'static str> = BTreeSet::new();
-    for (name, rest) in words(query).filter(|(word, _)| word.starts_with("parkwarden_")) {
+    let is_metric = |word: &str| ["parkwarden_", "go_", "process_"].iter().any(|begin| word.starts_with(begin));
+    for (name, rest) in words(query).filter(|(word, _)| is_metric(word)) {
         let own = labels_of(name).unwrap_or_else(|| panic!("{name} is no metric of the agent: {query}"));
         for label in selected(rest) {
             assert!(own.contains(label), "{name} has no label {label}: {query}");
@@ -70,15 +72,20 @@ fn end_of_selector(matchers: &str) -> usize {
 
 /// The labels of a series of the agent's.
 fn labels_of(series: &str) -> Option<BTreeSet<&'static str>> {
-    let is = |metric: &&Definition| match metric.kind {
-        Kind::Histogram => {
-            let suffix = series.strip_prefix(metric.name);
-            suffix.is_some_and(|suffix| matches!(suffix, "_bucket" | "_sum" | "_count"))
-        }
-        Kind::Gauge | Kind::Counter => metric.name == series,
+    let is = |metric: &&Definition| {
+        matches!(
+            (metric.kind, series.strip_prefix(metric.name)),
+            (Kind::Histogram, Some("_bucket" | "_sum" | "_count"))
+                | (Kind::Summary, Some("" | "_sum" | "_count"))
+                | (Kind::Gauge | Kind::Counter, Some(""))
+        )
     };
-    let metric = ALL.iter().find(is)?;
-    let bucket = if series.ends_with("_bucket") && metric.kind == Kind::Histogram { &["le"][..] } else { &[] };
+    let metric = ALL.iter().chain(runtime::ALL.iter().map(|row| &row.definition)).find(is)?;
+    let bucket = match metric.kind {
+        Kind::Histogram if series.ends_with("_bucket") => &["le"][..],
+        Kind::Summary if series == metric.name => &["quantile"],
+        _ => &[],
+    };
     let process: &[&str] = if metric.of_process { &PROCESS } else { &[] };
     Some(process.iter().chain(metric.labels).chain(bucket).chain(&SCRAPED).copied().collect())
 }

@@ -63,8 +63,9 @@ fn every_rule_is_tested_and_is_about_metrics_there_are() {
     let tests: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.test.yml")).expect("YAML");
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let tested: Vec<Value> = list(&tests["tests"]).iter().flat_map(|test| list(&test["alert_rule_test"])).collect();
-    let alerts = list(&rules["groups"][0]["rules"]);
-    assert!(!alerts.is_empty());
+    let groups = list(&rules["groups"]);
+    assert!(groups.iter().all(|group| !list(&group["rules"]).is_empty()));
+    let alerts: Vec<Value> = groups.iter().flat_map(|group| list(&group["rules"])).collect();
     for rule in &alerts {
         let alert = rule["alert"].as_str().expect("a name");
         let expected = tested.iter().filter(|test| test["alertname"] == alert).map(|test| list(&test["exp_alerts"]));

@@ -1,6 +1,6 @@
 //! The page of a timeline, in a browser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parkwarden::timeline::{Timeline, render_html};
 use parkwarden::words::Place;
@@ -19,6 +19,8 @@ struct Seen {
     legend: Vec<String>,
     /// For each drawn area, the site and the last count.
     areas: Vec<(usize, u64)>,
+    /// What the lines of the runtime's numbers are about.
+    vitals: Vec<String>,
     gaps: usize,
     flags: Vec<String>,
     readout: String,
@@ -54,6 +56,7 @@ report({ ...seen,
   wrong: window.wrong, title: document.title, headline: document.querySelector("h1").textContent,
   facts: texts(".facts dd"), legend: texts(".legend li"),
   areas: [...document.querySelectorAll(".area")].map((area) => [Number(area.dataset.site), Number(area.dataset.last)]),
+  vitals: [...new Set([...document.querySelectorAll(".vital")].map((line) => line.dataset.of))],
   gaps: document.querySelectorAll(".chart .gap").length, flags: texts(".chart .flag"),
   readout: document.querySelector(".readout").textContent, rows: document.querySelectorAll(".row").length,
   scrolls_sideways: document.documentElement.scrollWidth > document.documentElement.clientWidth,
@@ -86,7 +89,19 @@ fn the_page_tells_the_incident_and_can_be_worked() {
             data.entry(counts.of).or_default().push(*counts.counts.last().expect("counts"));
         }
         assert_eq!(drawn, data, "every segment of every site is drawn, with its last value");
-        assert_eq!(seen.gaps, 2, "one gap, over goroutines and memory");
+        assert_eq!(seen.gaps, 2 + 4, "one gap, over goroutines, memory, and four panels of the runtime's numbers");
+        let vitals: BTreeSet<&str> = seen.vitals.iter().map(String::as_str).collect();
+        let expected_vitals = [
+            "heap_live_bytes",
+            "heap_goal_bytes",
+            "memory_limit_bytes",
+            "gc_cpu_share",
+            "longest_pause_ms",
+            "latency_p99_ms",
+            "threads",
+            "runnable",
+        ];
+        assert_eq!(vitals, BTreeSet::from(expected_vitals), "at {width}");
         for flag in ["onset 02:41", "OOM kill 03:12"] {
             assert!(seen.flags.iter().any(|shown| shown == flag), "{flag}: {:?}", seen.flags);
         }
@@ -94,6 +109,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
         let live = last.live.last().expect("a look");
         let readout = seen.readout.replace('\u{a0}', "");
         assert!(readout.contains(&format!("{live}goroutines")), "{readout}");
+        assert!(readout.contains("threads 14") && readout.contains("GOMEMLIMIT 450MiB"), "{readout}");
         assert_eq!(seen.rows, expected.groups.len());
         assert!(seen.closed && seen.closed_again && seen.opened_by_key, "{seen:?}");
         for part in [CAUSE, REMEDY, "/src/shop/hub.go:31", "Waiting here grew from 6 to 120061", "184210"] {

@@ -38,8 +38,11 @@ fn go_processes_are_listed_and_others_are_not() {
     assert_eq!(entry.command, format!("{} -n {EACH}", program.display()));
     assert!(entry.main_module.as_deref().is_some_and(|module| module.starts_with("example.com/leaks")));
     assert_eq!(entry.user, "root");
+    assert!(entry.rss_bytes > Some(1 << 20) && entry.heap_bytes > Some(100_000), "{entry:?}");
+    assert!(entry.gc_cpu_share.is_some_and(|share| (0.0..1.0).contains(&share)), "{entry:?}");
     let entry = &listed[&bare.pid()];
     assert_eq!((entry.supported, entry.stripped), (true, Some(true)), "{entry:?}");
+    assert!(entry.heap_bytes > Some(100_000), "{entry:?}");
     assert!(!listed.contains_key(&cat.id()));
 }
 

@@ -187,6 +187,28 @@ fn a_quota_that_slows_it_down_is_told() {
 }
 
 #[test]
+fn c_that_waits_for_events_is_no_sign() {
+    let mut target = Target::spawn_command(Command::new(fixture("cloop", NEWEST, BuildFlags::Cgo)));
+    let _: Value = target.answer();
+    let pid = target.pid().to_string();
+    let look = || {
+        let output = run(["sched", "--pid", &pid, "--format", "json"]);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let document = wait::until("three threads in C", DEADLINE, || {
+        let document = look();
+        let machines = document["scheduler"]["machines"].as_array().expect("a list");
+        (machines.iter().filter(|m| m["in_c"] == true).count() == 3).then_some(document)
+    });
+    let rules: Vec<&Value> = document["signs"].as_array().expect("a list").iter().map(|sign| &sign["rule"]).collect();
+    assert_eq!(rules, Vec::<&Value>::new());
+    let by_status = document["by_status"].as_object().expect("counts");
+    // Who waits for a line is in one as well.
+    assert_eq!(by_status["syscall"], 4, "{by_status:?}");
+    assert!(by_status["waiting"].as_u64() >= Some(1) && !by_status.contains_key("dead"), "{by_status:?}");
+}
+
+#[test]
 fn a_busy_server_that_is_healthy_shows_no_sign() {
     let dir = tempfile::tempdir().expect("a directory");
     let errors = dir.path().join("stderr");

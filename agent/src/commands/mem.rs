@@ -12,16 +12,15 @@ use parkwarden::discover::info::TargetInfo;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
-use parkwarden::runtime::mem::{self, Memories, NO_GOAL, NO_LIMIT, Places};
+use parkwarden::runtime::mem::{self, Memories, NO_GOAL, NO_LIMIT};
 use parkwarden::runtime::mem_signs::{self, Seen};
 use parkwarden::runtime::signs::Sign;
 use parkwarden::runtime::timers::{self, Timers};
-use parkwarden::runtime::{self};
 use parkwarden::words::printable;
 use serde::Serialize;
 
 use super::which::{WHICH, Which};
-use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
+use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
 
 /// Looks, and how long they take together.
 const LOOKS: u32 = 10;
@@ -73,22 +72,9 @@ pub fn run(args: &MemArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn places(target: &Target) -> anyhow::Result<Places> {
-    Ok(Places {
-        memstats: place(target, "runtime.memstats")?,
-        controller: place(target, "runtime.gcController")?,
-        heap: place(target, "runtime.mheap_")?,
-        work: place(target, "runtime.work")?,
-        limiter: place(target, "runtime.gcCPULimiter")?,
-        sched: place(target, "runtime.sched")?,
-        allp: place(target, "runtime.allp")?,
-        cleanups: target.variable("runtime.gcCleanups"),
-    })
-}
-
 fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<Document> {
-    let structs: Structs = target.structs(runtime::READ);
-    let places = places(target)?;
+    let structs: Structs = target.runtime_structs();
+    let places = target.memory_places().map_err(|reason| failed(target, reason))?;
     let mut looks: Vec<Memories> = Vec::new();
     for _ in 0..LOOKS {
         if !looks.is_empty() && interrupt.wait(TIME / LOOKS) {

@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use parkwarden::config::BpfLog;
 use parkwarden::exit::Exit;
-use parkwarden::live::{Target, TargetError};
+use parkwarden::live::Target;
 use parkwarden::runtime::signs::Sign;
 use parkwarden::snapshot::Look;
 use parkwarden::words::printable;
@@ -183,18 +183,9 @@ fn binary_output(path: Option<&Path>) -> anyhow::Result<Box<dyn io::Write>> {
     output(path)
 }
 
-/// Where a variable is that the command cannot do without.
-fn place(target: &Target, name: &str) -> anyhow::Result<u64> {
-    target.locate(name).map_err(|reason| failed(target, reason))
-}
-
 /// That the runtime of a process cannot be read is about the process.
 fn failed(target: &Target, reason: impl std::fmt::Display) -> anyhow::Error {
-    let pid = target.process().pid();
-    if target.process().has_exited() {
-        return TargetError::Exited { pid }.into();
-    }
-    TargetError::Layout { pid, reason: reason.to_string() }.into()
+    target.failed(reason).into()
 }
 
 /// Signs as text, with the stack of the first goroutine that each is about, where it stands still to be read.

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use clap::Args;
 use parkwarden::exit::Exit;
-use parkwarden::ps;
+use parkwarden::ps::{self, Sort};
 
 use super::{Format, print_json};
 
@@ -16,10 +16,15 @@ pub struct PsArgs {
     /// How to print the list.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+
+    /// What to order it by: the largest first.
+    #[arg(long, value_enum, default_value_t = Sort::default())]
+    pub sort: Sort,
 }
 
 pub fn run(args: &PsArgs) -> anyhow::Result<Exit> {
-    let listing = ps::list().context("the processes of this host cannot be listed")?;
+    let mut listing = ps::list().context("the processes of this host cannot be listed")?;
+    listing.sort(args.sort);
     let mut out = io::stdout().lock();
     match args.format {
         Format::Text => write!(out, "{}", ps::render(&listing))?,

@@ -1,5 +1,6 @@
 //! `parkwarden sched`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -8,17 +9,19 @@ use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::CpuGroup;
 use parkwarden::discover::info::TargetInfo;
+use parkwarden::discover::threads;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
+use parkwarden::memory::census::Status;
 use parkwarden::runtime::sched::{self, Listed, Places, Scheduler};
 use parkwarden::runtime::sched_signs::{self, Seen};
+use parkwarden::runtime::schedtrace;
 use parkwarden::runtime::signs::Sign;
-use parkwarden::runtime::{self, schedtrace};
 use serde::Serialize;
 
 use super::which::{WHICH, Which};
-use super::{Format, Interrupts, OVERVIEW_EXIT, failed, place, print_json, print_signs};
+use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
 
 /// Looks in an interval.
 const LOOKS: u32 = 20;
@@ -55,6 +58,8 @@ struct Document {
     scheduler: Scheduler,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     goroutines: Vec<Listed>,
+    /// Goroutines alive, by status.
+    by_status: BTreeMap<String, u64>,
     looks: usize,
     looked_seconds: f64,
     throttled_seconds: Option<f64>,
@@ -111,16 +116,9 @@ struct Looks {
 
 impl Watched {
     fn of(target: &Target) -> anyhow::Result<Self> {
-        let place = |name| place(target, name);
         Ok(Self {
-            structs: target.structs(runtime::READ),
-            places: Places {
-                sched: place("runtime.sched")?,
-                allp: place("runtime.allp")?,
-                allm: place("runtime.allm")?,
-                allgs: place("runtime.allgs")?,
-                init_time: target.variable("runtime.runtimeInitTime"),
-            },
+            structs: target.runtime_structs(),
+            places: target.scheduler_places().map_err(|reason| failed(target, reason))?,
             group: CpuGroup::of(target.process()),
         })
     }
@@ -144,6 +142,19 @@ impl Watched {
         Ok(Looks { looks, throttled_ns })
     }
 
+    fn by_status(&self, target: &Target) -> anyhow::Result<BTreeMap<String, u64>> {
+        let listed =
+            sched::list(target.memory(), &self.structs, &self.places).map_err(|error| failed(target, error))?;
+        let mut by_status = BTreeMap::new();
+        for goroutine in listed {
+            let status = Status::from(goroutine.status as u32);
+            if status != Status::Dead && status != Status::Idle {
+                *by_status.entry(status.to_string()).or_default() += 1;
+            }
+        }
+        Ok(by_status)
+    }
+
     fn document(&self, target: &mut Target, args: &SchedArgs, looks: Looks) -> anyhow::Result<Document> {
         let goroutines = if args.detail {
             sched::list(target.memory(), &self.structs, &self.places).map_err(|error| failed(target, error))?
@@ -151,7 +162,12 @@ impl Watched {
             Vec::new()
         };
         let Looks { mut looks, throttled_ns } = looks;
-        let seen = Seen { looks: &looks, throttled_ns };
+        let in_c = looks.last().into_iter().flat_map(|look| &look.machines).filter(|m| m.in_c);
+        let in_c: BTreeSet<u64> = in_c.map(|m| m.thread_id).collect();
+        let events = |pid| (!in_c.is_empty()).then(|| threads::waiting_for_events(pid, &in_c));
+        let in_events = target.process().by_pid(events).unwrap_or_default();
+        let by_status = if args.format == Format::Json { self.by_status(target)? } else { BTreeMap::new() };
+        let seen = Seen { looks: &looks, throttled_ns, in_events };
         let signs = sched_signs::signs(&seen, &mut |pc| target.function_name(pc));
         let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
         let count = looks.len();
@@ -161,6 +177,7 @@ impl Watched {
             target: target.info(),
             scheduler,
             goroutines,
+            by_status,
             looks: count,
             looked_seconds: span as f64 / 1e9,
             throttled_seconds: throttled_ns.map(|ns| ns as f64 / 1e9),

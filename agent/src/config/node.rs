@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::settings::{
-    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB, SIZE_MIB,
-    SelectSettings, Settings, Switch, WINDOWS,
+    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB, RuntimeMetrics,
+    SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
 };
 use crate::config::{ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig};
 
@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub kubernetes: KubernetesSettings,
     /// What is kept to.
     pub limits: Limits,
+    /// What `/metrics` has of the processes' own.
+    pub metrics: RuntimeMetrics,
 }
 
 /// What the agent keeps to.
@@ -72,6 +74,7 @@ impl Default for NodeConfig {
             record: (None, RecordConfig::default()),
             kubernetes: KubernetesSettings::default(),
             limits: Limits::default(),
+            metrics: RuntimeMetrics::default(),
         }
     }
 }
@@ -141,6 +144,7 @@ impl NodeConfig {
             ("[record]", self.record != other.record),
             ("[kubernetes]", self.kubernetes != other.kubernetes),
             ("[limits]", limits(self) != limits(other)),
+            ("[metrics]", self.metrics != other.metrics),
             ("watch.min_park", self.watch.min_park != other.watch.min_park),
         ];
         changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
@@ -149,7 +153,7 @@ impl NodeConfig {
     fn resolve(settings: Settings, place: impl Fn(&'static str) -> String) -> Result<Self, ConfigError> {
         let wrong = |key, why: &str| Err(ConfigError::Refused { place: place(key), key, why: why.to_owned() });
         let default = Self::default();
-        let Settings { listen, watch, select, http, record, kubernetes, limits } = settings;
+        let Settings { listen, watch, select, http, record, kubernetes, limits, metrics } = settings;
         if http.tls_cert.is_some() != http.tls_key.is_some() {
             let key = if http.tls_cert.is_some() { "http.tls_cert" } else { "http.tls_key" };
             return wrong(key, "needs the other: a certificate and its private key go together");
@@ -211,6 +215,7 @@ impl NodeConfig {
                 series: limits.series.unwrap_or(default.limits.series),
                 processes: limits.processes.unwrap_or(default.limits.processes),
             },
+            metrics: metrics.runtime.unwrap_or(default.metrics),
         })
     }
 

@@ -66,6 +66,9 @@ pub struct Settings {
     #[command(flatten)]
     #[expect(missing_docs, reason = "the type says it")]
     pub limits: LimitSettings,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the type says it")]
+    pub metrics: MetricSettings,
 }
 
 /// How each process is watched: the settings of `watch`.
@@ -208,6 +211,29 @@ pub struct LimitSettings {
     pub processes: Option<u32>,
 }
 
+/// What `/metrics` has.
+#[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricSettings {
+    /// What of Go's own metrics (go_*, process_*) is exported of each process: off, basic (what Prometheus' client library gives
+    /// by default), or all (also what runtime/metrics has).
+    #[arg(long = "metrics-runtime", value_enum)]
+    pub runtime: Option<RuntimeMetrics>,
+}
+
+/// Which of Go's own metrics are exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeMetrics {
+    /// None.
+    Off,
+    /// What Prometheus' client library gives by default: some 45 series a process.
+    #[default]
+    Basic,
+    /// Also what runtime/metrics has: some 140 series a process.
+    All,
+}
+
 /// On, off, or whatever fits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -233,6 +259,7 @@ impl Settings {
             record: self.record.or(other.record),
             kubernetes: self.kubernetes.or(other.kubernetes),
             limits: self.limits.or(other.limits),
+            metrics: self.metrics.or(other.metrics),
         }
     }
 }
@@ -270,6 +297,12 @@ impl KubernetesSettings {
 impl LimitSettings {
     fn or(self, other: Self) -> Self {
         first_of!(self, other; groups, series, processes)
+    }
+}
+
+impl MetricSettings {
+    fn or(self, other: Self) -> Self {
+        first_of!(self, other; runtime)
     }
 }
 
@@ -386,7 +419,7 @@ mod text {
 
 impl From<&NodeConfig> for Settings {
     fn from(config: &NodeConfig) -> Self {
-        let NodeConfig { listen, watch, select, http, record, kubernetes, limits } = config;
+        let NodeConfig { listen, watch, select, http, record, kubernetes, limits, metrics } = config;
         let Limits { groups, series, processes } = *limits;
         let (file, record) = record;
         Self {
@@ -418,6 +451,7 @@ impl From<&NodeConfig> for Settings {
                 events: Some(kubernetes.events.unwrap_or(true)),
             },
             limits: LimitSettings { groups: Some(groups), series: Some(series), processes: Some(processes) },
+            metrics: MetricSettings { runtime: Some(*metrics) },
         }
     }
 }

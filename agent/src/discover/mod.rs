@@ -8,5 +8,6 @@ pub mod describe;
 pub mod host;
 pub mod info;
 pub mod process;
+pub mod threads;
 pub mod usage;
 pub mod workload;

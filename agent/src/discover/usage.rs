@@ -6,6 +6,7 @@
 use std::{fs, io};
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// Memory and CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,53 @@ impl Usage {
         let page = rustix::param::page_size() as u64;
         Some(Self { rss_bytes: pages.saturating_mul(page), cpu_ns: ticks_ns(Stat::of(pid)?.cpu_ticks) })
     }
+}
+
+/// What Prometheus' client libraries tell of the process that they are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessNumbers {
+    /// CPU time since its start, in user and kernel.
+    pub cpu_ns: u64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+    /// When it started, nanoseconds since the Unix epoch.
+    pub start_unix_ns: u64,
+    /// Open files.
+    pub open_files: Option<u64>,
+    /// How many it may open.
+    pub max_files: Option<u64>,
+}
+
+/// Open files that are counted; counting more takes too long.
+const MAX_FILES: usize = 100_000;
+
+impl ProcessNumbers {
+    /// Of process `pid`; none when it is gone.
+    pub fn of(pid: u32) -> Option<Self> {
+        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        let mut pages = statm.split_ascii_whitespace().map_while(|pages| pages.parse::<u64>().ok());
+        let (whole, resident) = (pages.next()?, pages.next()?);
+        let page = rustix::param::page_size() as u64;
+        let stat = Stat::of(pid)?;
+        let age = crate::clock::now_ns().saturating_sub(start_mono_ns(stat.start_ticks));
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok();
+        Some(Self {
+            cpu_ns: ticks_ns(stat.cpu_ticks),
+            rss_bytes: resident.saturating_mul(page),
+            virtual_bytes: whole.saturating_mul(page),
+            start_unix_ns: crate::clock::unix_now_ns().saturating_sub(age),
+            open_files: fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|files| files.take(MAX_FILES).count() as u64),
+            max_files: limits.and_then(|limits| max_files(&limits)),
+        })
+    }
+}
+
+/// The soft limit of open files.
+fn max_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Some fields of `/proc/PID/stat`.
@@ -120,6 +168,9 @@ mod tests {
     #[test]
     fn this_process_uses_something_and_started_before_now() {
         let pid = std::process::id();
+        let numbers = ProcessNumbers::of(pid).expect("it lives");
+        assert!(numbers.virtual_bytes >= numbers.rss_bytes && numbers.open_files >= Some(3), "{numbers:?}");
+        assert!(numbers.max_files >= numbers.open_files && numbers.start_unix_ns < crate::clock::unix_now_ns());
         assert!(Usage::of(pid).expect("it lives").rss_bytes > 1 << 20);
         let start = start_mono_ns(Stat::of(pid).expect("it lives").start_ticks);
         let now = crate::clock::now_ns();

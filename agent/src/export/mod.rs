@@ -6,4 +6,5 @@ pub mod http;
 #[cfg(feature = "agent")]
 pub mod metrics;
 pub mod pprof;
+pub mod profile;
 pub mod profiles;

@@ -8,6 +8,7 @@ mod check;
 mod error;
 pub mod examine;
 mod plugins;
+mod runtime;
 mod tables;
 mod variables;
 mod waits;
@@ -378,6 +379,15 @@ impl Target {
                 found.unwrap_or_default()
             ),
         })
+    }
+
+    /// That its runtime cannot be read for a reason, unless it is that it has ended.
+    pub fn failed(&self, reason: impl std::fmt::Display) -> TargetError {
+        let pid = self.process.pid();
+        if self.process.has_exited() {
+            return TargetError::Exited { pid };
+        }
+        TargetError::Layout { pid, reason: reason.to_string() }
     }
 
     fn census_failed(&self, error: CensusError) -> TargetError {

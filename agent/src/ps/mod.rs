@@ -16,6 +16,7 @@ pub use text::render;
 
 use crate::discover::container::Identity;
 use crate::discover::describe::{Description, pids};
+use crate::discover::usage::Usage;
 use crate::golang::buildinfo::BuildInfo;
 use crate::live::examine::{Examined, Found, examine};
 use crate::live::{Binaries, Target, TargetError};
@@ -30,7 +31,7 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(10);
 const WORKERS: usize = 4;
 
 /// The document of `ps --format json`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listing {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -41,7 +42,7 @@ pub struct Listing {
 }
 
 /// One Go process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessRow {
     /// In parkwarden's PID namespace.
     pub pid: u32,
@@ -57,6 +58,15 @@ pub struct ProcessRow {
     pub stripped: Option<bool>,
     /// The program's goroutines now, those of the runtime not counted.
     pub goroutines: Option<u64>,
+    /// Its resident memory.
+    #[serde(default)]
+    pub rss_bytes: Option<u64>,
+    /// Bytes of its heap that hold an object or a part of one's span.
+    #[serde(default)]
+    pub heap_bytes: Option<u64>,
+    /// The collector's share of its CPU time since it began, as of the last collection.
+    #[serde(default)]
+    pub gc_cpu_share: Option<f64>,
     /// Whether it can be watched.
     pub supported: bool,
     /// Why it cannot.
@@ -64,6 +74,37 @@ pub struct ProcessRow {
     /// Container, pod or unit.
     #[serde(flatten)]
     pub identity: Identity,
+}
+
+/// By what a list is ordered: largest first, pids from the smallest on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sort {
+    /// Goroutines.
+    #[default]
+    Goroutines,
+    /// Resident memory.
+    Rss,
+    /// Heap in use.
+    Heap,
+    /// The collector's share of the CPU.
+    Gc,
+    /// Process ids.
+    Pid,
+}
+
+impl Listing {
+    /// Puts the processes into that order; those of which it is not known come last.
+    pub fn sort(&mut self, by: Sort) {
+        let key = |row: &ProcessRow| match by {
+            Sort::Goroutines => row.goroutines,
+            Sort::Rss => row.rss_bytes,
+            Sort::Heap => row.heap_bytes,
+            // A share is at least 0, and such numbers are ordered as their bits are.
+            Sort::Gc => row.gc_cpu_share.map(|share| share.max(0.0).to_bits()),
+            Sort::Pid => None,
+        };
+        self.processes.sort_by_key(|row| (std::cmp::Reverse(key(row)), row.pid));
+    }
 }
 
 /// What a pid turned out to be.
@@ -112,7 +153,7 @@ fn look_at(pids: Vec<u32>, deadline: Instant) -> Listing {
             }
         }
     }
-    listing.processes.sort_by_key(|entry| (std::cmp::Reverse(entry.goroutines), entry.pid));
+    listing.sort(Sort::default());
     listing
 }
 
@@ -137,12 +178,22 @@ fn entry(pid: u32, found: Found) -> Option<ProcessRow> {
     let (go_version, stripped, main_module) = (found.go_version(), found.stripped(), found.build().and_then(module));
     let Found { process, described, binary } = found;
     let entry = ProcessRow { go_version, main_module, stripped, ..self::described(pid, described) };
+    let mut brief = None;
     let counted = match binary {
-        Ok(binary) => Target::of(process, binary).and_then(|target| target.own_goroutines()),
+        Ok(binary) => Target::of(process, binary).and_then(|target| {
+            brief = target.memory_in_brief().ok();
+            target.own_goroutines()
+        }),
         Err(refused) => return Some(ProcessRow { reason: Some(refused.refusal.to_string()), ..entry }),
     };
     match counted {
-        Ok(count) => Some(ProcessRow { goroutines: Some(count), supported: true, ..entry }),
+        Ok(count) => Some(ProcessRow {
+            goroutines: Some(count),
+            heap_bytes: brief.map(|brief| brief.heap_inuse),
+            gc_cpu_share: brief.map(|brief| brief.gc_cpu_fraction),
+            supported: true,
+            ..entry
+        }),
         Err(TargetError::Exited { .. } | TargetError::Replaced { .. }) => None,
         Err(error) => Some(ProcessRow { reason: Some(error.to_string()), ..entry }),
     }
@@ -164,8 +215,42 @@ fn described(pid: u32, description: Description) -> ProcessRow {
         main_module: None,
         stripped: None,
         goroutines: None,
+        rss_bytes: Usage::of(pid).map(|usage| usage.rss_bytes),
+        heap_bytes: None,
+        gc_cpu_share: None,
         supported: false,
         reason: None,
         identity,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_in_the_order_asked_for_and_the_unknown_last() {
+        let row = |pid, goroutines, rss_bytes, heap_bytes, gc_cpu_share| ProcessRow {
+            goroutines,
+            rss_bytes,
+            heap_bytes,
+            gc_cpu_share,
+            ..described(pid, Description::default())
+        };
+        let rows = vec![
+            row(9, Some(1), Some(3), None, Some(0.25)),
+            row(8, Some(2), None, Some(7), Some(0.5)),
+            row(7, None, Some(4), Some(6), None),
+        ];
+        let mut listing = Listing { schema: SCHEMA, processes: rows, not_permitted: 0 };
+        let mut order = |by| {
+            listing.sort(by);
+            listing.processes.iter().map(|row| row.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(order(Sort::Goroutines), [8, 9, 7]);
+        assert_eq!(order(Sort::Rss), [7, 9, 8]);
+        assert_eq!(order(Sort::Heap), [8, 7, 9]);
+        assert_eq!(order(Sort::Gc), [8, 9, 7]);
+        assert_eq!(order(Sort::Pid), [7, 8, 9]);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Listing, ProcessRow};
+use crate::words::numbers::bytes;
 use crate::words::{aligned, printable};
 
 /// Characters of a command line that are shown.
@@ -10,8 +11,10 @@ const MAX_COMMAND: usize = 60;
 
 /// The list for a person.
 pub fn render(listing: &Listing) -> String {
-    let mut rows =
-        vec![["PID", "USER", "GOROUTINES", "GO", "MODULE", "STRIPPED", "WHERE", "COMMAND"].map(str::to_owned)];
+    let mut rows = vec![
+        ["PID", "USER", "GOROUTINES", "RSS", "HEAP", "GC", "GO", "MODULE", "STRIPPED", "WHERE", "COMMAND"]
+            .map(str::to_owned),
+    ];
     rows.extend(listing.processes.iter().map(row));
     let mut out = String::new();
     for (index, line) in aligned(&rows).into_iter().enumerate() {
@@ -34,7 +37,8 @@ pub fn render(listing: &Listing) -> String {
     out
 }
 
-fn row(entry: &ProcessRow) -> [String; 8] {
+fn row(entry: &ProcessRow) -> [String; 11] {
+    let size = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), bytes);
     let or_dash = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), printable);
     let identity = &entry.identity;
     let place = match (&identity.container, &identity.unit) {
@@ -50,6 +54,9 @@ fn row(entry: &ProcessRow) -> [String; 8] {
         entry.pid.to_string(),
         printable(&entry.user),
         entry.goroutines.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        size(entry.rss_bytes),
+        size(entry.heap_bytes),
+        entry.gc_cpu_share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", 100.0 * share)),
         or_dash(entry.go_version.as_deref()),
         or_dash(entry.main_module.as_deref()),
         or_dash(entry.stripped.map(|stripped| if stripped { "yes" } else { "no" })),

@@ -3,11 +3,13 @@
 use hashbrown::HashMap;
 
 use super::interval::{
-    CreationSite, CreationSiteCount, Example, GroupCount, Interval, Judgement, Moment, RecordedGroup, Usage,
+    CreationSite, CreationSiteCount, Example, GroupCount, Interval, Judgement, Moment, RecordedGroup, RuntimeSample,
+    Usage,
 };
 use crate::detect::Verdict;
 use crate::golang::Frame;
 use crate::report::{self, Report};
+use crate::runtime::mem::{NO_GOAL, NO_LIMIT};
 use crate::session::{GroupKey, Session};
 use crate::words::Place;
 use crate::words::{is_system, start_function};
@@ -59,11 +61,32 @@ impl Interval {
             parked: report.goroutines.parked_over_threshold,
             events_lost: lost.ring_full + lost.read_fault + lost.decode_error + lost.registry_full,
             usage,
+            runtime: runtime(report),
             sites,
             groups,
             unlisted,
         })
     }
+}
+
+fn runtime(report: &Report) -> Option<RuntimeSample> {
+    let runtime = report.runtime.as_ref()?;
+    let now = runtime.now.as_ref()?;
+    let (memory, stats) = (&now.memory, &now.memory.stats);
+    let between = runtime.between.unwrap_or_default();
+    Some(RuntimeSample {
+        heap_live_bytes: memory.heap_live,
+        heap_goal_bytes: Some(stats.next_gc).filter(|goal| *goal != NO_GOAL),
+        memory_limit_bytes: Some(memory.memory_limit).filter(|limit| *limit != NO_LIMIT),
+        collections: stats.num_gc,
+        gc_cpu_ns: memory.gc_cpu_ns,
+        available_cpu_ns: memory.total_cpu_ns,
+        gc_pause_ns: stats.pause_total_ns,
+        longest_pause_ns: between.longest_pause_ns,
+        runnable: runtime.runnable,
+        latency_p99_ns: between.latency_p99_ns,
+        threads: now.scheduler.threads,
+    })
 }
 
 /// Largest first.

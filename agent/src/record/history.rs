@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::interval::{
-    CreationSite, Example, Exit, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, Usage, WatchEnd,
+    CreationSite, Example, Exit, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, RuntimeSample, Usage, WatchEnd,
 };
 use crate::detect::Verdict;
 
@@ -26,6 +26,8 @@ pub struct Sample {
     pub unlisted: u64,
     /// Memory and CPU.
     pub usage: Option<Usage>,
+    /// What the runtime knew of itself.
+    pub runtime: Option<RuntimeSample>,
     /// Index into [`History::sites`], alive, created and exited since the watch began.
     pub sites: Vec<(usize, u64, u64, u64)>,
     /// Index into [`History::groups`], waiting, parked beyond the threshold, verdict.

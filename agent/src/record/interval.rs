@@ -147,6 +147,34 @@ pub struct GroupCount {
     pub examples: Vec<Example>,
 }
 
+/// What the Go runtime knew of itself at one look. What it does between two looks is told by running totals, so that a thinned
+/// recording still tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RuntimeSample {
+    /// Marked by the last collection or allocated since.
+    pub heap_live_bytes: u64,
+    /// Size of the heap at which the next collection is to be done; none if none is.
+    pub heap_goal_bytes: Option<u64>,
+    /// `GOMEMLIMIT`, if there is one.
+    pub memory_limit_bytes: Option<u64>,
+    /// Collections since the process started.
+    pub collections: u64,
+    /// CPU time of the collector, as of the last collection.
+    pub gc_cpu_ns: u64,
+    /// CPU time that there was, as of the last collection.
+    pub available_cpu_ns: u64,
+    /// Pauses of all collections.
+    pub gc_pause_ns: u64,
+    /// The longest of those since the look before, if there were any.
+    pub longest_pause_ns: Option<u64>,
+    /// Goroutines that are ready and have no P.
+    pub runnable: u64,
+    /// One in a hundred waited longer for a P since the look before, if there were samples.
+    pub latency_p99_ns: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+}
+
 /// One look at one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
@@ -162,6 +190,8 @@ pub struct Interval {
     pub events_lost: u64,
     /// Memory and CPU, when `/proc` had them.
     pub usage: Option<Usage>,
+    /// What its runtime knew of itself, where that could be read.
+    pub runtime: Option<RuntimeSample>,
     /// By `go` statement.
     pub sites: Vec<CreationSiteCount>,
     /// By `go` statement, stack and wait reason.

@@ -23,7 +23,7 @@ pub use error::RecordError;
 pub use history::{GroupHistory, History, Sample, Verdicts, Watched};
 pub use interval::{
     CreationSite, CreationSiteCount, Example, Exit, ExitKind, Gap, GapCause, GroupCount, Interval, Judgement, Moment,
-    ProcessIdentity, RecordedGroup, Run, Usage, WatchEnd,
+    ProcessIdentity, RecordedGroup, Run, RuntimeSample, Usage, WatchEnd,
 };
 pub use read::{Reader, RecordedProcess};
 pub use schema::VERSION;

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use super::error::RecordError;
 use super::history::{GroupHistory, History, Sample, Verdicts, Watched};
 use super::interval::{
-    CreationSite, Example, Exit, ExitKind, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, Usage,
+    CreationSite, Example, Exit, ExitKind, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, RuntimeSample, Usage,
 };
 use super::schema::{self, Unusable};
 use crate::detect::Verdict;
@@ -297,6 +297,7 @@ impl Reader {
                 events_lost: row.get("events_lost")?,
                 unlisted: row.get("unlisted")?,
                 usage: rss.zip(cpu).map(|(rss_bytes, cpu_ns)| Usage { rss_bytes, cpu_ns }),
+                runtime: runtime(row)?,
                 sites,
                 groups,
             });
@@ -352,6 +353,27 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 fn moment(row: &Row<'_>, mono: &str, unix: &str) -> rusqlite::Result<Moment> {
     Ok(Moment { mono_ns: row.get(mono)?, unix_ns: row.get(unix)? })
+}
+
+/// What the runtime knew of itself; none in files of before version 2, which do not have the columns.
+fn runtime(row: &Row<'_>) -> rusqlite::Result<Option<RuntimeSample>> {
+    if row.as_ref().column_index("heap_live_bytes").is_err() {
+        return Ok(None);
+    }
+    let Some(heap_live_bytes) = row.get("heap_live_bytes")? else { return Ok(None) };
+    Ok(Some(RuntimeSample {
+        heap_live_bytes,
+        heap_goal_bytes: row.get("heap_goal_bytes")?,
+        memory_limit_bytes: row.get("go_memory_limit_bytes")?,
+        collections: row.get("collections")?,
+        gc_cpu_ns: row.get("gc_cpu_ns")?,
+        available_cpu_ns: row.get("available_cpu_ns")?,
+        gc_pause_ns: row.get("gc_pause_ns")?,
+        longest_pause_ns: row.get("longest_pause_ns")?,
+        runnable: row.get("runnable")?,
+        latency_p99_ns: row.get("latency_p99_ns")?,
+        threads: row.get("threads")?,
+    }))
 }
 
 /// A column that holds JSON.

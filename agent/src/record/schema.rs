@@ -11,7 +11,14 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x504b_5744;
 
 /// What leads from each version to the next; the first makes an empty file version 1.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+
+/// A file as version 1 had it, empty.
+#[cfg(test)]
+pub fn first_version(db: &mut Connection) -> Result<(), Unusable> {
+    db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    migrate(db, &MIGRATIONS[..1])
+}
 
 /// How long to wait for somebody else's transaction, a reader's checkpoint for one.
 const BUSY: Duration = Duration::from_secs(5);

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::interval::{
-    CreationSite, Exit, ExitKind, Gap, GroupCount, Interval, Moment, ProcessIdentity, RecordedGroup, Run, WatchEnd,
+    CreationSite, Exit, ExitKind, Gap, GroupCount, Interval, Moment, ProcessIdentity, RecordedGroup, Run,
+    RuntimeSample, WatchEnd,
 };
 use crate::detect::Verdict;
 use crate::golang::Frame;
@@ -159,9 +160,12 @@ pub fn interval(
             None => unlisted += 1,
         }
     }
+    let runtime = |number: fn(&RuntimeSample) -> Option<u64>| interval.runtime.as_ref().and_then(number).map(int);
     db.prepare_cached(
-        "INSERT INTO sample (watch, mono_ns, unix_ns, live, system, parked, events_lost, unlisted, rss_bytes, cpu_ns) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO sample (watch, mono_ns, unix_ns, live, system, parked, events_lost, unlisted, rss_bytes, cpu_ns, \
+         heap_live_bytes, heap_goal_bytes, go_memory_limit_bytes, collections, gc_cpu_ns, available_cpu_ns, gc_pause_ns, \
+         longest_pause_ns, runnable, latency_p99_ns, threads) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)",
     )?
     .execute(params![
         known.watch,
@@ -174,6 +178,17 @@ pub fn interval(
         int(unlisted),
         interval.usage.map(|usage| int(usage.rss_bytes)),
         interval.usage.map(|usage| int(usage.cpu_ns)),
+        runtime(|runtime| Some(runtime.heap_live_bytes)),
+        runtime(|runtime| runtime.heap_goal_bytes),
+        runtime(|runtime| runtime.memory_limit_bytes),
+        runtime(|runtime| Some(runtime.collections)),
+        runtime(|runtime| Some(runtime.gc_cpu_ns)),
+        runtime(|runtime| Some(runtime.available_cpu_ns)),
+        runtime(|runtime| Some(runtime.gc_pause_ns)),
+        runtime(|runtime| runtime.longest_pause_ns),
+        runtime(|runtime| Some(runtime.runnable)),
+        runtime(|runtime| runtime.latency_p99_ns),
+        runtime(|runtime| Some(runtime.threads)),
     ])?;
     let sample = db.last_insert_rowid();
     db.prepare_cached("UPDATE watch SET last_sample = ?2, ended = NULL WHERE id = ?1")?

@@ -214,6 +214,7 @@ fn expected_sample(history: &mut History, interval: &Interval) -> Sample {
         events_lost: interval.events_lost,
         unlisted: interval.unlisted,
         usage: interval.usage,
+        runtime: interval.runtime,
         sites,
         groups,
     }
@@ -236,6 +237,24 @@ pub(crate) fn populations() -> impl Strategy<Value = Vec<(Vec<Interval>, bool)>>
         };
         runs.into_iter().map(|(intervals, ends)| (intervals.into_iter().map(&mut build).collect(), ends)).collect()
     })
+}
+
+/// Every number another one, some of them unknown now and then.
+fn runtime(bytes: u64, ns: u64) -> RuntimeSample {
+    let known = |number: u64| (!number.is_multiple_of(3)).then_some(number);
+    RuntimeSample {
+        heap_live_bytes: bytes,
+        heap_goal_bytes: known(bytes + 1),
+        memory_limit_bytes: known(bytes + 2),
+        collections: ns % 1009,
+        gc_cpu_ns: ns / 7,
+        available_cpu_ns: ns,
+        gc_pause_ns: ns / 11,
+        longest_pause_ns: known(ns / 13),
+        runnable: ns % 17,
+        latency_p99_ns: known(ns / 19),
+        threads: ns % 23,
+    }
 }
 
 fn build_interval(
@@ -263,6 +282,7 @@ fn build_interval(
         parked: live / 2,
         events_lost: 0,
         usage: usage.map(|(rss_bytes, cpu_ns)| Usage { rss_bytes, cpu_ns }),
+        runtime: usage.map(|(bytes, ns)| runtime(bytes, ns)),
         sites: sites
             .iter()
             .map(|(number, (live, created, exited))| CreationSiteCount {
@@ -596,6 +616,42 @@ fn a_recorder_that_is_killed_loses_at_most_the_interval_in_progress() {
     let db = rusqlite::Connection::open(scratch.file()).expect("a database");
     let check: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("checked");
     assert_eq!(check, "ok");
+}
+
+#[test]
+fn a_recording_of_the_first_version_is_read_and_continued() {
+    let scratch = Scratch::new();
+    let mut db = rusqlite::Connection::open(scratch.file()).expect("a database");
+    super::schema::first_version(&mut db).expect("made");
+    db.execute_batch(
+        "INSERT INTO boot VALUES (1, 'boot', 'host');
+         INSERT INTO run VALUES (1, 1, '0.1.0', 1, 1, 1000000000, 5000000000);
+         INSERT INTO process (id, boot, pid, start_ticks, exe, go_version, arch) VALUES (1, 1, 9, 9, '/old', 'go1.21.1', 'amd64');
+         INSERT INTO watch VALUES (1, 1, 1, 1, 'stopped');
+         INSERT INTO sample VALUES (1, 1, 5, 5, 42, 3, 1, 0, 0, 4096, 77);",
+    )
+    .expect("a sample");
+    drop(db);
+    let old = |histories: Vec<History>| {
+        let history = histories.into_iter().find(|history| history.process.pid == 9).expect("it stays");
+        history.watches[0].samples.clone()
+    };
+    let before = old(histories(&scratch.file()));
+    assert_eq!((before.len(), before[0].live, before[0].runtime), (1, 42, None));
+
+    let mut recorder = recorder(&scratch.file(), 0);
+    let id = recorder.begin(process(7));
+    let known = Some(runtime(1 << 20, 1_000_000));
+    recorder.interval(id, &Interval { runtime: known, ..look(1, 10) });
+    assert_eq!(recorder.status().set_aside, Vec::<std::path::PathBuf>::new());
+    drop(recorder);
+    let db = rusqlite::Connection::open(scratch.file()).expect("a database");
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
+    assert_eq!(version, super::VERSION);
+    let after = histories(&scratch.file());
+    let new = after.iter().find(|history| history.process.pid == 7).expect("recorded");
+    assert_eq!(new.watches[0].samples[0].runtime, known);
+    assert_eq!(old(after.clone()), before);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach,
-    Report, Ring, SCHEMA, Span,
+    Report, Ring, Runtime, SCHEMA, Span,
     beside::Beside,
     cost,
     load::{Kin, Load, belong_together},
@@ -62,6 +62,7 @@ impl Report {
             incidents,
             groups,
             park_durations: park_durations(session),
+            runtime: Runtime::of(session),
         }
     }
 }

@@ -6,6 +6,7 @@ mod beside;
 mod build;
 mod cost;
 mod load;
+mod runtime;
 mod shown;
 mod text;
 
@@ -24,6 +25,7 @@ use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, GroupKey};
 use crate::words::Place;
 
+pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
 pub use text::render;
 
@@ -53,6 +55,9 @@ pub struct Report {
     /// Ended parks by wait reason. Mode `census` sees none end, and `filter` none that was shorter than `--min-park`.
     #[serde(default)]
     pub park_durations: Vec<ParkDurations>,
+    /// What its runtime tells of itself at the last look, and what is unusual about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
 }
 
 /// Goroutines that wait for one another. `parkwarden why` tells more of them.

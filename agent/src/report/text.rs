@@ -179,7 +179,11 @@ fn write_watching(out: &mut String, report: &Report) -> std::fmt::Result {
         goroutines.system,
         goroutines.parked_over_threshold,
         observed.threshold_seconds,
-    )
+    )?;
+    for sign in report.runtime.iter().flat_map(|runtime| &runtime.signs) {
+        writeln!(out, "  unusual: {}: {}", sign.rule, printable(&sign.says))?;
+    }
+    Ok(())
 }
 
 fn write_reach(out: &mut String, reach: &Reach) -> std::fmt::Result {

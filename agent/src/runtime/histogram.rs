@@ -1,5 +1,5 @@
 //! The runtime's histogram of durations (`src/runtime/histogram.go`, the same in Go 1.21 to 1.27): buckets of powers of two from
-//! 512 ns to 2^48 ns, each cut into four, with one for what is less than none and one for what is more.
+//! 256 ns to 2^47 ns, each cut into four, with one for what is less than none and one for what is more.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use super::{RuntimeError, View};
 /// The fields that are read.
 pub const WANTED: &Wanted = &[("runtime.timeHistogram", &[("counts", 1280), ("underflow", 8), ("overflow", 8)])];
 
-/// `timeHistMinBucketBits`
+/// `timeHistMinBucketBits`: how many bits the shortest duration of the second power has.
 const MIN_BITS: u32 = 9;
 /// `timeHistSubBucketBits`
 const SUB_BITS: u32 = 2;
@@ -45,9 +45,9 @@ impl Histogram {
         let (power, sub) = (bucket / SUB_BUCKETS, (bucket % SUB_BUCKETS) as u64);
         match power {
             // The first one is cut as the second is.
-            0 => sub << (MIN_BITS - SUB_BITS),
+            0 => sub << (MIN_BITS - 1 - SUB_BITS),
             _ => {
-                let bits = (MIN_BITS + power as u32 - 1).min(62);
+                let bits = (MIN_BITS + power as u32 - 2).min(62);
                 (1 << bits) + (sub << (bits - SUB_BITS))
             }
         }
@@ -90,9 +90,10 @@ mod tests {
 
     #[test]
     fn buckets_are_where_the_runtime_has_them() {
-        // `runtime/metrics` of Go 1.27 for /sched/latencies:seconds: 0, 128 ns, 256 ns, 384 ns, 512 ns, 640 ns, …, 1024 ns, 1280 ns.
+        // `runtime/metrics` of Go 1.27.3 for /sched/latencies:seconds, without the infinite ones.
         let bounds: Vec<u64> = (0..10).map(Histogram::lower_bound).collect();
-        assert_eq!(bounds, [0, 128, 256, 384, 512, 640, 768, 896, 1024, 1280]);
+        assert_eq!(bounds, [0, 64, 128, 192, 256, 320, 384, 448, 512, 640]);
+        assert_eq!(Histogram::lower_bound(160), 1 << 47);
     }
 
     #[test]
@@ -102,7 +103,7 @@ mod tests {
         let histogram = Histogram { counts, ..Histogram::default() };
         assert_eq!(
             (histogram.quantile(0.5), histogram.quantile(0.99), histogram.quantile(1.0)),
-            (Some(128), Some(128), Some(1536))
+            (Some(64), Some(64), Some(768))
         );
         assert_eq!(Histogram::default().quantile(0.5), None);
     }

@@ -197,6 +197,10 @@ pub struct Memories {
     pub stats: MemStats,
     /// Bytes of small objects that the runtime has not added up yet; they are in [`Memories::stats`].
     pub unflushed_bytes: u64,
+    /// Objects too small to be counted one by one that shared a block with others; they are in [`MemStats::mallocs`] and
+    /// [`MemStats::frees`].
+    #[serde(default)]
+    pub tiny_allocs: u64,
     /// Whether a reader in the process turned the statistics each time they were read: values may not fit together.
     pub torn: bool,
     /// `GOGC`; negative when the collector is off.
@@ -253,6 +257,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     Ok(Memories {
         read_ns: now_ns,
         unflushed_bytes: cached.bytes,
+        tiny_allocs: heap.tiny_allocs.wrapping_add(cached.tiny),
         torn,
         gc_percent: controller.signed("gcPercent"),
         memory_limit: controller.number("memoryLimit"),
@@ -274,6 +279,24 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         stop_times: stop_times(memory, structs, places, &memstats)?,
         stats,
     })
+}
+
+/// What a list of processes shows of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Brief {
+    /// Bytes of spans that hold an object.
+    pub heap_inuse: u64,
+    /// The collector's share of the CPU since the program began, as of the last collection.
+    pub gc_cpu_fraction: f64,
+}
+
+impl Brief {
+    /// Reads `runtime.memstats` and `runtime.gcController`.
+    pub fn read(memory: &dyn Memory, structs: &Structs, memstats: u64, controller: u64) -> Result<Self, RuntimeError> {
+        let memstats = View::read(memory, structs, WANTED, "runtime.mstats", memstats)?;
+        let controller = View::read(memory, structs, WANTED, "runtime.gcControllerState", controller)?;
+        Ok(Self { heap_inuse: controller.number("heapInUse"), gc_cpu_fraction: fraction(&memstats) })
+    }
 }
 
 /// `heapStatsDelta`: the three generations summed.
@@ -433,8 +456,14 @@ fn stats(heap: &HeapStats, cached: &Cached, memstats: &View<'_>, controller: &Vi
         pause_total_ns: sys("pause_total_ns"),
         num_gc: sys("numgc"),
         num_forced_gc: sys("numforcedgc"),
-        gc_cpu_fraction: f64::from_bits(sys("gc_cpu_fraction")),
+        gc_cpu_fraction: fraction(memstats),
     }
+}
+
+/// The collector's share of the CPU; what a hostile program writes there may be no number.
+fn fraction(memstats: &View<'_>) -> f64 {
+    let fraction = f64::from_bits(memstats.number("gc_cpu_fraction"));
+    if fraction.is_finite() { fraction } else { 0.0 }
 }
 
 /// The size of the heap at which the next collection is to be done: `heapGoalInternal` in src/runtime/mgcpacer.go. No version
@@ -512,7 +541,16 @@ fn stop_times(
     Ok(found)
 }
 
+/// Collections for which the limiter is remembered.
+pub const LIMITER_CYCLES: u64 = 10;
+
 impl Memories {
+    /// Whether the collector is kept from taking more CPU, or was in one of the last collections.
+    pub fn is_limited(&self) -> bool {
+        let ago = self.stats.num_gc.saturating_sub(self.limiter_last_cycle);
+        self.limiter_on || (self.limiter_last_cycle != 0 && ago < LIMITER_CYCLES)
+    }
+
     /// What `runtime/metrics` has by these names, where it is a plain number: the classes of memory add up to their total.
     pub fn metrics(&self) -> BTreeMap<&'static str, u64> {
         let stats = &self.stats;
@@ -538,6 +576,10 @@ impl Memories {
             ("/gc/gogc:percent", self.gc_percent.cast_unsigned()),
             ("/gc/gomemlimit:bytes", self.memory_limit),
             ("/gc/heap/allocs:bytes", stats.total_alloc),
+            ("/gc/heap/allocs:objects", stats.mallocs.saturating_sub(self.tiny_allocs)),
+            ("/gc/heap/frees:bytes", stats.total_alloc.saturating_sub(stats.alloc)),
+            ("/gc/heap/frees:objects", stats.frees.saturating_sub(self.tiny_allocs)),
+            ("/gc/heap/tiny/allocs:objects", self.tiny_allocs),
             ("/gc/heap/goal:bytes", stats.next_gc),
             ("/gc/heap/live:bytes", self.heap_marked),
             ("/gc/heap/objects:objects", stats.heap_objects),
@@ -545,6 +587,7 @@ impl Memories {
             ("/gc/scan/globals:bytes", self.globals_scan),
             ("/gc/scan/heap:bytes", self.heap_scan),
             ("/gc/scan/stack:bytes", self.stack_scan),
+            ("/gc/scan/total:bytes", self.heap_scan.saturating_add(self.stack_scan).saturating_add(self.globals_scan)),
         ])
     }
 }

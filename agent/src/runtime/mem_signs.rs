@@ -8,9 +8,15 @@ use super::signs::Sign;
 pub const FRAGMENTED: f64 = 0.5;
 /// Holes that matter.
 pub const HOLES: u64 = 64 << 20;
+/// Bytes of objects above this share of the heap in use, look after look, while it grows: nothing in it is free.
+pub const FULL: f64 = 0.85;
+/// Growth between the first and the last look that matters.
+pub const GROWN: u64 = 64 << 20;
+/// The same as a share of what it was.
+pub const GROWN_SHARE: f64 = 0.2;
 /// Memory that is neither the heap in use nor given back.
 pub const BESIDE_HEAP: u64 = 512 << 20;
-/// Live at the end of a collection.
+/// Heap in use at every look, before and after collections.
 pub const LARGE_HEAP: u64 = 2 << 30;
 /// Share of the goal, and of looks in which the heap has it.
 pub const NEAR_GOAL: f64 = 0.9;
@@ -20,10 +26,16 @@ pub const OFTEN: u64 = 10;
 pub const LONG_PAUSE_NS: u64 = 50_000_000;
 /// Pauses that a mean is taken of, at least.
 pub const FEWEST_PAUSES: usize = 3;
+/// Times as often as before: the newest quarter of the pauses against those before.
+pub const MORE_OFTEN: f64 = 3.0;
+/// Collections a second from which on that matters.
+pub const OFTEN_A_SECOND: f64 = 2.0;
+/// Share of the CPU from which on it does.
+pub const FREQUENT_CPU: f64 = 0.05;
+/// Pauses that how often they come is told by, at least.
+pub const FEWEST_TO_COMPARE: usize = 64;
 /// Share of all CPU time.
 pub const GC_CPU: f64 = 0.25;
-/// Collections since the limiter was on.
-pub const LIMITER_CYCLES: u64 = 10;
 /// Share of the control group's limit.
 pub const NEAR_GROUP_LIMIT: f64 = 0.9;
 /// Timers that call the same.
@@ -42,8 +54,8 @@ pub struct Seen<'a> {
 
 /// All signs, the rules in order.
 pub fn signs(seen: &Seen<'_>) -> Vec<Sign> {
-    let rules: [fn(&Seen<'_>) -> Option<Sign>; 9] =
-        [spiral, collector, near_goal, pauses, group, large, fragmented, beside_heap, timers];
+    let rules: [fn(&Seen<'_>) -> Option<Sign>; 11] =
+        [spiral, collector, near_goal, pauses, more_often, group, large, full, fragmented, beside_heap, timers];
     rules.iter().filter_map(|rule| rule(seen)).collect()
 }
 
@@ -58,14 +70,12 @@ fn percent(share: f64) -> String {
 /// The limit of memory is so low that the collector does little but run, until its limiter lets the heap grow.
 fn spiral(seen: &Seen<'_>) -> Option<Sign> {
     let last = seen.looks.last()?;
-    let recent =
-        last.limiter_last_cycle != 0 && last.stats.num_gc.saturating_sub(last.limiter_last_cycle) < LIMITER_CYCLES;
     let (share, _) = share(seen)?;
     let full = last.heap_marked as f64 > last.memory_limit as f64 * NEAR_GOAL && share > GC_CPU;
-    if last.memory_limit == NO_LIMIT || !(last.limiter_on || recent || full) {
+    if last.memory_limit == NO_LIMIT || !(last.is_limited() || full) {
         return None;
     }
-    let limiter = if last.limiter_on || recent { "; its limiter keeps it from taking more than half" } else { "" };
+    let limiter = if last.is_limited() { "; its limiter keeps it from taking more than half" } else { "" };
     let says = format!(
         "{} are live and the memory limit is {}: the collector runs again and again ({} collections, {} of the CPU         {limiter}); raise GOMEMLIMIT, or find what holds the heap",
         mib(last.heap_marked),
@@ -148,12 +158,54 @@ fn group(seen: &Seen<'_>) -> Option<Sign> {
     })
 }
 
-/// Much stays after a collection.
+/// Collections follow one another ever faster, and cost something.
+fn more_often(seen: &Seen<'_>) -> Option<Sign> {
+    let pauses = &seen.looks.last()?.pauses;
+    if pauses.len() < FEWEST_TO_COMPARE || share(seen)?.0 < FREQUENT_CPU {
+        return None;
+    }
+    let quarter = pauses.len() / 4;
+    let between = |newer: usize, older: usize| {
+        let ns = pauses.get(newer)?.end_unix_ns.saturating_sub(pauses.get(older)?.end_unix_ns);
+        (ns > 0).then(|| (older - newer) as f64 / ns as f64 * 1e9)
+    };
+    let (now, before) = (between(0, quarter)?, between(quarter, pauses.len() - 1)?);
+    (now >= OFTEN_A_SECOND && now >= before * MORE_OFTEN).then(|| {
+        let says = format!("{now:.1} collections a second, after {before:.1} a second before");
+        Sign::new("more collections", says)
+    })
+}
+
+/// Much is in use all the time, and collections do not change that.
 fn large(seen: &Seen<'_>) -> Option<Sign> {
-    let last = seen.looks.last()?;
-    (last.heap_marked > LARGE_HEAP).then(|| {
-        let says = format!("{} were still live after collection {}", mib(last.heap_marked), last.stats.num_gc);
+    let (first, last) = (seen.looks.first()?, seen.looks.last()?);
+    let least = seen.looks.iter().map(|look| look.stats.heap_inuse).min()?;
+    let collected = last.stats.num_gc > first.stats.num_gc;
+    (least > LARGE_HEAP && (collected || last.heap_marked > LARGE_HEAP)).then(|| {
+        let says = format!(
+            "{} of heap are in use and do not fall: collection {} left {} live",
+            mib(last.stats.heap_inuse),
+            last.stats.num_gc,
+            mib(last.heap_marked)
+        );
         Sign::new("large heap", says)
+    })
+}
+
+/// The heap in use is full of objects, and grows.
+fn full(seen: &Seen<'_>) -> Option<Sign> {
+    let (first, last) = (&seen.looks.first()?.stats, &seen.looks.last()?.stats);
+    let dense = |look: &&Memories| look.stats.alloc as f64 > look.stats.heap_inuse as f64 * FULL;
+    let share = seen.looks.iter().filter(dense).count() as f64 / seen.looks.len() as f64;
+    let grown = last.heap_inuse.saturating_sub(first.heap_inuse);
+    (share >= NEAR_GOAL && grown >= GROWN && grown as f64 >= first.heap_inuse as f64 * GROWN_SHARE).then(|| {
+        let says = format!(
+            "the heap in use grew from {} to {}, and {} of it are objects: it grows because they stay",
+            mib(first.heap_inuse),
+            mib(last.heap_inuse),
+            percent(last.alloc as f64 / last.heap_inuse as f64)
+        );
+        Sign::new("full heap", says)
     })
 }
 
@@ -241,7 +293,37 @@ mod tests {
         assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 26 / 100, None, 0), ["collector"]);
         assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 25 / 100, None, 0), none);
         assert_eq!(rules(|look| look.pauses.iter_mut().for_each(|pause| pause.ns = 50_000_000), None, 0), ["pauses"]);
-        assert_eq!(rules(|look| look.heap_marked = (2 << 30) + 1, None, 0), ["large heap"]);
+        let large = |look: &mut Memories| (look.stats.alloc, look.stats.heap_inuse) = (2 << 30, (2 << 30) + 1);
+        assert_eq!(rules(large, None, 0), ["near goal", "large heap"]);
+        let collected = |look: &mut Memories| {
+            large(look);
+            (look.stats.next_gc, look.stats.num_gc) = (4 << 30, 7);
+        };
+        assert_eq!(rules(collected, None, 0), none, "no collection yet, and the last one left little");
+        let falls = |look: &mut Memories| {
+            collected(look);
+            look.stats.num_gc = look.total_cpu_ns;
+            look.stats.heap_inuse = if look.total_cpu_ns == 500 { 2 << 30 } else { (2 << 30) + 1 };
+        };
+        assert_eq!(rules(falls, None, 0), none, "a collection made it smaller");
+        let grows = |by: u64| {
+            move |look: &mut Memories| {
+                look.stats.heap_inuse = (100 << 20) + by * look.total_cpu_ns / 900;
+                (look.stats.alloc, look.stats.next_gc) = (look.stats.heap_inuse / 100 * 86, 1 << 30);
+            }
+        };
+        assert_eq!(rules(grows(64 << 20), None, 0), ["full heap"]);
+        assert_eq!(rules(grows(63 << 20), None, 0), none);
+        let often = |share: u64| {
+            move |look: &mut Memories| {
+                look.gc_cpu_ns = look.total_cpu_ns * share / 100;
+                let at = |back: u64| if back <= 16 { 1000 - back * 100 / 16 } else { 900 - (back - 16) * 20 };
+                look.pauses = (0..60).map(|back| Pause { ns: 1, end_unix_ns: at(back) * 1_000_000 }).collect();
+                look.pauses.extend((0..4).map(|back| Pause { ns: 1, end_unix_ns: back }));
+            }
+        };
+        assert_eq!(rules(often(6), None, 0), ["more collections"]);
+        assert_eq!(rules(often(4), None, 0), none, "they cost little");
         assert_eq!(rules(|look| look.stats.heap_inuse = 161 << 20, None, 0), ["fragmentation"]);
         assert_eq!(rules(|look| look.stats.heap_inuse = 143 << 20, None, 0), none, "holes too small to matter");
         assert_eq!(rules(|look| look.stats.sys = (90 << 20) + (513 << 20), None, 0), ["beside the heap"]);

@@ -17,6 +17,7 @@ pub mod schedtrace;
 pub mod signs;
 pub mod timers;
 mod view;
+pub mod vitals;
 
 use crate::golang::layout::{self, LayoutError, Wanted};
 use crate::golang::variables;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::golang::layout::{Structs, Wanted};
-use crate::memory::Memory;
+use crate::memory::{Fault, Memory};
 
 use super::histogram::Histogram;
 use super::{RuntimeError, View};
@@ -187,6 +187,13 @@ pub struct Scheduler {
     pub machines: Vec<Machine>,
 }
 
+impl Scheduler {
+    /// Goroutines in the queues of all Ps and in the one of all, those that are next left out.
+    pub fn queued(&self) -> u64 {
+        self.processors.iter().fold(self.run_queue, |sum, p| sum.saturating_add(u64::from(p.run_queue)))
+    }
+}
+
 /// A P.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processor {
@@ -357,8 +364,9 @@ pub(super) fn processors<'a>(
 ) -> Result<Vec<View<'a>>, RuntimeError> {
     let addresses = addresses(memory, allp)?;
     let mut views = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let mut view = View::read(memory, structs, WANTED, "runtime.p", address)?;
+    let read = View::read_many(memory, structs, WANTED, "runtime.p", &addresses)?;
+    for (address, view) in addresses.into_iter().zip(read) {
+        let Some(mut view) = view else { return Err(Fault::Unmapped { address, len: 0 }.into()) };
         for _ in 1..LOOKS {
             if queued(&view) <= RUN_QUEUE {
                 break;

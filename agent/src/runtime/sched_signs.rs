@@ -3,7 +3,7 @@
 //! A look is one moment, and every moment of a healthy program shows somebody running and somebody waiting. So a rule wants
 //! to see the same in (nearly) all looks of about a second. Deliberately absent: what is wrong over hours; recordings tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::sched::{Current, G_RUNNING, G_SYSCALL, Machine, P_RUNNING, Scheduler};
 use super::signs::Sign;
@@ -38,6 +38,8 @@ pub struct Seen<'a> {
     pub looks: &'a [Scheduler],
     /// How long its control group was kept from running between the first and the last look, nanoseconds; summed over CPUs.
     pub throttled_ns: Option<u64>,
+    /// Threads, as the runtime numbers them, that wait for events in the kernel: a loop of a C library may do so for ever.
+    pub in_events: BTreeSet<u64>,
 }
 
 /// The function that starts at an address, for sentences.
@@ -47,6 +49,14 @@ pub type Names<'a> = dyn FnMut(u64) -> String + 'a;
 pub fn signs(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
     let rules: [fn(&Seen<'_>, &mut Names<'_>) -> Option<Sign>; 9] =
         [stopping, not_preempted, occupied, in_c, in_syscalls, queue_beside_idle, threads, throttled, latency];
+    rules.iter().filter_map(|rule| rule(seen, names)).collect()
+}
+
+/// Those of the rules that mean the same if seconds lie between the looks. That the world is being stopped in one and in the next is
+/// chance then, and of calls that last the stacks tell more than that they are in C.
+pub fn signs_of_looks_apart(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
+    let rules: [fn(&Seen<'_>, &mut Names<'_>) -> Option<Sign>; 7] =
+        [not_preempted, occupied, in_syscalls, queue_beside_idle, threads, throttled, latency];
     rules.iter().filter_map(|rule| rule(seen, names)).collect()
 }
 
@@ -181,7 +191,7 @@ fn in_c(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
     let calls: BTreeMap<i64, u64> = first.machines.iter().map(|m| (m.id, m.c_calls)).collect();
     let mut found = seen.standing(|m, _| m.in_c);
     // The same call, not the next one.
-    found.retain(|(m, _)| calls.get(&m.id) == Some(&m.c_calls));
+    found.retain(|(m, _)| calls.get(&m.id) == Some(&m.c_calls) && !seen.in_events.contains(&m.thread_id));
     if found.is_empty() {
         return None;
     }
@@ -213,16 +223,13 @@ fn in_syscalls(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
 
 /// Work waits while Ps have none.
 fn queue_beside_idle(seen: &Seen<'_>, _: &mut Names<'_>) -> Option<Sign> {
-    let queued = |look: &Scheduler| {
-        look.processors.iter().fold(look.run_queue, |sum, p| sum.saturating_add(u64::from(p.run_queue)))
-    };
-    if !seen.mostly(|look| look.idle_processors > 0 && queued(look) >= LONG_QUEUE) {
+    if !seen.mostly(|look| look.idle_processors > 0 && look.queued() >= LONG_QUEUE) {
         return None;
     }
     let (_, last) = seen.ends()?;
     let says = format!(
         "{} goroutines wait for a P while {} of {} are idle ({}): no thread takes the work up",
-        queued(last),
+        last.queued(),
         last.idle_processors,
         last.gomaxprocs,
         seen.span()
@@ -307,7 +314,7 @@ mod tests {
     }
 
     fn rules(looks: &[Scheduler], throttled_ns: Option<u64>) -> Vec<String> {
-        let signs = signs(&Seen { looks, throttled_ns }, &mut |_| "main.f".to_owned());
+        let signs = signs(&Seen { looks, throttled_ns, in_events: BTreeSet::new() }, &mut |_| "main.f".to_owned());
         signs.into_iter().map(|sign| sign.rule).collect()
     }
 

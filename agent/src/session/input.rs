@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::cause::Cause;
 use crate::config::{Mode, ModeChoice};
 use crate::discover::info::TargetInfo;
+use crate::discover::usage::ProcessNumbers;
 use crate::golang::Frame;
 use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
 use crate::memory::look::CensusTaken;
 use crate::registry::{CreationSiteCount, Held};
+use crate::runtime::vitals::Vitals;
 
 /// One attached probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +187,19 @@ pub struct Proven {
     pub leaks: Vec<Explained>,
 }
 
+/// A look at the target's runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeTaken {
+    /// What its memory tells, or why that is not known.
+    pub vitals: Result<Box<Vitals>, String>,
+    /// What the kernel tells of the process.
+    pub process: Option<ProcessNumbers>,
+    /// Use and limit of its memory control group, where that has a limit.
+    pub memory_group: Option<(u64, u64)>,
+    /// For how long its CPU control group has kept it from running since that group began.
+    pub throttled_ns: Option<u64>,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -255,6 +270,8 @@ pub enum Input {
     Busy(Busy),
     /// Who holds the locks that goroutines stand before.
     Holdings(Vec<Holding>),
+    /// What the runtime and the kernel tell of the target, besides its goroutines.
+    Runtime(RuntimeTaken),
     /// Who waits for whom.
     Incidents(Vec<Tied>),
 }

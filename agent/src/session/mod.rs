@@ -11,6 +11,7 @@ mod incidents;
 mod input;
 mod passages;
 mod proofs;
+mod runtime;
 mod standing;
 
 use std::sync::Arc;
@@ -25,10 +26,11 @@ use http::HttpConnections;
 pub use incidents::Incidents;
 pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
-    Proven, Tied, UnreachedTaken,
+    Proven, RuntimeTaken, Tied, UnreachedTaken,
 };
 pub use passages::{Passage, Passages};
 pub use proofs::{Proofs, Tally};
+pub use runtime::RuntimeLooks;
 pub use standing::Standing;
 
 use crate::cause::Handler;
@@ -109,6 +111,7 @@ pub struct Session {
     incidents: Incidents,
     passages: Passages,
     http_connections: HttpConnections,
+    runtime: RuntimeLooks,
     ring_fill_max: u64,
     now_ns: u64,
     end: Option<End>,
@@ -144,6 +147,7 @@ impl Session {
             incidents: Incidents::default(),
             passages: Passages::default(),
             http_connections: HttpConnections::default(),
+            runtime: RuntimeLooks::default(),
             ring_fill_max: 0,
             now_ns,
             end: None,
@@ -190,6 +194,7 @@ impl Session {
             Input::Incidents(incidents) => {
                 self.incidents.take(incidents, self.latest.as_ref().map(|latest| &latest.census));
             }
+            Input::Runtime(taken) => self.runtime.take(taken),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }
@@ -290,6 +295,11 @@ impl Session {
     /// How goroutines came and went where they wait.
     pub fn passages(&self) -> &Passages {
         &self.passages
+    }
+
+    /// The last looks at the target's runtime.
+    pub fn runtime(&self) -> &RuntimeLooks {
+        &self.runtime
     }
 
     /// Who is in one system call, or runs all the time.

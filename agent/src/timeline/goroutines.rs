@@ -132,6 +132,7 @@ impl<W: Write> Writer<W> {
             | Input::Busy(_)
             | Input::Holdings(_)
             | Input::Incidents(_)
+            | Input::Runtime(_)
             | Input::Waits(_)
             | Input::Proof(_) => {}
         }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::axis::Axis;
-use super::{Counts, Ended, Life, Segment};
-use crate::record::{History, Sample};
+use super::{Counts, Ended, Life, RuntimeLines, Segment};
+use crate::record::{History, RuntimeSample, Sample};
 
 /// Looks of one process in a document; of more, those with the most goroutines stand for their neighbours.
 pub const MAX_POINTS: usize = 600;
@@ -117,9 +117,34 @@ fn segment(samples: &[&Sample], history: &History, axis: &Axis, rows: &Rows) -> 
             }
         }
     }
+    segment.runtime = samples.iter().any(|sample| sample.runtime.is_some()).then(|| runtime(samples));
     segment.sites = in_order(sites);
     segment.groups = in_order(groups);
     segment
+}
+
+fn runtime(samples: &[&Sample]) -> RuntimeLines {
+    let mut lines = RuntimeLines::default();
+    let ms = |ns: u64| (ns as f64 / 1e3).round() / 1e3;
+    let mut before: Option<RuntimeSample> = None;
+    for now in samples.iter().map(|sample| sample.runtime) {
+        lines.heap_live_bytes.push(now.map(|now| now.heap_live_bytes));
+        lines.heap_goal_bytes.push(now.and_then(|now| now.heap_goal_bytes));
+        lines.memory_limit_bytes.push(now.and_then(|now| now.memory_limit_bytes));
+        lines.gc_cpu_share.push(before.zip(now).and_then(|(before, now)| gc_share(before, now)));
+        lines.longest_pause_ms.push(now.and_then(|now| now.longest_pause_ns).map(ms));
+        lines.runnable.push(now.map(|now| now.runnable));
+        lines.latency_p99_ms.push(now.and_then(|now| now.latency_p99_ns).map(ms));
+        lines.threads.push(now.map(|now| now.threads));
+        before = now;
+    }
+    lines
+}
+
+fn gc_share(before: RuntimeSample, now: RuntimeSample) -> Option<f64> {
+    let passed = now.available_cpu_ns.saturating_sub(before.available_cpu_ns);
+    let used = now.gc_cpu_ns.saturating_sub(before.gc_cpu_ns);
+    (passed > 0).then(|| (used as f64 / passed as f64 * 1e4).round() / 1e4)
 }
 
 fn in_order(counts: HashMap<usize, Vec<u64>>) -> Vec<Counts> {

@@ -131,10 +131,34 @@ pub struct Segment {
     pub rss_bytes: Vec<Option<u64>>,
     /// CPUs in use since the look before.
     pub cpus: Vec<Option<f64>>,
+    /// What the runtime knew of itself, if it could be read at any of these looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<RuntimeLines>,
     /// Goroutines alive by index of the site; sites without any are left out.
     pub sites: Vec<Counts>,
     /// Goroutines waiting by index of the group; groups without any are left out.
     pub groups: Vec<Counts>,
+}
+
+/// What the Go runtime knew of itself at successive looks; all lists are as long as [`Segment::ms`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RuntimeLines {
+    /// Bytes of the heap that are live.
+    pub heap_live_bytes: Vec<Option<u64>>,
+    /// Its size at which the next collection is to be done.
+    pub heap_goal_bytes: Vec<Option<u64>>,
+    /// `GOMEMLIMIT`.
+    pub memory_limit_bytes: Vec<Option<u64>>,
+    /// The collector's share of the CPU since the look before, if a collection ended.
+    pub gc_cpu_share: Vec<Option<f64>>,
+    /// The longest pause of a collection since the look before.
+    pub longest_pause_ms: Vec<Option<f64>>,
+    /// Goroutines that were ready and had no P.
+    pub runnable: Vec<Option<u64>>,
+    /// One in a hundred waited longer for a P.
+    pub latency_p99_ms: Vec<Option<f64>>,
+    /// Threads.
+    pub threads: Vec<Option<u64>>,
 }
 
 /// One count at successive looks.

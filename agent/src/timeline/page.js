@@ -49,6 +49,21 @@
   const GAPS = { not_running: "parkwarden was not running", recording_stopped: "the recording could not be written",
     stalled: "no look", events_lost: "events lost", budget_reached: "probes removed to save cost" };
 
+  // What the Go runtime knew of itself at a look, where that is recorded.
+  const at_look = (segment, of, i) => { const line = segment.runtime && segment.runtime[of]; return line ? line[i] : null; };
+  const milliseconds = (ms) => (ms < 10 ? ms.toFixed(2) : number(ms)) + NBSP + "ms";
+  const percent = (share) => (100 * share).toFixed(1) + NBSP + "%";
+  const tickBytes = (n) => bytes(n).replace(NBSP, "").replace("iB", "");
+  const PANELS = [
+    { title: "Go heap: live, goal (dashed), GOMEMLIMIT (dotted)", bytes: true, tick: tickBytes, lines: [["heap live", "heap_live_bytes", bytes],
+      ["goal", "heap_goal_bytes", bytes], ["GOMEMLIMIT", "memory_limit_bytes", bytes]] },
+    { title: "Collector: share of the CPU", least: 0.01, tick: percent, lines: [["GC", "gc_cpu_share", percent]] },
+    { title: "Longest pause of a collection; goroutines' wait for a P (p99, dashed)", least: 0.1, tick: (ms) => ms + "ms",
+      lines: [["longest pause", "longest_pause_ms", milliseconds], ["latency", "latency_p99_ms", milliseconds]] },
+    { title: "Threads; runnable goroutines (dashed)", least: 1, tick: (n) => short(n), lines: [["threads", "threads", number],
+      ["runnable", "runnable", number]] },
+  ];
+
   // Colours: what leaks is warm, everything else calm.
   let warm = 0, calm = 0;
   const colours = data.sites.map((site) => site.leaking
@@ -134,6 +149,10 @@
         ...top.map((c) => el("span", {}, label(data.sites[c.of]) + " ", el("b", {}, number(c.n)))),
         rss !== null && el("span", {}, "memory ", el("b", {}, bytes(rss))),
         cpus !== null && el("span", {}, "CPUs ", el("b", {}, cpus.toFixed(2))),
+        ...PANELS.flatMap((panel) => panel.lines).map(([name, of, say]) => {
+          const value = at_look(point.segment, of, point.i);
+          return value !== null && el("span", {}, name + " ", el("b", {}, say(value)));
+        }),
       ].filter(Boolean));
     };
     const select = (index) => {
@@ -160,7 +179,9 @@
       const inner = width - left - right;
       const x = (ms) => left + (span > 0 ? (ms - data.from_ms) / span : 0) * inner;
       const bottom = flags + high, memoryTop = bottom + between, memoryBottom = memoryTop + low;
-      const root = svg("svg", { viewBox: `0 0 ${width} ${memoryBottom + 26}`, height: memoryBottom + 26, "aria-hidden": "true" });
+      const panels = PANELS.filter((panel) => panel.lines.some(([, of]) => points.some((p) => at_look(p.segment, of, p.i) !== null)));
+      const small = 56, end = memoryBottom + panels.length * (between + small);
+      const root = svg("svg", { viewBox: `0 0 ${width} ${end + 26}`, height: end + 26, "aria-hidden": "true" });
       const most = Math.max(1, ...points.map((p) => p.segment.live[p.i]));
       const [topCount, countTicks] = scale(most, 4);
       const y = (n) => bottom - n / topCount * high;
@@ -172,7 +193,8 @@
       const flagged = [];
       for (const gap of data.gaps.filter((g) => g.blind && lives.some(({ index }) => index === g.life))) {
         const a = x(gap.from_ms), b = Math.max(x(gap.to_ms), a + 1.5);
-        for (const [top, height] of [[flags, high], [memoryTop, low]]) {
+        for (const [top, height] of [[flags, high], [memoryTop, low],
+          ...panels.map((_, k) => [memoryBottom + between + k * (between + small), small])]) {
           root.append(svg("rect", { class: "gap", x: a, y: top, width: b - a, height },
             svg("title", {}, `${full(gap.from_ms)} to ${full(gap.to_ms)}: ${GAPS[gap.cause]}`)));
           for (const edge of [a, b]) root.append(svg("line", { class: "gap-edge", x1: edge, x2: edge, y1: top, y2: top + height }));
@@ -190,8 +212,8 @@
       }
       root.append(svg("text", { class: "title", x: left, y: memoryTop - 9 }, "Resident memory"));
       for (const ms of timeTicks(inner)) {
-        root.append(svg("text", { x: x(ms), y: memoryBottom + 19, "text-anchor": "middle" }, tickText(ms, inner)));
-        root.append(svg("line", { class: "axis", x1: x(ms), x2: x(ms), y1: memoryBottom, y2: memoryBottom + 5 }));
+        root.append(svg("text", { x: x(ms), y: end + 19, "text-anchor": "middle" }, tickText(ms, inner)));
+        root.append(svg("line", { class: "axis", x1: x(ms), x2: x(ms), y1: end, y2: end + 5 }));
       }
 
       for (const { life } of lives) for (const segment of life.segments) areas(root, segment, x, y);
@@ -203,6 +225,8 @@
         if (lives.findIndex((other) => other.life.memory_limit_bytes === life.memory_limit_bytes) === lives.findIndex((other) => other.life === life))
           root.append(svg("text", { x: from + 4, y: m(life.memory_limit_bytes) + 13 }, "limit " + bytes(life.memory_limit_bytes)));
       }
+
+      panels.forEach((panel, k) => runtime(root, panel, lives, x, memoryBottom + between + k * (between + small), small, left, width - right));
 
       // Flags: the incident's own in words, the others as lines that say what they are.
       const culprit = data.culprit === null ? null : data.groups[data.culprit];
@@ -235,8 +259,8 @@
         root.append(svg("text", { class: "flag" + (flag.hot ? " hot" : ""), x: start, y: flags - 9 - row * 15 }, flag.text));
       }
 
-      const cursor = svg("line", { class: "cursor", y1: flags, y2: memoryBottom, visibility: "hidden" });
-      const surface = svg("rect", { class: "surface", x: left, y: flags, width: inner, height: memoryBottom - flags });
+      const cursor = svg("line", { class: "cursor", y1: flags, y2: end, visibility: "hidden" });
+      const surface = svg("rect", { class: "surface", x: left, y: flags, width: inner, height: end - flags });
       surface.addEventListener("pointermove", (event) => {
         const ms = data.from_ms + (event.offsetX - left) / inner * span;
         let best = 0;
@@ -282,6 +306,42 @@
     };
     segment.ms.forEach((ms, i) => { if (segment.rss_bytes[i] === null) flush(); else run.push([x(ms), m(segment.rss_bytes[i])]); });
     flush();
+  }
+
+  // What the Go runtime knew of itself: a panel for each unit, a line for each number.
+  function runtime(root, panel, lives, x, top, height, left, right) {
+    const valuesOf = (lines) => lives.flatMap(({ life }) => life.segments.flatMap((segment) =>
+      segment.ms.flatMap((_, i) => lines.map(([, of]) => at_look(segment, of, i)).filter((v) => v !== null))));
+    const isLimit = ([, of]) => of === "memory_limit_bytes";
+    const used = valuesOf(panel.lines.filter((line) => !isLimit(line)));
+    // A limit that is far away would leave nothing to see of the rest.
+    const values = used.concat(valuesOf(panel.lines.filter(isLimit)).filter((limit) => limit < Math.max(0, ...used) * 4));
+    const [most, ticks] = panel.bytes ? scaleBytes(Math.max(1 << 20, ...values)) : scaleSmall(Math.max(panel.least, ...values));
+    const y = (n) => top + height - n / most * height;
+    for (const tick of [ticks[0], ticks.at(-1)]) {
+      root.append(svg("line", { class: "axis", x1: left, x2: right, y1: y(tick), y2: y(tick) }));
+      root.append(svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick === 0 ? "0" : panel.tick(tick)));
+    }
+    root.append(svg("text", { class: "title", x: left, y: top - 9 }, panel.title));
+    for (const { life } of lives) for (const segment of life.segments) panel.lines.forEach(([name, of], k) => {
+      let run = [];
+      const flush = () => {
+        if (run.length) root.append(svg("path", { class: "vital vital-" + k, "data-of": of,
+          d: run.map(([px, py], n) => `${n ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`).join("") + (run.length === 1 ? "h1.5" : "") },
+        svg("title", {}, name)));
+        run = [];
+      };
+      segment.ms.forEach((ms, i) => {
+        const value = at_look(segment, of, i);
+        if (value === null || value > most) flush(); else run.push([x(ms), y(value)]);
+      });
+      flush();
+    });
+  }
+  function scaleSmall(most) {
+    const power = Math.pow(10, Math.floor(Math.log10(most)));
+    const top = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= most);
+    return [top, [0, top]];
   }
 
   function scale(most, wanted) {

@@ -60,6 +60,18 @@ fn counters(trace: &mut Trace<impl Write>, timeline: &Timeline, pid: u64, segmen
         ("memory (bytes)".to_owned(), segment.rss_bytes.iter().map(|rss| rss.map(|rss| rss as f64)).collect()),
         ("CPUs".to_owned(), segment.cpus.clone()),
     ];
+    if let Some(runtime) = &segment.runtime {
+        let counts = |counts: &[Option<u64>]| counts.iter().map(|count| count.map(|count| count as f64)).collect();
+        tracks.extend([
+            ("heap live (bytes)".to_owned(), counts(&runtime.heap_live_bytes)),
+            ("heap goal (bytes)".to_owned(), counts(&runtime.heap_goal_bytes)),
+            ("GC share of the CPU".to_owned(), runtime.gc_cpu_share.clone()),
+            ("longest GC pause (ms)".to_owned(), runtime.longest_pause_ms.clone()),
+            ("runnable".to_owned(), counts(&runtime.runnable)),
+            ("latency p99 (ms)".to_owned(), runtime.latency_p99_ms.clone()),
+            ("threads".to_owned(), counts(&runtime.threads)),
+        ]);
+    }
     for counts in &segment.sites {
         if let Some(site) = timeline.sites.get(counts.of) {
             let at = site.created_by.as_ref().map(|place| format!(":{}", place.line)).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{GroupLine, Life, Timeline, lives};
+use super::{GroupLine, Life, RuntimeLines, Timeline, lives};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
 use crate::words::numbers::{self, bytes, number, rate, span};
@@ -82,10 +82,34 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
             rss.map(|rss| format!(" and {}", bytes(rss))).unwrap_or_default(),
         )?;
     }
+    if let Some(runtime) = life.segments.last().and_then(|segment| segment.runtime.as_ref()) {
+        write_runtime(out, runtime)?;
+    }
     if let Some(ended) = &life.ended {
         writeln!(out, "  ended with {} at {} ({})", ended.how, numbers::full(ended.ms), printable(&ended.evidence))?;
     }
     Ok(())
+}
+
+/// The runtime at the last look, and the worst of the time without a gap before it.
+fn write_runtime(out: &mut String, runtime: &RuntimeLines) -> std::fmt::Result {
+    fn last<T: Copy>(line: &[Option<T>]) -> Option<T> {
+        line.last().copied().flatten()
+    }
+    let most = |line: &[Option<f64>]| line.iter().flatten().copied().reduce(f64::max);
+    let Some(live) = last(&runtime.heap_live_bytes) else { return Ok(()) };
+    let parts = [
+        Some(format!("heap {} live", bytes(live))),
+        last(&runtime.heap_goal_bytes).map(|goal| format!("goal {}", bytes(goal))),
+        last(&runtime.memory_limit_bytes).map(|limit| format!("GOMEMLIMIT {}", bytes(limit))),
+        most(&runtime.gc_cpu_share).map(|share| format!("GC {:.1} % of the CPU at most", 100.0 * share)),
+        most(&runtime.longest_pause_ms).map(|ms| format!("longest pause {ms:.2} ms")),
+        last(&runtime.runnable).map(|count| format!("{} runnable", number(count))),
+        most(&runtime.latency_p99_ms).map(|ms| format!("scheduling latency (p99) {ms:.2} ms at most")),
+        last(&runtime.threads).map(|count| format!("{} threads", number(count))),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    writeln!(out, "  runtime: {}", parts.join(", "))
 }
 
 fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {

@@ -12,6 +12,7 @@ mod probes;
 pub mod recording;
 pub mod replay;
 mod rounds;
+mod runtime;
 mod sink;
 mod unstopped;
 

@@ -15,6 +15,7 @@ use super::commons::Commons;
 use super::error::WatchError;
 use super::incidents::{Incidents, Told};
 use super::probes::{Plan, Probes};
+use super::runtime::RuntimeReader;
 use super::sink::Sink;
 use super::unstopped::Unstopped;
 use crate::cause::wait::Wait;
@@ -57,6 +58,7 @@ pub struct Observer {
     commons: Commons,
     unstopped: Unstopped,
     incidents: Incidents,
+    runtime: RuntimeReader,
     /// Likely groups when the last proof was tried, with how many there were of each.
     at_proof: HashMap<GroupKey, u64>,
 }
@@ -123,6 +125,7 @@ impl Observer {
             interval_ns: nanoseconds(config.interval),
         };
         let sink = Sink::new(header, config.save.as_deref())?;
+        let runtime = RuntimeReader::of(&target);
         Ok(Self {
             probed,
             target,
@@ -133,6 +136,7 @@ impl Observer {
             commons: commons.clone(),
             unstopped: Unstopped::new(config, company),
             incidents: Incidents::default(),
+            runtime,
             at_proof: HashMap::new(),
         })
     }
@@ -231,6 +235,9 @@ impl Observer {
     /// Finds out more: what nothing leads to in the running program, what likely leaks wait for, and, if that is asked for and
     /// would tell anything new, whether they can ever run again. Returns what is known then. Waits that long for a look under way.
     pub fn follow_up(&mut self, config: &WatchConfig, wait: Duration) -> Result<Report, WatchError> {
+        if let Some(taken) = self.runtime.look(&self.target) {
+            self.sink.feed(&Input::Runtime(taken))?;
+        }
         let mut report = self.report(config);
         if let Some(taken) = self.unstopped.take(self.sink.session(), wait) {
             self.sink.feed(&Input::Unreached(taken))?;

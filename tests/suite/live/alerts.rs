@@ -9,12 +9,16 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parkwarden::config::settings::RuntimeMetrics;
+use parkwarden::export::metrics::runtime;
 use parkwarden::words::Place;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::containers::{Container, Containerd, Run, image};
+use parkwarden_tests::copied::Copied;
 use parkwarden_tests::http::{Answer, Server};
 use parkwarden_tests::manifests::deploy;
 use parkwarden_tests::node::Node;
+use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -184,4 +188,52 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
     assert_eq!(alerts[0]["labels"]["how"], "oom", "{alerts:#?}");
 
     passes_promtool(&node.get("/metrics").1);
+}
+
+/// What a query finds.
+fn query(port: u16, query: &str) -> Option<Vec<Value>> {
+    let answer = ureq::get(format!("http://127.0.0.1:{port}/api/v1/query")).query("query", query).call().ok()?;
+    let answer: Value = serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()?;
+    assert_eq!(answer["status"], "success", "{query}: {answer}");
+    answer["data"]["result"].as_array().cloned()
+}
+
+#[test]
+fn dashboards_for_go_processes_find_their_series_in_prometheus() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let copied = Copied::of("vitals");
+    let mut command = Command::new(&copied.program);
+    command.args(["-fault", "healthy", "-n", "2"]);
+    let mut target = Target::spawn_command(command);
+    let _: Value = target.answer();
+    let node = Node::start(&copied.pattern(), &["--mode", "census", "--interval", "500ms"]);
+    node.wait_for_state(target.pid(), "watched");
+    let [port, nobody] = free_ports();
+    let _prometheus = prometheus(dir.path(), port, &node, nobody);
+    for row in runtime::ALL.iter().filter(|row| row.at == RuntimeMetrics::Basic) {
+        let name = row.definition.name;
+        node.wait_for(name, |_| query(port, &format!("{name}{{exe=\"vitals\"}}")).filter(|found| !found.is_empty()));
+    }
+    // The rows of the shipped dashboard, over two scrapes and more.
+    let dashboard = fs::read_to_string(deploy("grafana/parkwarden.json")).expect("the dashboard");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    // What depends on the control group, and on something being wrong.
+    let may_be_empty = ["memory_group", "throttled", "runtime_unusual"];
+    let mut asked = 0;
+    for panel in panels.iter().filter(|panel| (31..=43).contains(&panel["id"].as_u64().expect("an id"))) {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let text = target["expr"].as_str().expect("a query").replace("$__rate_interval", "10s");
+            let text = ["instance", "namespace", "pod", "exe"]
+                .iter()
+                .fold(text, |text, name| text.replace(&format!("\"${name}\""), "\".*\""));
+            asked += 1;
+            if may_be_empty.iter().any(|part| text.contains(part)) {
+                assert!(query(port, &text).is_some(), "{text}");
+            } else {
+                node.wait_for(&text, |_| query(port, &text).filter(|found| !found.is_empty()));
+            }
+        }
+    }
+    assert_eq!(asked, 11);
 }

@@ -23,6 +23,7 @@ mod processes;
 mod reach;
 mod recording;
 mod removal;
+mod runtime;
 mod servers;
 mod verdicts;
 pub(crate) mod watch;

@@ -74,6 +74,12 @@ fn a_watch_is_recorded_continued_and_sees_how_the_process_ends() {
     let last = history.watches.last().and_then(|watch| watch.samples.last()).expect("samples");
     assert_eq!(last.live, said.num_goroutine as u64);
     assert!(last.usage.expect("read before it ended").rss_bytes > 1 << 20);
+    let runtime = last.runtime.expect("read before it ended");
+    assert!(
+        runtime.heap_live_bytes > 100_000 && runtime.heap_goal_bytes >= Some(runtime.heap_live_bytes),
+        "{runtime:?}"
+    );
+    assert!(runtime.threads > 1 && runtime.available_cpu_ns >= runtime.gc_cpu_ns, "{runtime:?}");
     for expected in said.of_class("chan-send") {
         let (place, waiting) = (expected.created_by.as_ref(), expected.count as u64);
         let found = last.groups.iter().find(|(index, ..)| {

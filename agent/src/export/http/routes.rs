@@ -7,11 +7,12 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use strum::VariantArray as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -22,16 +23,18 @@ use super::numbers::HttpNumbers;
 use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
-use crate::export::{goroutine_text, pprof};
+use crate::export::goroutine_text;
+use crate::export::profile::{self, Kind, ProfileError};
 use crate::live::Target;
 use crate::node::{Node, NodeProcess, WatchState};
-use crate::snapshot::{GroupBy, Look};
+use crate::snapshot::Look;
 
 /// Version of the shape of what `/api/v1/processes` answers.
 const SCHEMA: u32 = 1;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 const PROFILE: &str = "application/octet-stream";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,11 +63,13 @@ struct Answer {
     status: StatusCode,
     kind: &'static str,
     body: Vec<u8>,
+    /// Of a file: what it is to be called.
+    name: Option<&'static str>,
 }
 
 impl Answer {
     fn ok(kind: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, kind, body }
+        Self { status: StatusCode::OK, kind, body, name: None }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -75,7 +80,7 @@ impl Answer {
     /// An error, with what can be done about it.
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
         let body = serde_json::json!({ "error": message.into() });
-        Self { status, kind: JSON, body: body.to_string().into_bytes() }
+        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None }
     }
 }
 
@@ -172,9 +177,17 @@ impl Router {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if answer.kind == PROFILE {
+        if answer.kind == HTML {
+            headers.insert(
+                CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
+            );
+        }
+        if let Some(name) = answer.name
+            && let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
+        {
             // As net/http/pprof names it.
-            headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"goroutine\""));
+            headers.insert(CONTENT_DISPOSITION, disposition);
         }
         match answer.status {
             StatusCode::UNAUTHORIZED => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
@@ -202,13 +215,15 @@ impl Router {
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {
                 let body = b"the first search for processes is not done\n".to_vec();
-                return ("health", Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body });
+                return ("health", Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None });
             }
             _ => {}
         }
         let route = match path {
             "/" => "index",
-            "/debug/pprof/goroutine" => "profile",
+            path if path.strip_prefix(PROFILES).is_some_and(|name| name.is_empty() || kind(name).is_some()) => {
+                "profile"
+            }
             path if path == PROCESSES || path.starts_with(&format!("{PROCESSES}/")) => "api",
             _ => {
                 return ("other", Answer::error(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is"));
@@ -224,7 +239,10 @@ impl Router {
         let given = request.headers().get(AUTHORIZATION).cloned();
         let wanted = path.to_owned();
         match self.apart(&self.answers, move |router| router.known(given.as_ref(), &wanted)).await {
-            Ok(None) => (route, self.profile(request.uri().query().unwrap_or_default()).await),
+            Ok(None) => {
+                let kind = path.strip_prefix(PROFILES).and_then(kind).unwrap_or(Kind::Goroutine);
+                (route, self.profile(kind, request.uri().query().unwrap_or_default()).await)
+            }
             Ok(Some(answer)) | Err(answer) => (route, answer),
         }
     }
@@ -257,10 +275,34 @@ impl Router {
             let why = "needs the header `Authorization: Bearer TOKEN` with the token of http.token_file";
             return Some(Answer::error(StatusCode::UNAUTHORIZED, why));
         }
+        if path.strip_prefix(PROFILES).is_some_and(str::is_empty) {
+            return Some(Answer::ok(HTML, self.profiles().into_bytes()));
+        }
         match path.strip_prefix(PROCESSES)? {
             "" => Some(self.processes()),
             rest => Some(self.report(rest.trim_start_matches('/'))),
         }
+    }
+
+    /// The profiles of each process, as `/debug/pprof/` of one lists them.
+    fn profiles(&self) -> String {
+        let mut page = PROFILES_HEAD.to_owned();
+        for process in self.node.processes().iter().filter(|process| process.report().is_some()) {
+            let [namespace, pod, container] = process.workload().labels().map(escaped);
+            let (exe, pid) = (escaped(&process.exe), process.key.pid);
+            page.push_str(&format!(
+                "<tr><td>{pid}</td><td>{exe}</td><td>{namespace}</td><td>{pod}</td><td>{container}</td><td>"
+            ));
+            for kind in Kind::VARIANTS {
+                let name: &str = kind.into();
+                page.push_str(&format!("<a href=\"{PROFILES}{name}?pid={pid}\">{name}</a> "));
+            }
+            page.push_str(&format!(
+                "<a href=\"{PROFILES}goroutine?pid={pid}&amp;debug=1\">goroutines by stack</a> \
+                 <a href=\"{PROFILES}goroutine?pid={pid}&amp;debug=2\">full goroutine stack dump</a></td></tr>\n"
+            ));
+        }
+        page + PROFILES_END
     }
 
     fn processes(&self) -> Answer {
@@ -287,10 +329,15 @@ impl Router {
         }
     }
 
-    /// A goroutine profile of a process, as `net/http/pprof` of that process would answer.
-    async fn profile(&self, query: &str) -> Answer {
+    /// A profile of a process, as `net/http/pprof` of that process would answer.
+    async fn profile(&self, kind: Kind, query: &str) -> Answer {
         let mut wanted = Wanted::default();
         if let Err(why) = wanted.read(query) {
+            return Answer::error(StatusCode::BAD_REQUEST, why);
+        }
+        if wanted.debug > 0 && kind != Kind::Goroutine {
+            let why =
+                "debug: only goroutine profiles have a text form here; `go tool pprof -top` makes one of the others";
             return Answer::error(StatusCode::BAD_REQUEST, why);
         }
         let process = match self.chosen(&wanted) {
@@ -298,7 +345,7 @@ impl Router {
             Err(answer) => return answer,
         };
         let (pid, debug) = (process.key.pid, wanted.debug);
-        match self.looks.look(pid, move || take(pid, debug)).await {
+        match self.looks.look(pid, move || take(pid, kind, debug)).await {
             Ok(answer) => answer,
             Err(NoLook::Busy) => {
                 Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other profiles are being taken already: try again")
@@ -359,12 +406,38 @@ fn which_of(many: &[Arc<NodeProcess>], wanted: &Wanted) -> String {
 }
 
 const PROCESSES: &str = "/api/v1/processes";
+const PROFILES: &str = "/debug/pprof/";
+
+const PROFILES_HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>/debug/pprof/</title>\
+<style>body{font-family:sans-serif}td,th{padding:0 1em 0 0;text-align:left}a{padding-right:.5em}</style></head><body>\n\
+<h1>/debug/pprof/</h1>\n<p>Profiles of the Go processes that are watched on this node, read from their memory.</p>\n<table>\n\
+<tr><th>PID</th><th>Executable</th><th>Namespace</th><th>Pod</th><th>Container</th><th>Profiles</th></tr>\n";
+const PROFILES_END: &str = "</table>\n<p>heap, allocs, block and mutex are what the program records itself: nothing is switched on in \
+it. <code>go tool pprof URL</code> reads all but the last two of each.</p>\n</body></html>\n";
+
+/// The profile of that name.
+fn kind(name: &str) -> Option<Kind> {
+    name.parse().ok()
+}
+
+/// A text that means nothing to HTML.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '<' | '>' | '&' | '"' | '\'' => out.push_str(&format!("&#{};", u32::from(character))),
+            _ => out.push(character),
+        }
+    }
+    out
+}
 
 const INDEX: &str = "parkwarden agent\n\n\
 /metrics                       Prometheus\n\
 /healthz /readyz               health\n\
 /api/v1/processes              the Go processes of this node\n\
 /api/v1/processes/PID          the report of one\n\
+/debug/pprof/                  the profiles of each process: goroutine, heap, allocs, block, mutex, threadcreate\n\
 /debug/pprof/goroutine?pid=PID its goroutine profile; &debug=1 or 2 as text; or ?pod=NAME&container=NAME&namespace=NAME\n";
 
 /// What a profile is asked of.
@@ -387,6 +460,7 @@ impl Wanted {
                 "pod" => self.pod = Some(value.into_owned()),
                 "namespace" => self.namespace = Some(value.into_owned()),
                 "container" => self.container = Some(value.into_owned()),
+                "gc" if value != "0" => return Err("gc: nothing is run in a process from here".to_owned()),
                 "seconds" => return Err("seconds: a difference of two profiles is not taken here; take two".to_owned()),
                 // `net/http/pprof` ignores what it does not know, and scrapers send more.
                 _ => {}
@@ -399,17 +473,22 @@ impl Wanted {
     }
 }
 
-fn take(pid: u32, debug: u32) -> Answer {
-    let look = Target::open(pid).and_then(|mut target| Look::at(&mut target));
-    match look {
-        Err(error) => Answer::error(StatusCode::CONFLICT, crate::exit::chain(&error)),
-        Ok(look) => match debug {
-            0 => match pprof::encode(&look, GroupBy::Both) {
-                Ok(profile) => Answer::ok(PROFILE, profile),
-                Err(error) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            },
-            1 => Answer::ok(TEXT, goroutine_text::counts(&look).into_bytes()),
-            _ => Answer::ok(TEXT, goroutine_text::stacks(&look).into_bytes()),
-        },
+fn take(pid: u32, kind: Kind, debug: u32) -> Answer {
+    let refused = |error: &dyn std::error::Error| Answer::error(StatusCode::CONFLICT, crate::exit::chain(error));
+    let mut target = match Target::open(pid) {
+        Ok(target) => target,
+        Err(error) => return refused(&error),
+    };
+    if debug > 0 {
+        return match Look::at(&mut target) {
+            Ok(look) if debug == 1 => Answer::ok(TEXT, goroutine_text::counts(&look).into_bytes()),
+            Ok(look) => Answer::ok(TEXT, goroutine_text::stacks(&look).into_bytes()),
+            Err(error) => refused(&error),
+        };
+    }
+    match profile::take(&mut target, kind) {
+        Ok(profile) => Answer { name: Some(kind.into()), ..Answer::ok(PROFILE, profile) },
+        Err(ProfileError::Encode(error)) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        Err(error) => refused(&error),
     }
 }

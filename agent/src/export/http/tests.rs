@@ -115,9 +115,46 @@ fn each_route_answers_and_others_do_not() {
     for query in ["", "?pid=x", "?pid=7&seconds=30", "?namespace=shop", "?pid=-1"] {
         assert_eq!(server.status(&format!("/debug/pprof/goroutine{query}")), 400, "{query}");
     }
-    assert_eq!(server.status("/debug/pprof/goroutine?pid=7"), 404);
+    for kind in ["goroutine", "heap", "allocs", "block", "mutex", "threadcreate"] {
+        assert_eq!(server.status(&format!("/debug/pprof/{kind}?pid=7")), 404, "no process");
+        assert_eq!(server.status(&format!("/debug/pprof/{kind}")), 400);
+    }
+    for query in ["heap?pid=7&gc=1", "heap?pid=7&debug=1"] {
+        assert_eq!(server.status(&format!("/debug/pprof/{query}")), 400, "{query}");
+    }
+    for path in
+        ["/debug/pprof/nothing?pid=7", "/debug/pprof/cmdline?pid=7", "/debug/pprof/heap/x?pid=7", "/debug/pprof"]
+    {
+        assert_eq!(server.status(path), 404, "{path}");
+    }
     let (_, answer) = server.get("/metrics", "");
     assert!(answer.contains("text/plain; version=0.0.4"), "{answer}");
+}
+
+#[test]
+fn the_index_of_profiles_has_those_of_each_watched_process_and_their_names_stay_text() {
+    let server = Server::start(&HttpConfig::default());
+    let key = ProcessKey { pid: 7, start_ticks: 1 };
+    let exe = "/srv/<b onclick='x'>&\"cart".to_owned();
+    let watched = Arc::new(NodeProcess::new(key, exe, Description::default(), None, None));
+    server.node.insert(Arc::clone(&watched));
+    server.node.insert(process(8));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
+    let report = serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report");
+    server.node.looked(&watched, Arc::new(report));
+    let (status, answer) = server.get("/debug/pprof/", "");
+    assert_eq!(status, 200);
+    for part in [
+        "text/html",
+        "content-security-policy: default-src 'none'",
+        "/srv/&#60;b onclick=&#39;x&#39;&#62;&#38;&#34;cart",
+        "<a href=\"/debug/pprof/heap?pid=7\">heap</a>",
+        "<a href=\"/debug/pprof/threadcreate?pid=7\">threadcreate</a>",
+        "<a href=\"/debug/pprof/goroutine?pid=7&amp;debug=2\">full goroutine stack dump</a>",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    assert!(!answer.contains("pid=8"), "it is not watched: {answer}");
 }
 
 #[test]

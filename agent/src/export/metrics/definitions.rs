@@ -9,6 +9,20 @@ pub enum Kind {
     Counter,
     /// Counts by length.
     Histogram,
+    /// Quantiles.
+    Summary,
+}
+
+impl Kind {
+    /// As the exposition has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
 }
 
 /// One metric.
@@ -72,6 +86,21 @@ definitions! {
     OVERHEAD_RATIO: Gauge process "target_overhead_ratio" []
         "That as a share of the CPU time that the process used while it was watched.";
     OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows.";
+    RUNNABLE: Gauge process "goroutines_runnable" [] "Goroutines that were ready to run and had no P at the last look.";
+    LATENCY: Gauge process "scheduling_latency_p99_seconds" []
+        "One in a hundred goroutines that were ready waited longer for a P, of those that the runtime sampled between the last two looks; left out where there were none.";
+    GC_CPU: Counter process "gc_cpu_seconds_total" [] "CPU time of the collector, as of the last collection.";
+    AVAILABLE_CPU: Counter process "available_cpu_seconds_total" []
+        "CPU time that there was for the program, GOMAXPROCS times the time, as of the last collection.";
+    GC_PAUSE: Gauge process "gc_longest_pause_seconds" [] "The longest pause of the collections between the last two looks; 0 without any.";
+    HEAP_MARKED: Gauge process "heap_marked_bytes" [] "Bytes that the last collection found live.";
+    LIMITER: Gauge process "gc_limited" []
+        "1 if in one of the last ten collections the collector was kept from taking more than half of the CPU: the memory limit is too low.";
+    THROTTLED: Counter process "throttled_seconds_total" []
+        "Time that the quota of the process's CPU control group has kept its threads from running, summed over CPUs.";
+    GROUP_USED: Gauge process "memory_group_used_bytes" [] "Bytes that the process's memory control group uses, where it has a limit.";
+    GROUP_LIMIT: Gauge process "memory_group_limit_bytes" [] "The limit of that group, or of one around it.";
+    UNUSUAL: Gauge process "runtime_unusual" ["rule"] "1 for what is unusual about the program's runtime; its report has it in words.";
     LOOKED: Gauge process "process_last_look_seconds" [] "Time since the process's goroutines were last read.";
     ENDS: Counter agent "process_exits_total" ["namespace", "pod", "container", "exe", "how"]
         "Watched processes that ended, by how: exit, signal, oom, perhaps_oom (SIGKILL, and memory ran out somewhere), exec, unknown; 0 while they run.";

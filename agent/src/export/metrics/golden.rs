@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::definitions::{ALL, Kind, PROCESS};
+use super::definitions::{ALL, Definition, PROCESS};
 use super::tests::{process, report};
-use super::{AgentNumbers, Exporter};
+use super::{AgentNumbers, Exporter, runtime};
 use crate::cause::{Cause, CauseKind};
 use crate::config::Mode;
 use crate::config::node::Limits;
+use crate::config::settings::RuntimeMetrics;
 use crate::detect::Verdict;
+use crate::discover::usage::ProcessNumbers;
 use crate::discover::workload::{Owner, Workload};
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
@@ -20,7 +22,12 @@ use crate::node::{Node, WatchState};
 use crate::record;
 use crate::registry::EventCounts as Events;
 use crate::registry::durations::Durations;
-use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring};
+use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring, Runtime};
+use crate::runtime::histogram::Histogram;
+use crate::runtime::mem::{MemStats, Memories};
+use crate::runtime::sched::Scheduler;
+use crate::runtime::signs::Sign;
+use crate::runtime::vitals::{Between, Vitals};
 use crate::words::Place;
 
 /// What a scrape at another time, or of another version, would say otherwise.
@@ -82,6 +89,8 @@ fn telling() -> Report {
     for (probe, hits) in observed.probes.iter_mut().zip([59, 76, 54, 4]) {
         probe.hits = hits;
     }
+    report.runtime = Some(vitals());
+    let observed = &mut report.observed;
     observed.proofs = Some(Proofs {
         taken: 2,
         refused: 1,
@@ -91,6 +100,87 @@ fn telling() -> Report {
         contradicted: 1,
     });
     report
+}
+
+/// Numbers of a runtime, a different one for each.
+pub(super) fn vitals() -> Runtime {
+    let mut next = 1000;
+    let mut number = || {
+        next += 1;
+        next
+    };
+    let mut histogram = || {
+        let mut counts = vec![0; 160];
+        (counts[1], counts[20], counts[90]) = (number(), number(), number());
+        Histogram { counts, underflow: 0, overflow: 1 }
+    };
+    let names = ["stopping/gc", "stopping/other", "total/gc", "total/other"];
+    let stop_times = names.map(|name| (format!("/sched/pauses/{name}:seconds"), histogram())).into();
+    let latency = Some(histogram());
+    // Every field of it, by name.
+    let stats: MemStats = serde_json::from_value(match serde_json::to_value(MemStats::default()).expect("JSON") {
+        serde_json::Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, if value.is_f64() { 0.25.into() } else { number().into() }))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    })
+    .expect("numbers");
+    let memory = Memories {
+        stats,
+        tiny_allocs: 9,
+        gc_percent: -1,
+        memory_limit: 1 << 30,
+        heap_marked: number(),
+        heap_scan: number(),
+        stack_scan: number(),
+        globals_scan: number(),
+        heap_free: number(),
+        metadata_other: number(),
+        gc_cpu_ns: 2_500_000_000,
+        total_cpu_ns: 10_500_000_000,
+        idle_cpu_ns: 4_500_000_000,
+        limiter_last_cycle: number(),
+        cleanups_queued: Some(number()),
+        cleanups_executed: Some(number()),
+        stop_times,
+        ..Memories::default()
+    };
+    let scheduler = Scheduler {
+        gomaxprocs: 8,
+        threads: 13,
+        created: Some(number()),
+        mutex_wait_ns: 1_000_000_000,
+        runtime_lock_wait_ns: Some(500_000_000),
+        latency,
+        ..Scheduler::default()
+    };
+    let process = ProcessNumbers {
+        cpu_ns: 12_250_000_000,
+        rss_bytes: number(),
+        virtual_bytes: number(),
+        start_unix_ns: 1_790_000_000_500_000_000,
+        open_files: Some(number()),
+        max_files: Some(number()),
+    };
+    Runtime {
+        now: Some(Vitals { memory, scheduler }),
+        pause_quantiles_ns: [1000, 2000, 3000, 4000, 5_000_000],
+        process: Some(process),
+        runnable: 6,
+        between: Some(Between {
+            collections: 4,
+            longest_pause_ns: Some(1_500_000),
+            latency_p99_ns: Some(250_000),
+            ..Between::default()
+        }),
+        throttled_ns: Some(125_000_000),
+        group_used_bytes: Some(300 << 20),
+        group_limit_bytes: Some(512 << 20),
+        signs: vec![Sign::new("fragmentation", "it is".to_owned())],
+        ..Runtime::default()
+    }
 }
 
 /// A node with a pod's process, one of a unit, one in each other state, and one that has ended.
@@ -142,7 +232,7 @@ fn scrape() -> String {
     http.accepted();
     http.answered("/metrics", 200);
     let limits = Limits { groups: 2, ..Limits::default() };
-    let text = Exporter::default().render(&node(), limits, &numbers, Some(&http));
+    let text = Exporter::default().render(&node(), limits, RuntimeMetrics::All, &numbers, Some(&http));
     let text = String::from_utf8(text).expect("UTF-8");
     let normal = |line: &str| match line.rsplit_once(' ') {
         Some((series, _)) if line.starts_with(VARIES) => format!("{series} 0\n"),
@@ -158,13 +248,9 @@ fn a_scrape_is_as_it_was_and_has_every_metric() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, &scrape).expect("written");
     }
-    for metric in ALL {
-        let kind = match metric.kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-            Kind::Histogram => "histogram",
-        };
-        let family = format!("# HELP {0} {1}\n# TYPE {0} {kind}\n{0}", metric.name, metric.help);
+    let all: Vec<&Definition> = ALL.iter().chain(runtime::ALL.iter().map(|row| &row.definition)).collect();
+    for metric in &all {
+        let family = format!("# HELP {0} {1}\n# TYPE {0} {2}\n{0}", metric.name, metric.help, metric.kind.name());
         let series = scrape.split_once(&family).unwrap_or_else(|| panic!("no series of {}", metric.name)).1;
         let series = series.lines().next().unwrap_or_default();
         let process: &[&str] = if metric.of_process { &PROCESS } else { &[] };
@@ -173,7 +259,7 @@ fn a_scrape_is_as_it_was_and_has_every_metric() {
         }
     }
     let families = scrape.lines().filter(|line| line.starts_with("# TYPE ")).count();
-    assert_eq!(families, ALL.len());
+    assert_eq!(families, all.len());
     let golden = std::fs::read_to_string(path).expect("the golden scrape");
     assert!(
         scrape == golden,

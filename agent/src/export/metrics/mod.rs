@@ -5,6 +5,7 @@
 pub mod definitions;
 #[cfg(test)]
 mod golden;
+pub mod runtime;
 mod scrape;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use strum::VariantNames as _;
 
 use crate::config::node::Limits;
+use crate::config::settings::RuntimeMetrics;
 use crate::detect::Verdict;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
@@ -23,12 +25,14 @@ use crate::node::totals::{EndKey, SECONDS, Totals};
 use crate::node::{Node, NodeProcess, WatchState};
 use crate::record;
 use crate::registry::durations::BOUNDS_NS;
-use crate::report::{Group, Report};
+use crate::report::{Group, Report, Runtime};
 use definitions::{
-    BUILD, CENSUS, CONTRADICTED, CREATED, ENDS, EVENTS, EXITED, GOROUTINES, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO,
-    KUBERNETES_ERRORS, KUBERNETES_EVENTS, KUBERNETES_UP, LEAKED, LEAKED_BYTES, LOOKED, LOSSES, MOVES, OLDEST,
+    AVAILABLE_CPU, BUILD, CENSUS, CONTRADICTED, CREATED, Definition, ENDS, EVENTS, EXITED, GC_CPU, GC_PAUSE,
+    GOROUTINES, GROUP_LIMIT, GROUP_USED, HEAP_MARKED, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO, KUBERNETES_ERRORS,
+    KUBERNETES_EVENTS, KUBERNETES_UP, LATENCY, LEAKED, LEAKED_BYTES, LIMITER, LOOKED, LOSSES, MOVES, OLDEST,
     OVER_BUDGET, OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES,
-    PROOFS_REFUSED, RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, SERIES_DROPPED, STUCK, UNSEEN,
+    PROOFS_REFUSED, RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, RUNNABLE, SERIES_DROPPED,
+    STUCK, THROTTLED, UNSEEN, UNUSUAL,
 };
 use scrape::{Scrape, Value};
 
@@ -51,7 +55,14 @@ pub struct Exporter {
 
 impl Exporter {
     /// All metrics, in the text format.
-    pub fn render(&self, node: &Node, limits: Limits, numbers: &AgentNumbers, http: Option<&HttpNumbers>) -> Vec<u8> {
+    pub fn render(
+        &self,
+        node: &Node,
+        limits: Limits,
+        runtime: RuntimeMetrics,
+        numbers: &AgentNumbers,
+        http: Option<&HttpNumbers>,
+    ) -> Vec<u8> {
         let mut scrape = Scrape::default();
         let processes = node.processes();
         let totals = node.totals();
@@ -69,14 +80,23 @@ impl Exporter {
         });
         scrape.add(&RING_FILL, &[], &Value::Number(fill.fold(0.0, f64::max)));
         let mut dropped = 0;
-        for (process, report) in watched {
-            let mut of_process = Scrape::default();
-            of_one(&mut of_process, process, &report, limits.groups);
+        let mut add = |of_process: Scrape| {
             if scrape.series() + of_process.series() < limits.series {
                 scrape.append(of_process);
             } else {
                 dropped += of_process.series() as u64;
             }
+        };
+        for (process, report) in &watched {
+            let mut of_process = Scrape::default();
+            labelled(process, |labels| of_watch(&mut of_process, labels, process, report, limits.groups));
+            add(of_process);
+        }
+        // What nobody else tells comes before what the program could export itself.
+        for (process, report) in &watched {
+            let mut of_runtime = Scrape::default();
+            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, runtime));
+            add(of_runtime);
         }
         let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
         scrape.add(&SERIES_DROPPED, &[], &Value::Number(dropped as f64));
@@ -163,14 +183,17 @@ fn ends(scrape: &mut Scrape, mut ends: BTreeMap<EndKey, u64>, processes: &[std::
     }
 }
 
-fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_groups: usize) {
+/// Calls `tell` with the values of the labels that say which process it is.
+fn labelled(process: &NodeProcess, tell: impl FnOnce(&[&str])) {
     let workload = process.workload();
-    let pid = process.key.pid.to_string();
     let [namespace, pod, container] = workload.labels();
-    let mut add = |definition, own: &[&str], value: &Value<'_>| {
-        let mut labels = vec![namespace, pod, container, process.exe_name(), &pid];
-        labels.extend(own);
-        scrape.add(definition, &labels, value);
+    tell(&[namespace, pod, container, process.exe_name(), &process.key.pid.to_string()]);
+}
+
+fn of_watch(scrape: &mut Scrape, process_labels: &[&str], process: &NodeProcess, report: &Report, max_groups: usize) {
+    let workload = process.workload();
+    let mut add = |definition: &'static Definition, own: &[&str], value: &Value<'_>| {
+        scrape.add(definition, &[process_labels, own].concat(), value);
     };
     let (observed, goroutines) = (&report.observed, &report.goroutines);
     let owner = workload.owner.as_ref().map(|owner| format!("{}/{}", owner.kind, owner.name)).unwrap_or_default();
@@ -204,6 +227,9 @@ fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_group
             &Value::Histogram(&bounds, &lasted.counts, lasted.sum_ns as f64 / 1e9),
         );
     }
+    if let Some(runtime) = &report.runtime {
+        of_runtime(runtime, &mut add);
+    }
     leaks(report, max_groups, |labels, count| add(&LEAKED, &labels, &Value::Number(count as f64)));
     let stuck = |group: &Group| (group.verdict == Verdict::Stuck).then_some(group.count);
     by_place(report, max_groups, stuck, |labels, count| add(&STUCK, &labels, &Value::Number(count as f64)));
@@ -214,6 +240,36 @@ fn of_one(scrape: &mut Scrape, process: &NodeProcess, report: &Report, max_group
     };
     by_place(report, max_groups, stacks, |labels, count| bytes("stack", labels, count));
     by_place(report, max_groups, heap, |labels, count| bytes("heap", labels, count));
+}
+
+/// What is told of a runtime whether or not its own metrics are exported.
+fn of_runtime(runtime: &Runtime, add: &mut dyn FnMut(&'static Definition, &[&str], &Value<'_>)) {
+    for sign in &runtime.signs {
+        add(&UNUSUAL, &[&sign.rule], &Value::Number(1.0));
+    }
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let between = runtime.between.unwrap_or_default();
+    let mut known = vec![
+        (&THROTTLED, runtime.throttled_ns.map(seconds)),
+        (&GROUP_USED, runtime.group_used_bytes.map(|bytes| bytes as f64)),
+        (&GROUP_LIMIT, runtime.group_limit_bytes.map(|bytes| bytes as f64)),
+    ];
+    if let Some(memory) = runtime.now.as_ref().map(|now| &now.memory) {
+        known.extend([
+            (&RUNNABLE, Some(runtime.runnable as f64)),
+            (&LATENCY, between.latency_p99_ns.map(seconds)),
+            (&GC_CPU, Some(seconds(memory.gc_cpu_ns))),
+            (&AVAILABLE_CPU, Some(seconds(memory.total_cpu_ns))),
+            (&GC_PAUSE, Some(seconds(between.longest_pause_ns.unwrap_or(0)))),
+            (&HEAP_MARKED, Some(memory.heap_marked as f64)),
+            (&LIMITER, Some(f64::from(u8::from(memory.is_limited())))),
+        ]);
+    }
+    for (definition, number) in known {
+        if let Some(number) = number {
+            add(definition, &[], &Value::Number(number));
+        }
+    }
 }
 
 /// A number of the groups that have it, those with the same labels together: the largest, and the rest.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Quantile, Summary,
+};
 
 use super::definitions::{Definition, Kind, PROCESS};
 
@@ -15,6 +17,8 @@ pub enum Value<'a> {
     Number(f64),
     /// Bounds, counts of what lies between them, and the sum.
     Histogram(&'a [f64], &'a [u64], f64),
+    /// Quantiles with their values, the count and the sum.
+    Summary(&'a [(f64, f64)], u64, f64),
 }
 
 /// See the module.
@@ -48,12 +52,14 @@ impl Scrape {
                 gauge.set_value(*number);
                 metric.set_gauge(gauge);
             }
+            Value::Summary(quantiles, count, sum) => metric.set_summary(summary(quantiles, *count, *sum)),
             Value::Histogram(bounds, counts, sum) => metric.set_histogram(histogram(bounds, counts, *sum)),
         }
         self.series += match value {
             Value::Number(_) => 1,
             // A bucket more than there are bounds, sum and count.
             Value::Histogram(bounds, ..) => bounds.len() + 3,
+            Value::Summary(quantiles, ..) => quantiles.len() + 2,
         };
         self.families.entry(definition.name).or_insert_with(|| (*definition, Vec::new())).1.push(metric);
     }
@@ -81,12 +87,27 @@ impl Scrape {
                 Kind::Gauge => MetricType::GAUGE,
                 Kind::Counter => MetricType::COUNTER,
                 Kind::Histogram => MetricType::HISTOGRAM,
+                Kind::Summary => MetricType::SUMMARY,
             });
             family.set_metric(metrics);
             family
         };
         self.families.into_values().map(family).collect()
     }
+}
+
+fn summary(quantiles: &[(f64, f64)], count: u64, sum: f64) -> Summary {
+    let quantile = |(share, value): &(f64, f64)| {
+        let mut quantile = Quantile::default();
+        quantile.set_quantile(*share);
+        quantile.set_value(*value);
+        quantile
+    };
+    let mut summary = Summary::default();
+    summary.set_sample_count(count);
+    summary.set_sample_sum(sum);
+    summary.set_quantile(quantiles.iter().map(quantile).collect());
+    summary
 }
 
 fn histogram(bounds: &[f64], counts: &[u64], sum: f64) -> Histogram {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::definitions::{ALL, Kind, PROCESS};
-use super::{AgentNumbers, Exporter};
+use super::definitions::{ALL, Definition, Kind, PROCESS};
+use super::{AgentNumbers, Exporter, runtime};
 use crate::config::node::Limits;
+use crate::config::settings::RuntimeMetrics;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 use crate::record::{Exit, ExitKind, Moment};
-use crate::report::Report;
+use crate::report::{Report, Runtime};
 
 /// A report with likely leaks, as `watch --format json` printed it.
 pub(super) fn report() -> Report {
@@ -23,7 +24,7 @@ pub(super) fn process(pid: u32, exe: &str) -> Arc<NodeProcess> {
 }
 
 fn scrape(node: &Node, limits: Limits) -> String {
-    let text = Exporter::default().render(node, limits, &AgentNumbers::default(), None);
+    let text = Exporter::default().render(node, limits, RuntimeMetrics::All, &AgentNumbers::default(), None);
     String::from_utf8(text).expect("UTF-8")
 }
 
@@ -166,6 +167,52 @@ fn names_from_a_hostile_program_stay_within_their_label() {
 }
 
 #[test]
+fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
+    let node = Node::default();
+    let (known, unknown) = (process(7, "/srv/cart"), process(8, "/srv/odd"));
+    for process in [&known, &unknown] {
+        node.insert(Arc::clone(process));
+    }
+    node.looked(&known, Arc::new(Report { runtime: Some(super::golden::vitals()), ..report() }));
+    let none = Runtime { unknown: Some("its layout is not known".to_owned()), ..Runtime::default() };
+    node.looked(&unknown, Arc::new(Report { runtime: Some(none), ..report() }));
+    let series = |wanted, limits| {
+        let text = Exporter::default().render(&node, limits, wanted, &AgentNumbers::default(), None);
+        let text = String::from_utf8(text).expect("UTF-8");
+        let of_runtime = |line: &&str| line.starts_with("go_") || line.starts_with("process_");
+        let lines: Vec<String> = text.lines().filter(of_runtime).map(str::to_owned).collect();
+        assert!(lines.iter().all(|line| line.contains("pid=\"7\"")), "{lines:?}");
+        assert_eq!(super::tests::lines(&text, "parkwarden_goroutines").len(), 2);
+        lines.len()
+    };
+    let counts = [RuntimeMetrics::Off, RuntimeMetrics::Basic, RuntimeMetrics::All]
+        .map(|wanted| series(wanted, Limits::default()));
+    assert_eq!(counts, [0, 43, 141], "as the settings' description says, about");
+    let others = Exporter::default()
+        .render(&node, Limits::default(), RuntimeMetrics::Off, &AgentNumbers::default(), None)
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.starts_with(b"#"))
+        .count();
+    let few = Limits { series: others + 40, ..Limits::default() };
+    assert_eq!(series(RuntimeMetrics::All, few), 0, "they are left out before others");
+}
+
+const RUNTIME: &str = "\n## Go's own metrics\n\nWhat a Go program exports of itself with Prometheus' client library, by the same names, \
+of programs that export nothing: read from outside at the last look, with the labels of the process. `metrics.runtime` in the \
+configuration, or `--metrics-runtime`, says how much: `off`, `basic` (the default: what the client library gives by default) or \
+`all` (also what `runtime/metrics` has and can be read from outside). A number that a program's Go version does not have is left \
+out; where nothing of the runtime can be read there are none of these series, and `runtime.unknown` of \
+`/api/v1/processes/PID` says why. Where series exceed `limits.series`, these are left out first. Numbers are as of the last look, and \
+as exact as the runtime's own: of a program that is at rest they are the same. What changes while it is read can differ by what \
+happens in a few hundred microseconds; CPU times and the GC's share are as of the last collection. Not to be had from outside: \
+counts by size class, the parts of the CPU time of user code and of the scavenger, and calls to C.\n\n";
+
+fn row(metric: &Definition, of: &str) -> String {
+    let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+    format!("| `{}` | {} | {of} | {} | {} |\n", metric.name, metric.kind.name(), labels.join(", "), metric.help)
+}
+
+#[test]
 fn the_table_of_metrics_is_documented() {
     let mut table = String::from(
         "# Metrics\n\nWhat `/metrics` of `parkwarden agent` exports, in base units. Generated from the code: \
@@ -175,15 +222,15 @@ fn the_table_of_metrics_is_documented() {
     table.push_str(" before their own, empty where there is nothing to say; their series go with the process.\n\n");
     table.push_str("| metric | type | of | labels | meaning |\n|---|---|---|---|---|\n");
     for metric in ALL {
-        let kind = match metric.kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-            Kind::Histogram => "histogram",
-        };
         assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
-        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let of = if metric.of_process { "process" } else { "agent" };
-        table.push_str(&format!("| `{}` | {kind} | {of} | {} | {} |\n", metric.name, labels.join(", "), metric.help));
+        table.push_str(&row(metric, of));
+    }
+    table.push_str(RUNTIME);
+    table.push_str("| metric | type | with | labels | meaning |\n|---|---|---|---|---|\n");
+    for metric in runtime::ALL {
+        let with = if metric.at == RuntimeMetrics::Basic { "basic" } else { "all" };
+        table.push_str(&row(&metric.definition, with));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -1,0 +1,3 @@
+module example.com/cloop
+
+go 1.21
