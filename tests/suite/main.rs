@@ -17,3 +17,4 @@ mod sched;
 mod snapshot;
 mod timeline;
 mod variables;
+mod waits;

@@ -4,7 +4,8 @@
 use crate::golang::Frame;
 
 /// In which direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// It reads.
     Read,
@@ -17,7 +18,8 @@ pub enum Direction {
 }
 
 /// With what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum File {
     /// A socket of package net.
     Network,

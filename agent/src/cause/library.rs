@@ -1,176 +1,263 @@
-//! Goroutines that a library of Go's own started, or that wait inside one: what that wait means for the program is known, and what
-//! it has to do. A row says only what is certain of everybody who waits there.
+//! Waits inside libraries, Go's own and others': what such a wait means for the program, and what it has to do. Each is a file in
+//! `waits`, which says only what is certain of everybody who waits there; CONTRIBUTING.md has how to add one.
+//!
+//! Deliberately absent: whether a goroutine is stuck. Most of what is known here is a normal rest as long as it does not pile up.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
 
 use super::io::{Direction, File, Io};
 use super::{Case, CauseKind, Words};
+use crate::golang::Frame;
 
 /// A wait inside a library.
-pub(super) struct LibraryWait {
-    /// The runtime's words for it.
-    wait_reason: &'static str,
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The file's name, without its ending.
+    #[serde(skip)]
+    pub name: &'static str,
+    /// The cause's name.
+    pub kind: CauseKind,
+    /// The runtime's words for it; more than one where versions differ.
+    pub waits: Vec<String>,
     /// In IO wait, what for.
-    io: Option<(Direction, File)>,
-    /// Functions, by how their names begin: in IO wait one of them is on the stack, else it is the innermost that is no plumbing.
-    within: &'static [&'static str],
-    kind: CauseKind,
-    words: Words,
+    pub io: Option<Wanted>,
+    /// One of these is the innermost function that is no plumbing.
+    #[serde(default)]
+    pub innermost: Vec<String>,
+    /// One of these is anywhere on the stack; "A called by B" are two frames, one after the other.
+    #[serde(default)]
+    pub through: Vec<String>,
+    /// One of these too.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Whether a timer can be among what it waits for.
+    #[serde(default)]
+    pub timer: bool,
+    /// Entries that fit as well, and say less.
+    #[serde(default)]
+    pub instead_of: Vec<String>,
+    /// What the goroutine does.
+    pub does: String,
+    /// What cannot happen any more, if that is proven; only where it can be.
+    pub cannot: Option<String>,
+    /// What does not happen, if not.
+    pub does_not: String,
+    /// What to do, in a line for a Go developer.
+    pub remedy: String,
+    /// What it waits to get, if it is a sign that something is wrong when for a while nobody got any.
+    pub resource: Option<String>,
+    /// Goroutines of which this is to be said, and no other entry.
+    pub examples: Vec<Example>,
 }
 
-/// What reads and writes an HTTP/1 client's connection, of any version and Transport.
-const READ_LOOP: &[&str] = &["net/http.(*persistConn).readLoop"];
-const WRITE_LOOP: &[&str] = &["net/http.(*persistConn).writeLoop"];
-/// An HTTP/2 client's, until Go 1.26, since, and as a module.
-const READ_LOOP_2: &[&str] = &[
-    "net/http.(*http2clientConnReadLoop).run",
-    "net/http/internal/http2.(*clientConnReadLoop).run",
-    "golang.org/x/net/http2.(*clientConnReadLoop).run",
-];
+/// What IO a goroutine waits for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// In which direction.
+    pub direction: Direction,
+    /// With what.
+    pub file: File,
+}
 
-const NETWORK_READ: Option<(Direction, File)> = Some((Direction::Read, File::Network));
+/// A goroutine as Go's tracebacks show one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Example {
+    /// The runtime's words for its wait.
+    pub wait: String,
+    /// Functions, one a line, innermost first.
+    pub stack: String,
+}
 
-const SHARE_CLIENT: &str = "share one http.Client, and with it its Transport, among all requests, or call CloseIdleConnections; \
-                            set http.Client.Timeout";
+/// The files, by their names.
+macro_rules! files {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("waits/", $name, ".toml")))),*]
+    };
+}
 
-pub(super) const KNOWN: [LibraryWait; 10] = [
-    LibraryWait {
-        wait_reason: "select",
-        io: None,
-        within: READ_LOOP,
-        kind: CauseKind::ResponseNotClosed,
-        words: Words {
-            does: "keeps an HTTP client's connection for a response body",
-            cannot: "that nobody can close or read any more",
-            does_not: "that is not closed, nor read to its end",
-            remedy: "close every response's body, on every path (defer response.Body.Close())",
-        },
-    },
-    LibraryWait {
-        wait_reason: "select",
-        io: None,
-        within: WRITE_LOOP,
-        kind: CauseKind::ClientConnection,
-        words: Words {
-            does: "is the writing half of an HTTP client's connection",
-            cannot: "that nobody can use or close any more",
-            does_not: "that is kept: by a response body that is not closed, or idle by a Transport made for each request \
-                       (its other half, readLoop, tells which)",
-            remedy: "close every response's body, and share one http.Client, and with it its Transport, among all requests",
-        },
-    },
-    LibraryWait {
-        wait_reason: "IO wait",
-        io: NETWORK_READ,
-        within: READ_LOOP,
-        kind: CauseKind::ClientConnection,
-        words: Words {
-            does: "keeps an HTTP client's connection",
-            cannot: "that is idle or waits for an answer, as those of a Transport made for each request do",
-            does_not: "that is idle or waits for an answer, as those of a Transport made for each request do",
-            remedy: SHARE_CLIENT,
-        },
-    },
-    LibraryWait {
-        wait_reason: "IO wait",
-        io: NETWORK_READ,
-        within: READ_LOOP_2,
-        kind: CauseKind::ClientConnection,
-        words: Words {
-            does: "keeps an HTTP/2 client's connection",
-            cannot: "on which nothing comes, as on those of a Transport made for each request",
-            does_not: "on which nothing comes, as on those of a Transport made for each request",
-            remedy: SHARE_CLIENT,
-        },
-    },
-    LibraryWait {
-        wait_reason: "chan receive",
-        io: None,
-        within: &["os/exec.(*Cmd).awaitGoroutines", "os/exec.(*Cmd).Wait"],
-        kind: CauseKind::CommandPipe,
-        words: Words {
-            does: "waits until the output (or input) of a command that has ended is copied:",
-            cannot: "a child of the command may still hold the pipe open",
-            does_not: "a child of the command may still hold the pipe open",
-            remedy: "set exec.Cmd.WaitDelay, or give the command files (os.File) for its input and output, which nothing has to copy",
-        },
-    },
-    LibraryWait {
-        wait_reason: "IO wait",
-        io: Some((Direction::Read, File::Os)),
-        within: &["os/exec.(*Cmd).writerDescriptor"],
-        kind: CauseKind::CommandPipe,
-        words: Words {
-            does: "reads the output of a command from a pipe",
-            cannot: "that the command, or a child of it, still holds open",
-            does_not: "that the command, or a child of it, still holds open",
-            remedy: "set exec.Cmd.WaitDelay, and end commands in time (exec.CommandContext), with all their children",
-        },
-    },
-    LibraryWait {
-        wait_reason: "IO wait",
-        io: Some((Direction::Write, File::Os)),
-        within: &["os/exec.(*Cmd).childStdin", "os/exec.(*Cmd).stdin"],
-        kind: CauseKind::CommandPipe,
-        words: Words {
-            does: "writes the input of a command to a pipe",
-            cannot: "that is full, and that the command, or a child of it, still holds open",
-            does_not: "that is full, and that the command, or a child of it, still holds open",
-            remedy: "set exec.Cmd.WaitDelay, and end commands in time (exec.CommandContext), with all their children",
-        },
-    },
-    LibraryWait {
-        wait_reason: "select",
-        io: None,
-        within: &["os/exec.(*Cmd).watchCtx", "os/exec.(*Cmd).Start"],
-        kind: CauseKind::CommandPipe,
-        words: Words {
-            does: "watches over the context of a command",
-            cannot: "that nobody can wait for or cancel any more",
-            does_not: "that has not ended, or whose Wait is not called",
-            remedy: "call Wait for every command that was started, and cancel its context on every path (defer cancel())",
-        },
-    },
-    LibraryWait {
-        wait_reason: "select",
-        io: None,
-        within: &["context.(*cancelCtx).propagateCancel", "context.propagateCancel"],
-        kind: CauseKind::ContextNeverCancelled,
-        words: Words {
-            does: "waits for the end of a context whose type is not package context's, or of its child context",
-            cannot: "whose cancel function nobody can call any more",
-            does_not: "whose cancel function is not called",
-            remedy: "call the cancel function of every context on every path (defer cancel()), of context.AfterFunc the stop function",
-        },
-    },
-    LibraryWait {
-        wait_reason: "select",
-        io: None,
-        within: &["database/sql.(*DB).connectionOpener"],
-        kind: CauseKind::DatabaseNotClosed,
-        words: Words {
-            does: "opens connections for a database/sql.DB",
-            cannot: "that nobody can close any more",
-            does_not: "that is not closed",
-            remedy: "open a database once and share the sql.DB, or close each (defer db.Close())",
-        },
-    },
-];
+const FILES: &[(&str, &str)] = files! {
+    "amqp-call"
+    "amqp-confirm"
+    "amqp-consumer"
+    "amqp-consumer-idle"
+    "amqp-heartbeat"
+    "amqp-notify"
+    "amqp-read"
+    "client-go-informer"
+    "client-go-queue"
+    "client-go-reflector"
+    "client-go-watch"
+    "client-go-worker"
+    "confluent-kafka-events"
+    "confluent-kafka-poll"
+    "context-foreign"
+    "dns-cgo"
+    "dns-server"
+    "dns-wait"
+    "errgroup-limit"
+    "errgroup-wait"
+    "exec-context"
+    "exec-input"
+    "exec-output"
+    "exec-wait-copy"
+    "franz-go-client"
+    "franz-go-poll"
+    "franz-go-produce"
+    "fsnotify-deliver"
+    "fsnotify-read"
+    "grpc-client-answer"
+    "grpc-client-callbacks"
+    "grpc-client-connection"
+    "grpc-client-names"
+    "grpc-client-read"
+    "grpc-client-stream"
+    "grpc-client-streams"
+    "grpc-client-write-idle"
+    "grpc-flow"
+    "grpc-server-keepalive"
+    "grpc-server-limit"
+    "grpc-server-message"
+    "grpc-server-read"
+    "grpc-server-stop"
+    "grpc-server-worker"
+    "grpc-server-write-idle"
+    "http-client-body"
+    "http-client-body-open"
+    "http-client-connection"
+    "http-client-handshake"
+    "http-client-header"
+    "http-client-idle"
+    "http-client-write"
+    "http-client-write-idle"
+    "http-proxy-upgrade"
+    "http-server-body"
+    "http-server-handshake"
+    "http-server-idle"
+    "http-server-request"
+    "http-server-response"
+    "http-server-shutdown"
+    "http-server-watch"
+    "http2-client-body"
+    "http2-client-flow"
+    "http2-client-header"
+    "http2-client-idle"
+    "http2-client-stream"
+    "http2-client-streams"
+    "http2-server-body"
+    "http2-server-connection"
+    "http2-server-flow"
+    "http2-server-read"
+    "http2-server-write"
+    "io-pipe-read"
+    "io-pipe-write"
+    "kafka-go-deliver"
+    "kafka-go-fetch"
+    "kafka-go-reader"
+    "kafka-go-write"
+    "kafka-go-writer"
+    "pgx-answer"
+    "pgx-dial"
+    "pgx-pool"
+    "pgx-pool-open"
+    "process-wait"
+    "redis-pool"
+    "redis-subscription"
+    "redis-subscription-read"
+    "rpc-call"
+    "rpc-client"
+    "sarama-client"
+    "sarama-consumer"
+    "sarama-producer"
+    "sarama-results"
+    "sarama-send"
+    "semaphore"
+    "signal-context"
+    "singleflight"
+    "sql-cleaner"
+    "sql-opener"
+    "sql-pool"
+    "sql-rows"
+    "sql-tx"
+    "sync-once"
+    "syscall-close"
+    "syscall-connect"
+    "syscall-fcntl"
+    "syscall-flock"
+    "syscall-fsync"
+    "syscall-mkdir"
+    "syscall-mount"
+    "syscall-open"
+    "syscall-rename"
+    "syscall-stat"
+    "syscall-statfs"
+    "syscall-unlink"
+};
 
-/// What is known of a wait inside a library.
+static KNOWN: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let read = |(name, text): &(&'static str, &str)| {
+        let known: Known = toml::from_str(text).unwrap_or_else(|error| panic!("waits/{name}.toml: {error}"));
+        Known { name, ..known }
+    };
+    FILES.iter().map(read).collect()
+});
+
+/// All of them.
+pub fn known() -> &'static [Known] {
+    &KNOWN
+}
+
+/// The words for a wait inside a library.
 pub(super) fn words(case: &Case<'_>) -> Option<(CauseKind, Words)> {
-    let io = Io::of(case.stack);
-    let innermost = case.stack.iter().find(|frame| !frame.is_plumbing())?;
-    let found = KNOWN.iter().find(|known| {
-        let within = |function: &str| known.within.iter().any(|start| is_of(function, start));
-        known.wait_reason == case.wait_reason
-            && match known.io {
-                None => within(&innermost.function),
-                Some((direction, file)) => {
-                    (io.direction, io.file) == (Some(direction), Some(file))
-                        && case.stack.iter().any(|frame| within(&frame.function))
-                }
-            }
-    })?;
-    Some((found.kind, found.words))
+    let known = Known::of(case.wait_reason, case.stack)?;
+    Some((known.kind, known.words()))
+}
+
+impl Known {
+    /// What is known of goroutines that wait so with this stack, innermost frame first.
+    pub fn of(wait_reason: &str, stack: &[Frame]) -> Option<&'static Self> {
+        let fitting = || known().iter().filter(|known| known.fits(wait_reason, stack));
+        fitting().find(|known| !fitting().any(|other| other.instead_of.iter().any(|name| name == known.name)))
+    }
+
+    /// Whether it can be said of such goroutines.
+    pub fn fits(&self, wait_reason: &str, stack: &[Frame]) -> bool {
+        let innermost = stack.iter().position(|frame| !frame.is_plumbing());
+        self.waits.iter().any(|wait| wait == wait_reason)
+            && self.io.is_none_or(|io| io.fits(stack))
+            && one_in(&self.innermost, innermost.map_or(&[], |at| &stack[at..=at]))
+            && one_in(&self.through, stack)
+            && one_in(&self.from, stack)
+    }
+
+    fn words(&'static self) -> Words {
+        let Self { does, cannot, does_not, remedy, .. } = self;
+        Words { does, cannot: cannot.as_ref().unwrap_or(does_not), does_not, remedy }
+    }
+}
+
+impl Wanted {
+    fn fits(self, stack: &[Frame]) -> bool {
+        Io::of(stack) == Io { direction: Some(self.direction), file: Some(self.file) }
+    }
+}
+
+/// Between a function and its caller in a pattern.
+const CALLED_BY: &str = " called by ";
+
+/// Whether one of the patterns is among these frames; if there are any patterns.
+fn one_in(patterns: &[String], frames: &[Frame]) -> bool {
+    let among = |pattern: &String| match pattern.split_once(CALLED_BY) {
+        Some((function, caller)) => {
+            frames.windows(2).any(|pair| is_of(&pair[0].function, function) && is_of(&pair[1].function, caller))
+        }
+        None => frames.iter().any(|frame| is_of(&frame.function, pattern)),
+    };
+    patterns.is_empty() || patterns.iter().any(among)
 }
 
 /// Whether a function is this one or a closure of it.

@@ -2,7 +2,9 @@
 //! where it was made. Of leaks that are proven it says what cannot happen any more, of likely ones what does not happen.
 
 pub mod io;
-mod library;
+pub mod library;
+#[cfg(test)]
+mod library_tests;
 pub mod primitive;
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,30 @@ pub enum CauseKind {
     CommandPipe,
     /// Serves a `sql.DB` that is not closed.
     DatabaseNotClosed,
+    /// Keeps a database's connection for rows that are not closed.
+    RowsNotClosed,
+    /// Keeps a database's connection for a transaction that is neither committed nor rolled back.
+    TransactionNotEnded,
+    /// Serves a library's client, consumer or watcher that is not closed.
+    ClientNotClosed,
+    /// Waits for the answer to a request.
+    ResponseAwaited,
+    /// Writes what its peer does not read, or has not made room for.
+    PeerNotReading,
+    /// Keeps a server's connection, and waits for what its client sends.
+    ServerConnection,
+    /// Shuts something down, and waits for those who still use it.
+    ShutdownWaits,
+    /// Wants something of which there is only so much at a time.
+    PoolExhausted,
+    /// Waits for a call of another goroutine to return, because both want the same.
+    CallInFlight,
+    /// Is one half of an `io.Pipe` and waits for the other.
+    PipeOtherEnd,
+    /// Waits for a host's name to be looked up.
+    NameLookup,
+    /// Waits for work.
+    WorkerIdle,
     /// Is in one system call.
     SystemCall,
     /// Is in one call into C.
@@ -133,6 +159,9 @@ impl Cause {
         };
         let mut sentence = format!("{does} {}", if case.proven { cannot } else { does_not });
         let mut remedy = remedy.to_owned();
+        if kind == CauseKind::ServerConnection {
+            return Some(Self { kind, sentence, remedy });
+        }
         if serves_http(case) {
             sentence.push_str("; it serves an HTTP request that its client may long have given up");
         } else if let Some(handler) = case.handler {
@@ -318,10 +347,7 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             "call its stop on every path (defer stop())",
         ),
         CauseKind::NetworkSilent | CauseKind::FileSilent => return silent(Io::of(case.stack)),
-        CauseKind::ResponseNotClosed
-        | CauseKind::ClientConnection
-        | CauseKind::CommandPipe
-        | CauseKind::DatabaseNotClosed => unreachable!("{kind} has words of its own in the table of libraries"),
+        _ => unreachable!("only a library's wait is a cause of kind {kind}, and has words of its own"),
     };
     Words { does, cannot, does_not, remedy }
 }

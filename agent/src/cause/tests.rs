@@ -175,98 +175,7 @@ fn io_wait_has_a_direction_and_a_kind_of_file() {
     assert_eq!(told("IO wait", &[&read[..], &net].concat()).kind, CauseKind::NetworkSilent);
 }
 
-const POLL_READ: [&str; 2] = ["internal/poll.(*pollDesc).waitRead", "internal/poll.(*FD).Read"];
 const POLL_WRITE: [&str; 2] = ["internal/poll.(*pollDesc).waitWrite", "internal/poll.(*FD).Write"];
-
-/// A row of the table each, with a stack of its own.
-#[test]
-fn waits_inside_libraries_are_known() {
-    let read = |outer: &[&'static str]| [&POLL_READ, outer].concat();
-    let write = |outer: &[&'static str]| [&POLL_WRITE, outer].concat();
-    let rows = [
-        (
-            "select",
-            vec!["runtime.selectgo", "net/http.(*persistConn).readLoop", "net/http.(*Transport).dialConn.gowrap2"],
-            CauseKind::ResponseNotClosed,
-            "for a response body that is not closed, nor read to its end",
-            "defer response.Body.Close()",
-        ),
-        (
-            "select",
-            vec!["runtime.selectgo", "net/http.(*persistConn).writeLoop"],
-            CauseKind::ClientConnection,
-            "the writing half of an HTTP client's connection",
-            "share one http.Client",
-        ),
-        (
-            "IO wait",
-            read(&["net.(*netFD).Read", "crypto/tls.(*Conn).Read", "net/http.(*persistConn).readLoop"]),
-            CauseKind::ClientConnection,
-            "a Transport made for each request",
-            "CloseIdleConnections",
-        ),
-        (
-            "IO wait",
-            read(&["net.(*netFD).Read", "net/http/internal/http2.(*clientConnReadLoop).run"]),
-            CauseKind::ClientConnection,
-            "an HTTP/2 client's connection",
-            "CloseIdleConnections",
-        ),
-        (
-            "chan receive",
-            vec!["runtime.chanrecv", "os/exec.(*Cmd).awaitGoroutines", "os/exec.(*Cmd).Wait", "main.probe"],
-            CauseKind::CommandPipe,
-            "a child of the command may still hold the pipe open",
-            "Cmd.WaitDelay",
-        ),
-        (
-            "IO wait",
-            read(&[
-                "os.(*File).Read",
-                "io.Copy",
-                "os/exec.(*Cmd).writerDescriptor.func1",
-                "os/exec.(*Cmd).Start.func2",
-            ]),
-            CauseKind::CommandPipe,
-            "from a pipe that the command, or a child of it, still holds open",
-            "Cmd.WaitDelay",
-        ),
-        (
-            "IO wait",
-            write(&["os.(*File).Write", "io.Copy", "os/exec.(*Cmd).childStdin.func1"]),
-            CauseKind::CommandPipe,
-            "writes the input of a command to a pipe that is full",
-            "Cmd.WaitDelay",
-        ),
-        (
-            "select",
-            vec!["runtime.selectgo", "os/exec.(*Cmd).watchCtx"],
-            CauseKind::CommandPipe,
-            "whose Wait is not called",
-            "call Wait",
-        ),
-        (
-            "select",
-            vec!["runtime.selectgo", "context.(*cancelCtx).propagateCancel.func2"],
-            CauseKind::ContextNeverCancelled,
-            "its child context whose cancel function is not called",
-            "defer cancel()",
-        ),
-        (
-            "select",
-            vec!["runtime.selectgo", "database/sql.(*DB).connectionOpener", "database/sql.OpenDB.gowrap1"],
-            CauseKind::DatabaseNotClosed,
-            "for a database/sql.DB that is not closed",
-            "db.Close()",
-        ),
-    ];
-    assert_eq!(rows.len(), library::KNOWN.len(), "a row that is not tested");
-    for (wait_reason, stack, kind, says, remedy) in rows {
-        let cause = told(wait_reason, &stack);
-        assert_eq!(cause.kind, kind, "{stack:?}");
-        assert!(cause.sentence.contains(says) && cause.remedy.contains(remedy), "{cause:?}");
-    }
-}
 
 /// What merely passes by the same functions waits for something else.
 #[test]
@@ -282,4 +191,25 @@ fn what_waits_elsewhere_is_not_the_librarys() {
     assert_eq!(body.kind, CauseKind::DeadSelect);
     let other = told("select", &["context.(*cancelCtx).propagateCanceller"]);
     assert_eq!(other.kind, CauseKind::DeadSelect);
+    // What runs within a sync.Once waits for something of its own.
+    let within =
+        told("sync.Mutex.Lock", &["sync.(*Mutex).Lock", "main.load", "sync.(*Once).doSlow", "sync.(*Once).Do"]);
+    assert_eq!(within.kind, CauseKind::MutexNeverUnlocked);
+    // A handler that reads from elsewhere.
+    let upstream = ["net.(*conn).Read", "bufio.(*Reader).fill", "bufio.(*Reader).Peek", "main.proxy"];
+    let upstream = [&["internal/poll.(*pollDesc).waitRead"], &upstream[..], &["net/http.(*conn).serve"]].concat();
+    assert!(told("IO wait", &upstream).sentence.starts_with("reads from the network, and nothing comes"));
+}
+
+/// A connection that waits for its client serves no request, and has no handler.
+#[test]
+fn a_servers_connection_is_no_request() {
+    let read = ["internal/poll.(*pollDesc).waitRead", "net.(*netFD).Read", "net/http.(*connReader).Read"];
+    let idle = [&read[..], &["bufio.(*Reader).Peek", "net/http.(*conn).serve"]].concat();
+    let watch = [&read[..2], &["net/http.(*connReader).backgroundRead"]].concat();
+    for stack in [stack(&idle), stack(&watch)] {
+        let cause = of(&Case { stack: &stack, handler: Some(Handler::Serving), ..case("IO wait") });
+        assert_eq!(cause.kind, CauseKind::ServerConnection);
+        assert!(!cause.sentence.contains("given up") && !cause.remedy.contains("give it the request's"), "{cause:?}");
+    }
 }

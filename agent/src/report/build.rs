@@ -12,6 +12,7 @@ use super::{
     load::{Kin, Load, belong_together},
 };
 use crate::cause::CauseKind;
+use crate::cause::library::Known;
 use crate::cause::wait::{Doing, Wait};
 use crate::config::Rules;
 use crate::detect::stuck::{self, Standing};
@@ -470,6 +471,7 @@ fn build_group(
         return None;
     }
     let wait = Wait::of(&wait_reason, &stack);
+    let known = Known::of(&wait_reason, &stack);
     let ended = exited.max(suspect.gone.last().1);
     let passage = session.passages().of(key);
     let passed = stuck::outlier::Passed { all: passage.left, slow: passage.lingered };
@@ -477,12 +479,17 @@ fn build_group(
         doing: key.doing,
         ended,
         wait,
+        resource: known.and_then(|known| known.resource.as_deref()),
         stack: &stack,
         waiting,
         live: suspect.live,
         passed,
         beside_connection: stuck::outlier::may_be(ended, passed) && around.beside.connection(&members.parked),
-        by_timer: waits_for_timer(session, &members.parked),
+        by_timer: if known.is_some_and(|known| known.timer) {
+            Some(true)
+        } else {
+            waits_for_timer(session, &members.parked)
+        },
         rest: around.beside.rest(key.creation_pc),
         parked_since: &parked_since,
         first_look_ns: session.looks().first_ns,

@@ -14,6 +14,7 @@ mod holders;
 mod hostile;
 mod hung;
 mod incident;
+mod library;
 mod matrix;
 mod modes;
 mod node_attack;

@@ -15,38 +15,6 @@ const RUN_THRESHOLDS: u64 = 6;
 /// Goroutines of the same `go` statement that have to have ended meanwhile, for C to be no place to stay.
 const ENDED: u64 = 5;
 
-/// Calls that are over at once, unless a file system or a peer does not answer, or somebody holds a lock: the end of the function's
-/// name, and what it is.
-const SHORT: [(&str, &str); 24] = [
-    (".Flock", "a lock on a file (flock)"),
-    (".FcntlFlock", "a lock on a file (fcntl)"),
-    (".Lockf", "a lock on a file (lockf)"),
-    (".Open", "the opening of a file"),
-    (".Openat", "the opening of a file"),
-    (".openat", "the opening of a file"),
-    (".open", "the opening of a file"),
-    (".Close", "the closing of a file"),
-    (".Stat", "what a file is (stat)"),
-    (".Lstat", "what a file is (lstat)"),
-    (".Fstat", "what a file is (fstat)"),
-    (".Fstatat", "what a file is (fstatat)"),
-    (".fstatat", "what a file is (fstatat)"),
-    (".Statfs", "what a file system is (statfs)"),
-    (".Statx", "what a file is (statx)"),
-    (".Fsync", "data to reach the disk (fsync)"),
-    (".Fdatasync", "data to reach the disk (fdatasync)"),
-    (".Unlink", "the removal of a file"),
-    (".Unlinkat", "the removal of a file"),
-    (".Rename", "the renaming of a file"),
-    (".Renameat", "the renaming of a file"),
-    (".Mkdirat", "the making of a directory"),
-    (".Mount", "a file system to be mounted"),
-    (".Connect", "a connection, in a blocking socket (connect)"),
-];
-
-/// Packages of system calls.
-const PACKAGES: [&str; 2] = ["syscall", "golang.org/x/sys/unix"];
-
 pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
     if standing.doing != Doing::Syscall {
         return None;
@@ -56,7 +24,7 @@ pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
         1 => "the goroutine has".to_owned(),
         count => format!("all {count} goroutines have"),
     };
-    if let Some(what) = short_call(standing) {
+    if let Some(what) = standing.resource {
         return Some(format!("For {} s {they} been in one system call, which waits for {what}.", unmoved.seconds));
     }
     (standing.passes("runtime.cgocall") && standing.ended >= ENDED).then(|| {
@@ -64,14 +32,6 @@ pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
             "For {} s {they} been in one call into C; {} others of this go statement have ended while it was watched.",
             unmoved.seconds, standing.ended
         )
-    })
-}
-
-/// What the call waits for, if it is over at once as a rule.
-fn short_call(standing: &Standing<'_>) -> Option<&'static str> {
-    standing.stack.iter().find_map(|frame| {
-        let name = PACKAGES.iter().find_map(|package| frame.function.strip_prefix(package))?;
-        SHORT.iter().find(|(call, _)| *call == name).map(|(_, what)| *what)
     })
 }
 
@@ -90,9 +50,10 @@ pub(super) fn running(standing: &Standing<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{SECOND, frame, standing};
+    use super::super::tests::{SECOND, frame, resource, standing};
     use super::super::{Series, signs};
     use super::*;
+    use crate::cause::wait::SYSCALL;
     use crate::golang::Frame;
 
     /// One that has stood in these functions since the beginning, for 70 s; so many others have ended.
@@ -103,6 +64,7 @@ mod tests {
         signs(&Standing {
             doing,
             ended,
+            resource: resource(SYSCALL, &stack),
             stack: &stack,
             waiting: &series,
             parked_since: &[0],

@@ -27,6 +27,8 @@ pub struct Standing<'a> {
     pub ended: u64,
     /// What they wait for, if that is something others have to bring about.
     pub wait: Option<Wait>,
+    /// What they wait to get, if the place where they wait is known for that: nobody waits there for long as a rule.
+    pub resource: Option<&'a str>,
     /// Their stack, innermost first.
     pub stack: &'a [Frame],
     /// Members that wait, since when ever: history.
@@ -99,6 +101,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+    use crate::cause::library::Known;
 
     pub(super) const SECOND: u64 = 1_000_000_000;
 
@@ -110,6 +113,7 @@ mod tests {
             doing: Doing::Waits(0),
             ended: 0,
             wait: None,
+            resource: None,
             stack: &[],
             waiting: &NONE,
             live: &NONE,
@@ -128,6 +132,11 @@ mod tests {
         Frame { function: function.to_owned(), file: String::new(), line: 1, inlined: false }
     }
 
+    /// What goroutines wait to get that wait so with this stack.
+    pub(super) fn resource(wait_reason: &str, stack: &[Frame]) -> Option<&'static str> {
+        Known::of(wait_reason, stack)?.resource.as_deref()
+    }
+
     /// A group of which `waited` were there at each of 14 looks, 5 s apart, and `since` tells of those that are now.
     fn told(wait: Wait, functions: &[&str], waited: u64, since: &[u64], first_look: u64) -> Vec<String> {
         let mut series = Series::default();
@@ -136,6 +145,7 @@ mod tests {
         let since: Vec<u64> = since.iter().map(|second| second * SECOND).collect();
         signs(&Standing {
             wait: Some(wait),
+            resource: resource("select", &stack),
             stack: &stack,
             waiting: &series,
             parked_since: &since,

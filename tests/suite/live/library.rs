@@ -1,0 +1,48 @@
+//! A program that waits inside the standard library in many ways, more and more: a watch tells each by what is known of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parkwarden::cause::library::Known;
+use parkwarden::detect::Verdict;
+use parkwarden::report::{Group, Report};
+use parkwarden_tests::agent::run;
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use xtask::toolchain::{NEWEST, VERSIONS};
+
+const WATCH: [&str; 8] = ["--for", "8s", "--interval", "1s", "--threshold", "200ms", "--format", "json"];
+
+fn known_of(group: &Group) -> Option<&'static Known> {
+    Known::of(&group.wait_reason, &group.stack)
+}
+
+#[test]
+fn waits_inside_the_standard_library_are_told_by_their_entries() {
+    // net/http's HTTP/2 has other names since the newest.
+    for version in [VERSIONS[0], NEWEST] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = fixture("library", version, BuildFlags::Default);
+        let (target, waits): (_, BTreeSet<String>) = Target::ready(&program, [folder.path()]);
+        let pid = target.pid().to_string();
+        let output = run(["watch", "--pid", &pid].iter().chain(&WATCH));
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+        assert!(target.exit().success(), "Go {version}");
+
+        let mut found: BTreeMap<&str, Verdict> = BTreeMap::new();
+        for group in &report.groups {
+            let Some(known) = known_of(group) else { continue };
+            let verdict = found.entry(known.name).or_insert(group.verdict);
+            *verdict = group.verdict.max(*verdict);
+            if group.verdict > Verdict::Idle {
+                let cause = group.cause.as_ref().unwrap_or_else(|| panic!("{} has no cause: {group:#?}", known.name));
+                assert_eq!(cause.kind, known.kind, "Go {version}, {}", known.name);
+                assert!(cause.sentence.starts_with(&known.does), "Go {version}, {}: {cause:?}", known.name);
+            }
+        }
+        let missed: Vec<_> = waits.iter().filter(|name| !found.contains_key(name.as_str())).collect();
+        assert!(missed.is_empty(), "Go {version}: {missed:?} are not told; {found:?} are");
+        let accused = waits.iter().filter(|name| found[name.as_str()] > Verdict::Idle).count();
+        assert!(accused > waits.len() / 2, "Go {version}: {found:?}");
+    }
+}
