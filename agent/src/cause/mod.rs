@@ -235,6 +235,12 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
     // A context's Done is a chan struct{}, and so is most of what is only ever closed.
     let done = case.primitives.iter().any(|primitive| primitive.state.is_done());
     let (does, cannot, does_not, remedy) = match kind {
+        CauseKind::SendFull if matches!(state, Some(PrimitiveState::Channel { element_size: 0, .. })) => (
+            "wants a place in a full channel of struct{}, as semaphores and locks are made of them,",
+            "and nobody can give one back any more",
+            "and whoever has one keeps it",
+            "give the place back on every path (defer func() { <-sem }()), and bound how long it is held",
+        ),
         CauseKind::SendFull => (
             "sends on a full channel",
             "that nobody can receive from any more",
@@ -245,7 +251,11 @@ fn words(kind: CauseKind, case: &Case<'_>) -> Words {
             if state.is_some() { "sends on an unbuffered channel" } else { "sends on a channel" },
             "that nobody can receive from any more",
             "that nobody receives from",
-            "give the channel a buffer for every send, or select on the send and on the context's Done",
+            if state.is_some() {
+                "give the channel a buffer for every send, or select on the send and on the context's Done"
+            } else {
+                "receive until the channel is closed, or select on the send and on the context's Done"
+            },
         ),
         CauseKind::ReceiveNobodySends if matches!(state, Some(PrimitiveState::Channel { element_size: 0, .. })) => (
             "receives from a channel of struct{}, as a context's Done is one,",

@@ -125,8 +125,8 @@ impl PrimitiveState {
                 Self::Mutex { locked: state & 1 != 0, counted: state >> 3 }
             }
             // sync.RWMutex: the writers' mutex, writerSem at 8, readerSem at 12, readerCount at 16, readerWait at 20.
-            Wait::Lock => Self::RwMutex { readers: word32(8)?, leaving: word32(12)? },
-            Wait::RLock => Self::RwMutex { readers: word32(4)?, leaving: word32(8)? },
+            Wait::Lock => Self::RwMutex { readers: readers(word32(8)?), leaving: word32(12)? },
+            Wait::RLock => Self::RwMutex { readers: readers(word32(4)?), leaving: word32(8)? },
             // The counter is the upper half of the word before `sema`.
             Wait::WaitGroup => Self::WaitGroup { counter: word32(-4)? },
             Wait::Cond => Self::Cond,
@@ -134,6 +134,12 @@ impl PrimitiveState {
             Wait::NilSend | Wait::NilReceive | Wait::EmptySelect => return None,
         })
     }
+}
+
+/// How many readers a `readerCount` says: a writer that waits or writes takes `rwmutexMaxReaders` from it (src/sync/rwmutex.go).
+const fn readers(count: i32) -> i32 {
+    const MAX_READERS: i32 = 1 << 30;
+    if count < 0 { count.wrapping_add(MAX_READERS) } else { count }
 }
 
 /// Kind of a struct, in the low bits of a type descriptor's kind (`abi.Struct`).

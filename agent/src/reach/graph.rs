@@ -129,7 +129,10 @@ pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
         node.primitives = candidate.primitives.iter().filter(|address| **address != 0).map(read).collect();
     }
     let unlocks = Unlocks::new(subject, &stacks);
-    let mut edges = locks(&nodes, &goroutines, &stacks, &unlocks, &spans);
+    let conditions = goroutines.iter().zip(&waits).filter(|(_, wait)| **wait == Some(Wait::Cond));
+    let list = |goid: u64| nodes.get(&goid)?.primitives.first().map(|primitive| primitive.address);
+    let released = holders::released(&stacks, conditions.map(|(g, _)| (g.goid, list(g.goid))));
+    let mut edges = locks(&nodes, &goroutines, &stacks, &unlocks, &spans, &released);
     edges.extend(members(&nodes, &goroutines, &unlocks));
     edges.extend(made(&nodes, &edges));
     let after = reader.read(memory, || 0)?;
@@ -159,6 +162,7 @@ fn locks(
     stacks: &Stacks<'_>,
     unlocks: &Unlocks<'_>,
     spans: &Spans,
+    released: &holders::Released,
 ) -> Vec<Edge> {
     let want = |node: &Node| {
         let primitive = node.primitives.first()?;
@@ -171,7 +175,7 @@ fn locks(
         locked.then_some((node.goroutine.goid, lock))
     };
     let wants: HashSet<(u64, u64)> = nodes.values().filter_map(want).collect();
-    let known = holders::of(&wants, goroutines.iter(), stacks, unlocks, spans);
+    let known = holders::of(&wants, goroutines.iter(), stacks, unlocks, spans, released);
     let mut edges = Vec::new();
     for (from, lock) in wants {
         let Some(holders) = known.get(&lock) else { continue };

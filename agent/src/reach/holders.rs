@@ -32,6 +32,17 @@ pub(super) struct LockHolders {
     pub(super) perhaps: Vec<u64>,
 }
 
+/// Of goroutines that wait for a condition the lock that `Wait` has let go of, although its unlocking is deferred as a rule; none where
+/// the condition is not known.
+pub(super) type Released = HashMap<u64, Option<u64>>;
+
+/// The same, of goroutines (their ids) that wait for a condition whose list is at this address (`sync.Cond`, src/sync/cond.go: the
+/// lock is an interface before the list).
+pub(super) fn released(stacks: &Stacks<'_>, waits: impl Iterator<Item = (u64, Option<u64>)>) -> Released {
+    let lock = |list: u64| stacks.word(list.checked_sub(8)?);
+    waits.map(|(goid, list)| (goid, list.and_then(lock))).collect()
+}
+
 /// Who has the locks that goroutines want, by lock. `wants` has goroutines and locks, `suspects` goroutines that do not run.
 pub(super) fn of<'g>(
     wants: &HashSet<(u64, u64)>,
@@ -39,6 +50,7 @@ pub(super) fn of<'g>(
     stacks: &Stacks<'_>,
     unlocks: &Unlocks<'_>,
     spans: &Spans,
+    released: &Released,
 ) -> HashMap<u64, LockHolders> {
     let object_of = |address: u64| spans.find(address).map(|object| (object.span, object.index));
     let mut known: HashMap<u64, LockHolders> = HashMap::new();
@@ -62,7 +74,8 @@ pub(super) fn of<'g>(
         let mut add = |lock: u64, shown: bool, outer: bool| {
             // Who wants a lock has it only if a function further out has seen to its unlocking.
             let may = !wants.contains(&(goid, lock)) || (shown && outer);
-            let Some(known) = known.get_mut(&lock).filter(|_| may) else { return };
+            let let_go = released.get(&goid).is_some_and(|own| own.is_none_or(|own| own == lock));
+            let Some(known) = known.get_mut(&lock).filter(|_| may && !let_go) else { return };
             let list = if shown { &mut known.shown } else { &mut known.perhaps };
             if !list.contains(&goid) && list.len() < MAX_NAMED {
                 list.push(goid);
@@ -87,7 +100,10 @@ pub(super) fn of<'g>(
 /// Fills in who [`holds`](crate::cause::primitive::Primitive::holds) and [`may_hold`](crate::cause::primitive::Primitive::may_hold) a lock.
 pub(super) fn find(leaked: &mut [Leaked], stacks: &Stacks<'_>, unlocks: &Unlocks<'_>, spans: &Spans) {
     let wants = leaked.iter().filter_map(|leaked| Some((leaked.goroutine.goid, lock_of(leaked)?))).collect();
-    let known = of(&wants, leaked.iter().map(|leaked| &leaked.goroutine), stacks, unlocks, spans);
+    let conditions = leaked.iter().filter(|leaked| leaked.wait == Wait::Cond);
+    let list = |leaked: &Leaked| leaked.primitives.first().map(|primitive| primitive.address);
+    let released = released(stacks, conditions.map(|leaked| (leaked.goroutine.goid, list(leaked))));
+    let known = of(&wants, leaked.iter().map(|leaked| &leaked.goroutine), stacks, unlocks, spans, &released);
     fill(leaked, &known);
 }
 

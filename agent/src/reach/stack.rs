@@ -171,6 +171,11 @@ impl Found<'_> {
 }
 
 impl<'m> Stacks<'m> {
+    /// A word of the memory that the stacks are in.
+    pub(super) fn word(&self, address: u64) -> Option<u64> {
+        self.memory.read_u64(address).ok()
+    }
+
     /// For a program with these tables, loaded at `slide`.
     pub fn new(
         memory: &'m dyn Memory,

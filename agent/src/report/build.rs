@@ -170,7 +170,7 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
     let mut members: HashMap<GroupKey, Members> = HashMap::new();
     for (goroutine, stack) in taken.goroutines() {
         let Some(key) = session.case_of(goroutine, stack) else { continue };
-        if is_system(session.symbols(), goroutine.start_pc) {
+        if is_system(session.symbols(), goroutine.start_pc) && !finalizes(session, &key) {
             continue;
         }
         let group = members.entry(key).or_default();
@@ -205,6 +205,20 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
 const MIN_LOCKSTEP: u64 = 5;
 const MAX_LOCKSTEP: usize = 32;
 
+/// Whether they run finalizers or cleanups, and are in the program's code: else such a goroutine is the runtime's own.
+fn finalizes(session: &Session, key: &GroupKey) -> bool {
+    let mut frames = session.stack_frames(key.stack);
+    let first = frames.find(|frame| !frame.is_plumbing());
+    first.is_some() && frames.any(|frame| stuck::finalizer::RUNNERS.contains(&frame.function.as_str()))
+}
+
+/// What is said of growth of goroutines that sleep, none of whom was seen to sleep again.
+const SLEEPS_ONCE: &str =
+    "May be load: each sleeps for a time that ends, and none was seen to wake up and sleep again.";
+
+/// Incidents that are evidence of one group.
+const MAX_INCIDENTS_OF_GROUP: usize = 3;
+
 /// The incidents that one of `groups` has to do with of which something is wrong; each of their groups gets it as evidence.
 fn incidents(session: &Session, groups: &mut [Group]) -> Vec<Incident> {
     let mut told = tied(session, groups);
@@ -237,9 +251,23 @@ fn tied(session: &Session, groups: &mut [Group]) -> Vec<Incident> {
             continue;
         }
         for group in &of {
-            groups[*group].evidence.push(format!("Part of one incident: {}.", tied.headline));
+            let sentence = format!("Part of one incident: {}.", tied.headline);
+            let known =
+                groups[*group].evidence.iter().filter(|known| known.starts_with("Part of one incident")).count();
+            if known < MAX_INCIDENTS_OF_GROUP && !groups[*group].evidence.contains(&sentence) {
+                groups[*group].evidence.push(sentence);
+            }
+        }
+        // The same again and again, of other goroutines.
+        if let Some(same) =
+            told.iter_mut().find(|known: &&mut Incident| known.headline == tied.headline && known.groups == of)
+        {
+            same.times += 1;
+            same.goroutines = same.goroutines.saturating_add(tied.count);
+            continue;
         }
         told.push(Incident {
+            times: 1,
             headline: tied.headline.clone(),
             goroutines: tied.count,
             cycle: tied.cycle,
@@ -287,7 +315,7 @@ fn lockstep(session: &Session, groups: &mut [Group], told: &mut Vec<Incident>) {
         );
         of.iter().for_each(|group| groups[*group].evidence.push(format!("Part of one incident: {headline}.")));
         let goroutines = of.iter().map(|group| groups[*group].count).sum();
-        told.push(Incident { headline, goroutines, cycle: false, roots: Vec::new(), groups: of });
+        told.push(Incident { headline, times: 1, goroutines, cycle: false, roots: Vec::new(), groups: of });
     }
 }
 
@@ -456,8 +484,14 @@ fn build_group(
         created: if session.saw_all() { created } else { 0 },
         exited: if session.saw_all() { exited } else { 0 },
     };
+    let passage = session.passages().of(key);
     let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    let may_be_load = if verdict == Verdict::Likely { around.load.says(key) } else { None };
+    let may_be_load = if verdict == Verdict::Likely {
+        let sleeps = || (wait_reason == "sleep" && !loops && passage.returns == 0).then(|| SLEEPS_ONCE.to_owned());
+        around.load.says(key).or_else(sleeps)
+    } else {
+        None
+    };
     let is_load = may_be_load.is_some();
     if let Some(sentence) = may_be_load {
         verdict = Verdict::Idle;
@@ -473,7 +507,6 @@ fn build_group(
     let wait = Wait::of(&wait_reason, &stack);
     let known = Known::of(&wait_reason, &stack);
     let ended = exited.max(suspect.gone.last().1);
-    let passage = session.passages().of(key);
     let passed = stuck::outlier::Passed { all: passage.left, slow: passage.lingered };
     let standing = Standing {
         doing: key.doing,
@@ -547,6 +580,9 @@ fn build_group(
         evidence.extend(explained.into_iter().flat_map(|explained| explained.evidence.iter().cloned()));
     }
     let now_ns = session.now_ns();
+    // What was there at the first look is no growth, though it took a second look to see that it stays.
+    let first_ns = session.looks().first_ns;
+    let stayed = members.parked.last().is_some_and(|(since, _)| *since <= first_ns);
     let age = |entry: Option<&(u64, u64)>| entry.map_or(0.0, |(since, _)| seconds(now_ns.saturating_sub(*since)));
     let mut group = Group {
         key: Some(*key),
@@ -554,7 +590,7 @@ fn build_group(
         count,
         waiting: members.waiting,
         loops,
-        growth_per_second: waiting.growth_per_second(),
+        growth_per_second: if stayed { 0.0 } else { waiting.growth_per_second() },
         wait_reason,
         created_by: Place::of_creation(session.symbols(), key.creation_pc),
         start_function: start_function(session.symbols(), members.start_pc),

@@ -47,6 +47,12 @@ impl<'s> Load<'s> {
 
     /// The sentence that says that the growth of a group may be load, if it may.
     pub(super) fn says(&self, key: &GroupKey) -> Option<String> {
+        if self.session.reason_of(key) == "IO wait" && is_between_requests(self.session, key) {
+            return Some(
+                "May be load: keep-alive connections of an HTTP server, between two requests of their clients."
+                    .to_owned(),
+            );
+        }
         if let Some(one) = self.connections.iter().find(|one| one.key == *key) {
             return Some(format!(
                 "May be load: of the {} that waited here {} s ago nearly all have been sent something since.",
@@ -69,6 +75,13 @@ impl<'s> Load<'s> {
 /// Whether there are as many of one group as of the other, now and before, and they were made by one another or by the same.
 pub(super) fn belong_together(session: &Session, kin: &Kin, one: &GroupKey, other: &GroupKey) -> bool {
     one.creation_pc != other.creation_pc && in_step(session, one, other) && kin.are(session, one, other)
+}
+
+/// Whether they wait for the next request of an HTTP client: that one has been answered, and another may come (`conn.serve` in
+/// src/net/http/server.go peeks for it).
+fn is_between_requests(session: &Session, key: &GroupKey) -> bool {
+    let functions: Vec<&str> = session.stack_frames(key.stack).map(|frame| frame.function.as_str()).collect();
+    functions.windows(2).any(|pair| pair == ["bufio.(*Reader).Peek", "net/http.(*conn).serve"])
 }
 
 /// Largest first.

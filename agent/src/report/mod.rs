@@ -65,7 +65,9 @@ pub struct Report {
 pub struct Incident {
     /// What is wrong, in one sentence.
     pub headline: String,
-    /// How many.
+    /// How often there is the same, of other goroutines.
+    pub times: u64,
+    /// How many, in all of them.
     pub goroutines: u64,
     /// Whether some of them wait for one another in a circle.
     pub cycle: bool,

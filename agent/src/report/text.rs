@@ -21,7 +21,9 @@ const MAX_FRAMES_SHOWN: usize = 12;
 /// Goroutines at one place that are always told of in the summary.
 const MANY: u64 = 1000;
 /// Of a program with so many goroutines also half of them.
-const FEW: u64 = 20;
+const FEW: u64 = 10;
+/// Of one with more, each place where so many stand, if they are a tenth.
+const SOME: u64 = 100;
 
 /// The report for a person: what hangs together, all groups as a table, and the worst of them in full.
 pub fn render(report: &Report, shown: &Shown) -> String {
@@ -61,7 +63,8 @@ fn write_report(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::R
 fn write_incidents(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Result {
     let pid = report.target.pid;
     for incident in report.incidents.iter().take(MAX_INCIDENTS_SHOWN) {
-        writeln!(out, "\n{} {}.", shown.heading("INCIDENT"), printable(&incident.headline))?;
+        let times = if incident.times > 1 { format!(" ({} times)", incident.times) } else { String::new() };
+        writeln!(out, "\n{} {}{times}.", shown.heading("INCIDENT"), printable(&incident.headline))?;
     }
     match report.incidents.len().saturating_sub(MAX_INCIDENTS_SHOWN) {
         0 if report.incidents.is_empty() => Ok(()),
@@ -129,11 +132,11 @@ fn write_head(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Res
         if target.pie { ", PIE" } else { "" },
     )?;
     let events = &observed.events;
-    write!(
-        out,
-        "  watched {:.1} s: {} created, {} exited, {} parked, {} readied",
-        observed.seconds, events.created, events.exited, events.parked, events.readied,
-    )?;
+    write!(out, "  watched {:.1} s: {} created, {} exited", observed.seconds, events.created, events.exited,)?;
+    // Of mode trace.
+    if events.parked + events.readied > 0 {
+        write!(out, ", {} parked, {} readied", events.parked, events.readied)?;
+    }
     // Of mode filter: what it streams instead of parks and wake-ups.
     if events.waited > 0 {
         write!(out, ", {} long waits ended", events.waited)?;
@@ -231,7 +234,7 @@ fn write_group(out: &mut String, group: &Group, shown: &Shown) -> std::fmt::Resu
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),
         runs: Some(&group.start_function),
-        blocked_at: Some(blocker(group.blocked_at.as_ref())),
+        blocked_at: (group.wait_reason != RUNNING).then(|| blocker(group.blocked_at.as_ref())),
         in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),
         cause: group.cause.as_ref().map(|cause| cause.sentence.as_str()),
         remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
@@ -282,7 +285,9 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
 /// What stands still in great number is told of, whatever its verdict: that nothing grows does not mean that all is well.
 fn write_standing(out: &mut String, report: &Report) -> std::fmt::Result {
     let own = report.goroutines.live.saturating_sub(report.goroutines.system);
-    let much = |group: &&Group| group.count >= MANY || own >= FEW && 2 * group.count >= own;
+    let much = |group: &&Group| {
+        group.count >= MANY || own >= FEW && 2 * group.count >= own || group.count >= SOME && 10 * group.count >= own
+    };
     let idle = report.groups.iter().filter(|group| group.verdict == Verdict::Idle && !group.loops);
     let standing: Vec<&Group> = idle.filter(much).collect();
     let Some(largest) = standing.first() else { return Ok(()) };

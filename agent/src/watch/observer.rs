@@ -255,7 +255,7 @@ impl Observer {
             self.sink.feed(&Input::Incidents(incidents))?;
             report = self.report(config);
         }
-        let asked = |group: &&Group| group.verdict == Verdict::Likely || group.asks;
+        let asked = |group: &&Group| matches!(group.verdict, Verdict::Likely | Verdict::Stuck) || group.asks;
         let asked: Vec<&Group> = report.groups.iter().filter(asked).collect();
         let explained = self.explain(&asked)?;
         let mut learned = !explained.is_empty();

@@ -242,10 +242,11 @@ fn headline(
             )
         }
         several => format!(
-            "{} wait{}, directly or not, for {} goroutines, most of which stand [{}]{}",
+            "{} wait{}, directly or not, for {} goroutines, {} which stand [{}]{}",
             goroutines(all - several.len() as u64),
             if all - several.len() as u64 == 1 { "s" } else { "" },
             several.len(),
+            if first.count == several.len() as u64 { "all of" } else { "the most of" },
             first.wait_reason,
             place(first)
         ),

@@ -30,7 +30,9 @@ impl Place {
         if creation_pc == 0 {
             return None;
         }
-        symbols.return_address(creation_pc).first().map(Self::of)
+        let place = symbols.return_address(creation_pc).first().map(Self::of);
+        // So the runtime makes the main goroutine (rt0_go).
+        place.filter(|place| place.function != "runtime.newproc")
     }
 
     /// Where a stack blocks: its first frame outside the machinery of waiting.

@@ -117,6 +117,26 @@ func handsOver(mu *sync.Mutex, is told) {
 	mu.Lock()
 }
 
+// forCondition has let go of the lock while it waits, and its unlocking is deferred all the same.
+func forCondition(cond *sync.Cond, is told) {
+	cond.L.Lock()
+	defer cond.L.Unlock()
+	is <- goid()
+	for {
+		cond.Wait()
+	}
+}
+
+func waitsForCondition(mu *sync.Mutex, is told) {
+	cond := sync.NewCond(mu)
+	mu.Lock()
+	defer mu.Unlock()
+	is <- goid()
+	for {
+		cond.Wait()
+	}
+}
+
 func conditional(mu *sync.Mutex, lock bool, is told) {
 	defer func() {
 		if lock {
@@ -310,6 +330,19 @@ func main() {
 		run(func(is told) { handsOver(mu, is) })
 		holder := run(func(is told) { explicit(mu, is) })
 		add("hands over", holder, false, func(is told) { is <- goid(); mu.Lock() })
+	}()
+	func() {
+		mu := newMutex()
+		cond := sync.NewCond(mu)
+		run(func(is told) { forCondition(cond, is) })
+		holder := run(func(is told) { explicit(mu, is) })
+		add("condition", holder, false, func(is told) { is <- goid(); mu.Lock() })
+	}()
+	func() {
+		mu := newMutex()
+		run(func(is told) { waitsForCondition(mu, is) })
+		holder := run(func(is told) { deferred(mu, is) })
+		add("condition, mutex by name", holder, true, func(is told) { is <- goid(); mu.Lock() })
 	}()
 	func() {
 		mu := newMutex()

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"sort"
 	"sync"
 	"time"
@@ -42,7 +43,23 @@ func times(n int, f func()) {
 // wait lets those before it go first.
 func wait() { time.Sleep(100 * time.Millisecond) }
 
+// resource is what has a finalizer; large enough for one to itself.
+type resource struct{ pad [64]byte }
+
 var hangs = map[string]func(){
+	"finalizer that does not return": func() {
+		entered := make(chan struct{})
+		release := func(*resource) { close(entered); state.jobs <- 1 }
+		runtime.SetFinalizer(new(resource), release)
+		for {
+			runtime.GC()
+			select {
+			case <-entered:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	},
 	"lock whose holder has ended": func() {
 		go func() { state.mu.Lock() }()
 		wait()

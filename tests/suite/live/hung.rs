@@ -59,7 +59,8 @@ fn watched(target: &Target) -> Report {
 }
 
 /// Of some hangs: what is said of the goroutines that wait so.
-const SAID: [(&str, &str, Verdict); 6] = [
+const SAID: [(&str, &str, Verdict); 7] = [
+    ("finalizer that does not return", "chan send", Verdict::Stuck),
     ("two locks in two orders", "sync.Mutex.Lock", Verdict::Stuck),
     ("group whose members wait for a lock", "sync.WaitGroup.Wait", Verdict::Stuck),
     ("rows that nobody closes", "select", Verdict::Stuck),

@@ -24,7 +24,8 @@ pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
         1 => "the goroutine has".to_owned(),
         count => format!("all {count} goroutines have"),
     };
-    if let Some(what) = standing.resource {
+    // One alone may stand by for whoever has the lock, as the second of a pair of servers does.
+    if let Some(what) = standing.resource.filter(|what| unmoved.count > 1 || !what.starts_with("a lock on a file")) {
         return Some(format!("For {} s {they} been in one system call, which waits for {what}.", unmoved.seconds));
     }
     (standing.passes("runtime.cgocall") && standing.ended >= ENDED).then(|| {
@@ -75,11 +76,13 @@ mod tests {
 
     #[test]
     fn calls_that_may_last_are_no_sign() {
-        let stuck = told(Doing::Syscall, &["syscall.Syscall", "syscall.Flock", "main.usage.func1"], 0);
+        let stuck = told(Doing::Syscall, &["syscall.Syscall", "syscall.Fsync", "main.save"], 0);
         assert_eq!(
             stuck,
-            ["For 30 s the goroutine has been in one system call, which waits for a lock on a file (flock)."]
+            ["For 30 s the goroutine has been in one system call, which waits for data to reach the disk (fsync)."]
         );
+        let standby = told(Doing::Syscall, &["syscall.Syscall", "syscall.Flock", "main.lead"], 0);
+        assert!(standby.is_empty(), "the second of a pair: {standby:?}");
         for normal in ["syscall.accept4", "golang.org/x/sys/unix.EpollWait", "syscall.wait4", "syscall.read"] {
             assert!(told(Doing::Syscall, &["syscall.Syscall6", normal, "main.main"], 0).is_empty(), "{normal}");
         }

@@ -10,9 +10,9 @@ pub(super) fn sign(standing: &Standing<'_>) -> Option<String> {
     }
     let unmoved = standing.unmoved(1)?;
     Some(match unmoved.count {
-        1 => format!("For {} s the goroutine that waits for this lock has not got it.", unmoved.seconds),
+        1 => format!("For {} s the goroutine that waits for a lock here has not got it.", unmoved.seconds),
         count => {
-            format!("For {} s none of the {count} goroutines that wait for this lock has got it.", unmoved.seconds)
+            format!("For {} s none of the {count} goroutines that wait for a lock here has got it.", unmoved.seconds)
         }
     })
 }

@@ -5,6 +5,7 @@
 //! [`super::Verdict::Stuck`]. Pure, as the rules are.
 
 mod active;
+pub mod finalizer;
 mod lock;
 pub mod outlier;
 mod resource;
@@ -83,8 +84,16 @@ impl Standing<'_> {
 /// One sign: a sentence with its numbers, if it is there.
 type Sign = fn(&Standing<'_>) -> Option<String>;
 
-const SIGNS: [Sign; 7] =
-    [active::in_a_call, active::running, lock::sign, resource::sign, senders::sign, standstill::sign, outlier::sign];
+const SIGNS: [Sign; 8] = [
+    finalizer::sign,
+    active::in_a_call,
+    active::running,
+    lock::sign,
+    resource::sign,
+    senders::sign,
+    standstill::sign,
+    outlier::sign,
+];
 
 /// The signs that a group is stuck.
 pub fn signs(standing: &Standing<'_>) -> Vec<String> {
@@ -157,7 +166,7 @@ mod tests {
     #[test]
     fn a_lock_that_nobody_gets_is_stuck_and_one_that_changes_hands_is_not() {
         let stuck = told(Wait::Mutex, &[], 2, &[0, 3], 0);
-        assert_eq!(stuck, ["For 10 s none of the 2 goroutines that wait for this lock has got it."]);
+        assert_eq!(stuck, ["For 10 s none of the 2 goroutines that wait for a lock here has got it."]);
         assert!(told(Wait::Mutex, &[], 2, &[0, 58], 0).is_empty(), "one was served and another came");
         assert!(told(Wait::Mutex, &[], 2, &[0, 3], 60).is_empty(), "not watched long enough");
         assert!(told(Wait::Receive, &[], 2, &[0, 3], 0).is_empty(), "workers without work");
