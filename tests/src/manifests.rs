@@ -1,4 +1,4 @@
-//! `deploy/` as its users get it: manifests rendered with kubectl, and what they say of the agent's container.
+//! `deploy/` as its users get it: manifests rendered with kubectl or Helm, and what they say of the agent's container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,22 @@ pub fn kustomizations() -> Vec<String> {
     all
 }
 
-/// What `kubectl kustomize` made of such a directory.
+/// Where the chart is.
+pub const CHART: &str = "helm/parkwarden";
+
+/// Has Helm render the chart with these values, or lint it; what it says.
+///
+/// # Panics
+///
+/// When it fails.
+pub fn helm(what: &str, values: &Value) -> String {
+    let mut helm = Command::new("python3");
+    helm.env("PYTHONPATH", packages::helm().expect("installed"));
+    helm.arg(xtask::root().join("tests/helm/helm.py")).arg(what).arg(deploy(CHART)).arg(values.to_string());
+    command::output(&mut helm).expect("Helm takes the chart")
+}
+
+/// What `kubectl kustomize` made of such a directory, or Helm of the chart.
 #[derive(Debug)]
 pub struct Rendered {
     /// As it comes.
@@ -48,6 +63,19 @@ impl Rendered {
         let kubectl = packages::kubernetes().expect("installed").join("bin/kubectl");
         let directory = deploy("kubernetes").join(kustomization);
         let text = command::output(Command::new(kubectl).arg("kustomize").arg(directory)).expect("it renders");
+        Self::from_text(text)
+    }
+
+    /// Renders the chart.
+    ///
+    /// # Panics
+    ///
+    /// When it does not render.
+    pub fn of_chart(values: &Value) -> Self {
+        Self::from_text(helm("render", values))
+    }
+
+    fn from_text(text: String) -> Self {
         let objects = serde_saphyr::from_multiple(&text).expect("YAML");
         Self { text, objects }
     }
@@ -100,7 +128,7 @@ impl Rendered {
     ///
     /// When there is none.
     pub fn write_configuration(&self, path: &Path) {
-        let text = &self.object("ConfigMap")["data"]["parkwarden.toml"];
-        fs::write(path, text.as_str().expect("the configuration")).expect("written");
+        let text = self.objects.iter().find_map(|object| object["data"]["parkwarden.toml"].as_str());
+        fs::write(path, text.expect("the configuration")).expect("written");
     }
 }

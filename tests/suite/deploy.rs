@@ -82,16 +82,24 @@ fn every_rule_is_tested_and_is_about_metrics_there_are() {
 
 #[test]
 fn the_manifests_are_valid_for_kubernetes() {
+    let rendered: Vec<Rendered> = kustomizations().iter().map(|kustomization| Rendered::of(kustomization)).collect();
+    are_valid_for_kubernetes(&rendered);
+}
+
+/// Objects of the API that the Prometheus operator adds, of which there is no schema here.
+const OPERATORS: [&str; 3] = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
+
+/// Everything that was rendered is what the API takes.
+pub(crate) fn are_valid_for_kubernetes(rendered: &[Rendered]) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut files: Vec<PathBuf> = Vec::new();
     let mut objects = 0;
-    for kustomization in kustomizations() {
-        let rendered = Rendered::of(&kustomization);
-        let file = directory.path().join(kustomization.replace('/', "-"));
+    for (number, rendered) in rendered.iter().enumerate() {
+        let file = directory.path().join(number.to_string());
         fs::write(&file, &rendered.text).expect("written");
         files.push(file);
-        // Of a kind that the Prometheus operator defines there is no schema here.
-        objects += rendered.objects.iter().filter(|object| object["kind"] != "PodMonitor").count();
+        let kinds = rendered.objects.iter().filter_map(|object| object["kind"].as_str());
+        objects += kinds.filter(|kind| !OPERATORS.contains(kind)).count();
     }
     let modules = packages::kubernetes().expect("installed");
     for version in KUBERNETES {

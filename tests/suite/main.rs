@@ -7,6 +7,7 @@ mod deploy;
 mod fixtures;
 mod golang;
 mod golden;
+mod helm;
 mod layouts;
 mod live;
 mod mem;

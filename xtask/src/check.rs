@@ -36,7 +36,7 @@ pub fn formatting_and_lints() -> anyhow::Result<()> {
     step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
     step("lints", &mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))?;
     // A target that an ordinary `cargo test` leaves out is left out there too.
-    let rarely = ["clippy", "--workspace", "--test", "cluster", "--test", "kernels", "--locked"];
+    let rarely = ["clippy", "--workspace", "--test", "cluster", "--test", "kernels", "--test", "packages", "--locked"];
     step("lints of what runs by itself", cargo(&rarely).args(["--", "--deny", "warnings"]))?;
     // A workspace of its own, which nothing else here would build; in one folder with the rest, for what both depend on.
     let mut fuzzing = cargo(&["clippy", "--locked", "--manifest-path"]);

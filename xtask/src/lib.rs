@@ -7,6 +7,7 @@ pub mod command;
 pub mod dist;
 pub mod kernels;
 pub mod packages;
+pub mod release;
 pub mod toolchain;
 
 use std::path::PathBuf;

