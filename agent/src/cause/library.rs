@@ -87,6 +87,7 @@ const FILES: &[(&str, &str)] = files! {
     "amqp-consumer-idle"
     "amqp-heartbeat"
     "amqp-notify"
+    "amqp-notify-timed"
     "amqp-read"
     "client-go-informer"
     "client-go-queue"
