@@ -33,7 +33,7 @@ pub struct Known {
     /// One of these too.
     #[serde(default)]
     pub from: Vec<String>,
-    /// Whether a timer can be among what it waits for.
+    /// Whether a timer wakes it as a matter of course, and not as a time limit.
     #[serde(default)]
     pub timer: bool,
     /// Entries that fit as well, and say less.
