@@ -33,7 +33,7 @@ pub struct Known {
     /// One of these too.
     #[serde(default)]
     pub from: Vec<String>,
-    /// Whether a timer can be among what it waits for.
+    /// Whether a timer wakes it as a matter of course, and not as a time limit.
     #[serde(default)]
     pub timer: bool,
     /// Entries that fit as well, and say less.
@@ -87,6 +87,7 @@ const FILES: &[(&str, &str)] = files! {
     "amqp-consumer-idle"
     "amqp-heartbeat"
     "amqp-notify"
+    "amqp-notify-timed"
     "amqp-read"
     "client-go-informer"
     "client-go-queue"

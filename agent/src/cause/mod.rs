@@ -66,6 +66,12 @@ pub enum CauseKind {
     CommandPipe,
     /// Serves a `sql.DB` that is not closed.
     DatabaseNotClosed,
+    /// Is in one system call.
+    SystemCall,
+    /// Is in one call into C.
+    CCall,
+    /// Runs without ever waiting.
+    BusyLoop,
     /// Keeps a database's connection for rows that are not closed.
     RowsNotClosed,
     /// Keeps a database's connection for a transaction that is neither committed nor rolled back.
@@ -90,12 +96,6 @@ pub enum CauseKind {
     NameLookup,
     /// Waits for work.
     WorkerIdle,
-    /// Is in one system call.
-    SystemCall,
-    /// Is in one call into C.
-    CCall,
-    /// Runs without ever waiting.
-    BusyLoop,
 }
 
 /// The words of a sentence.
