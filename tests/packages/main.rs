@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     let packages = Packages { directory: first };
     packages.have_the_same_files()?;
     packages.deb_is_installed_and_goes(&place.path().join("root"))?;
-    println!("3 passed, 0 failed");
+    say("3 passed, 0 failed");
     Ok(())
 }
 

@@ -250,7 +250,9 @@ impl Observer {
             self.sink.feed(&Input::Unreached(refused))?;
         }
         if self.incidents.is_due(&report, self.sink.session()) {
-            let Told { holdings, incidents } = self.incidents.look(&self.target, self.sink.session(), &report);
+            self.incidents.begin(&self.target, self.sink.session(), &report);
+        }
+        if let Some(Told { holdings, incidents }) = self.incidents.take(self.sink.session(), wait) {
             self.sink.feed(&Input::Holdings(holdings))?;
             self.sink.feed(&Input::Incidents(incidents))?;
             report = self.report(config);

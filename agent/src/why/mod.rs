@@ -105,7 +105,7 @@ pub fn live(pid: u32, apart: Duration) -> Result<WhyReport, ProveError> {
     let before = reader.read(&ProcessMemory::new(pid), now_ns);
     let before = before.map_err(|error| ProveError::Reach { pid, source: ReachError::from(error) })?;
     std::thread::sleep(apart);
-    let graph = graph_of(&target, &program, &before)?;
+    let graph = graph_of(pid, &program, &before)?;
     Ok(of_graph(&graph, &program, &before))
 }
 
@@ -116,8 +116,7 @@ pub fn of_graph(graph: &Graph, program: &Program, before: &Census) -> WhyReport 
 }
 
 /// Who waits for whom of those that have not run since `before`.
-pub fn graph_of(target: &Target, program: &Program, before: &Census) -> Result<Graph, ProveError> {
-    let pid = target.process().pid();
+pub fn graph_of(pid: u32, program: &Program, before: &Census) -> Result<Graph, ProveError> {
     let memory = ProcessMemory::new(pid);
     graph::of(&program.subject(&memory, &memory, &[]), before).map_err(|source| ProveError::Reach { pid, source })
 }

@@ -88,13 +88,13 @@ var habits = map[string]func(){
 	"the loop gets no reply": func() {
 		begun := time.Now()
 		go answer(func(int) bool { return time.Since(begun) > 8*time.Second })
-		go produce(time.Hour, 50*time.Millisecond, events)
+		go produce(time.Hour, 400*time.Millisecond, events)
 		go worker()
 	},
 	"no worker gets a reply": func() {
 		begun := time.Now()
 		go answer(func(int) bool { return time.Since(begun) > 8*time.Second })
-		go produce(time.Hour, 5*time.Millisecond, events)
+		go produce(time.Hour, 40*time.Millisecond, events)
 		for i := 0; i < 6; i++ {
 			go worker()
 		}
