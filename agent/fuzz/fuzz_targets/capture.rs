@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use parkwarden::capture::Reader;
 use parkwarden::config::Rules;
-use parkwarden::report::{Report, render};
+use parkwarden::report::{Report, Shown, render};
 use parkwarden::session::{Input, Session};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,5 +14,6 @@ fuzz_target!(|bytes: &[u8]| {
     while let Ok(Some(input)) = reader.next_input() {
         session.feed(&input);
     }
-    let _ = render(&Report::of(&session, 0, &Rules::default()));
+    let shown = Shown { all: true, ..Shown::default() };
+    let _ = render(&Report::of(&session, 0, &Rules::default()), &shown);
 });
