@@ -74,9 +74,16 @@ pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
     let watched = Watched::of(&target)?;
     let mut out = io::stdout().lock();
     let interrupt = Interrupts::expected()?;
+    let mut told = false;
     loop {
-        let looks = watched.looks(&target, args.interval.unwrap_or(ONCE), &interrupt)?;
-        let document = watched.document(&mut target, args, looks)?;
+        let looks = watched.looks(&target, args.interval.unwrap_or(ONCE), &interrupt);
+        let document = match looks.and_then(|looks| watched.document(&mut target, args, looks)) {
+            Ok(document) => document,
+            // Lines come until it ends.
+            Err(_) if told && target.process().has_exited() => return Ok(Exit::Done),
+            Err(error) => return Err(error),
+        };
+        told = true;
         match (args.format, args.interval) {
             (Format::Json, None) => print_json(&mut out, &document)?,
             (Format::Json, Some(_)) => writeln!(out, "{}", serde_json::to_string(&document)?)?,
@@ -88,7 +95,10 @@ pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
                     schedtrace::line(&document.scheduler, minor)
                 };
                 out.write_all(text.as_bytes())?;
-                print_signs(&mut out, &document.signs, &mut target)?;
+                match print_signs(&mut out, &document.signs, &mut target) {
+                    Err(_) if target.process().has_exited() => {}
+                    printed => printed?,
+                }
             }
         }
         out.flush()?;

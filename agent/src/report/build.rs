@@ -212,10 +212,6 @@ fn finalizes(session: &Session, key: &GroupKey) -> bool {
     first.is_some() && frames.any(|frame| stuck::finalizer::RUNNERS.contains(&frame.function.as_str()))
 }
 
-/// What is said of growth of goroutines that sleep, none of whom was seen to sleep again.
-const SLEEPS_ONCE: &str =
-    "May be load: each sleeps for a time that ends, and none was seen to wake up and sleep again.";
-
 /// Incidents that are evidence of one group.
 const MAX_INCIDENTS_OF_GROUP: usize = 3;
 
@@ -486,12 +482,7 @@ fn build_group(
     };
     let passage = session.passages().of(key);
     let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);
-    let may_be_load = if verdict == Verdict::Likely {
-        let sleeps = || (wait_reason == "sleep" && !loops && passage.returns == 0).then(|| SLEEPS_ONCE.to_owned());
-        around.load.says(key).or_else(sleeps)
-    } else {
-        None
-    };
+    let may_be_load = if verdict == Verdict::Likely { around.load.says(key) } else { None };
     let is_load = may_be_load.is_some();
     if let Some(sentence) = may_be_load {
         verdict = Verdict::Idle;

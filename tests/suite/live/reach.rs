@@ -315,7 +315,7 @@ fn loops_that_only_a_timer_wakes_are_likely_in_a_watch() {
         let program = fixture("loops", NEWEST, BuildFlags::Stripped);
         let (target, _): (_, Ready) = Target::ready(&program, [way]);
         let pid = target.pid().to_string();
-        let often = ["--for", "20s", "--threshold", "3s", "--interval", "1s", "--format", "json"];
+        let often = ["--for", "40s", "--threshold", "3s", "--interval", "1s", "--format", "json"];
         let output = run(["watch", "--pid", &pid].iter().chain(&often));
         let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
         let mut said = report.groups.iter().filter(|group| group.verdict == Verdict::Likely);
