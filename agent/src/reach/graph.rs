@@ -150,7 +150,7 @@ pub fn lock_of(node: &Node) -> Option<u64> {
 }
 
 /// Ids of those that have not run since.
-fn standing<'g>(before: &Census, now: impl Iterator<Item = &'g Goroutine>) -> HashSet<u64> {
+pub fn standing<'g>(before: &Census, now: impl Iterator<Item = &'g Goroutine>) -> HashSet<u64> {
     let before: HashMap<u64, &Goroutine> = before.goroutines.iter().map(|g| (g.goid, g)).collect();
     now.filter(|now| before.get(&now.goid).is_some_and(|then| has_not_run(then, now))).map(|now| now.goid).collect()
 }

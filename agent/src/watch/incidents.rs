@@ -1,18 +1,17 @@
 //! When stacks are read for who waits for whom, and who holds the locks before which goroutines stand.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use super::aside::Aside;
 use crate::cause::wait::Wait;
 use crate::detect::Verdict;
 use crate::live::Target;
-use crate::memory::census::{Census, Goroutine};
-use crate::memory::unwind::has_not_run;
+use crate::memory::census::Census;
 use crate::prove::{Program, ProveError};
-use crate::reach::graph::{Graph, Link};
+use crate::reach::graph::{self, Graph, Link};
 use crate::report::{Group, Report};
 use crate::session::{GroupKey, Holding, Session, Tied};
 use crate::why;
@@ -33,8 +32,7 @@ pub(super) struct Incidents {
     next: Option<Instant>,
     /// Those that something was wrong with at the last look, and how many they were.
     accused: HashMap<GroupKey, u64>,
-    program: Option<Arc<Program>>,
-    under_way: Option<Receiver<Looked>>,
+    look: Aside<Looked>,
 }
 
 /// What a look came to, and the census that it began with.
@@ -62,64 +60,36 @@ impl Incidents {
             let held = || group.goids.iter().any(|goid| session.holdings().before(*goid).is_some());
             group.key.is_some_and(|key| self.accused.get(&key) != Some(&group.count)) || (wants && !held())
         };
-        self.under_way.is_none()
+        !self.look.is_busy()
             && self.next.is_none_or(|next| Instant::now() >= next)
             && report.groups.iter().any(|group| group.verdict > Verdict::Idle && is_news(group))
     }
 
-    /// Begins a look, on a thread of its own: with many goroutines it can take longer than the watch may wait.
-    pub(super) fn begin(&mut self, target: &Target, session: &Session, report: &Report) {
+    /// Begins a look: with many goroutines it can take longer than the watch may wait.
+    pub(super) fn begin(&mut self, program: &Arc<Program>, target: &Target, session: &Session, report: &Report) {
         let accused = report.groups.iter().filter(|group| group.verdict > Verdict::Idle);
         self.accused = accused.filter_map(|group| Some((group.key?, group.count))).collect();
         let Some(before) = session.latest().map(|latest| latest.census.clone()) else { return };
-        let program = match &self.program {
-            Some(program) => Arc::clone(program),
-            None => match Program::of(target) {
-                Ok(program) => Arc::clone(self.program.insert(Arc::new(program))),
-                Err(error) => {
-                    log::info!("nothing is known of who waits for whom: {error}");
-                    return;
-                }
-            },
-        };
-        let process = Arc::clone(target.process());
-        let (sender, receiver) = channel();
-        let look = move || {
+        let (program, process) = (Arc::clone(program), Arc::clone(target.process()));
+        self.look.begin("incidents", move || {
             let began = Instant::now();
             let told = why::graph_of(process.pid(), &program, &before).map(|graph| {
                 let incidents = why::of_graph(&graph, &program, &before).incidents;
                 Told { holdings: holdings(&graph), incidents: incidents.iter().map(tied).collect() }
             });
-            // Of a watch that has ended nobody asks any more.
-            let _ = sender.send(Looked { took: began.elapsed(), before, told });
-        };
-        match std::thread::Builder::new().name("incidents".to_owned()).spawn(look) {
-            Ok(_) => self.under_way = Some(receiver),
-            Err(error) => log::warn!("no thread to look at who waits for whom: {error}"),
-        }
+            Looked { took: began.elapsed(), before, told }
+        });
     }
 
     /// What a look that was begun has told, once it has, of those that have not moved since; waits that long for it.
     pub(super) fn take(&mut self, session: &Session, wait: Duration) -> Option<Told> {
-        let Looked { took, before, told } = match self.under_way.as_ref()?.recv_timeout(wait) {
-            Ok(looked) => looked,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => {
-                self.under_way = None;
-                return None;
-            }
-        };
-        self.under_way = None;
+        let Looked { took, before, told } = self.look.take(wait)?;
         let rest = took.saturating_mul(SHARE).max(Duration::from_nanos(session.header().interval_ns));
         self.next = Some(Instant::now() + rest);
         let mut told = told.inspect_err(|error| log::info!("nothing is known of who waits for whom: {error}")).ok()?;
-        let goroutines = |census: &Census| -> HashMap<u64, Goroutine> {
-            census.goroutines.iter().map(|goroutine| (goroutine.goid, *goroutine)).collect()
-        };
-        let (then, now) = (goroutines(&before), goroutines(&session.latest()?.census));
-        let stands = |goid: &u64| then.get(goid).zip(now.get(goid)).is_some_and(|(then, now)| has_not_run(then, now));
-        told.holdings.retain(|holding| stands(&holding.holder));
-        told.incidents.retain(|tied| tied.roots.iter().all(stands));
+        let stand = graph::standing(&before, session.latest()?.census.goroutines.iter());
+        told.holdings.retain(|holding| stand.contains(&holding.holder));
+        told.incidents.retain(|tied| tied.roots.iter().all(|root| stand.contains(root)));
         Some(told)
     }
 }

@@ -3,6 +3,7 @@
 //! This is wiring: what to do with what is seen is the session's business, how to see it is `probe`'s, `memory`'s and
 //! `golang`'s. The target is never stopped.
 
+mod aside;
 mod commons;
 mod error;
 pub mod fate;

@@ -3,6 +3,7 @@
 //! The order in which inputs are fed is what makes them consistent; ARCHITECTURE.md, "Census and events", has the
 //! reasons.
 
+use std::cell::OnceCell;
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
 use crate::discover::process::OpenError;
+use crate::exit::chain;
 use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
@@ -30,7 +32,7 @@ use crate::live::{News, Target, TargetError};
 use crate::memory::census::Goroutine;
 use crate::probe::calibrate::{self, Costs};
 use crate::probe::{AttachError, Bell, EventStream, LoadError, Prober, Uprobes};
-use crate::prove;
+use crate::prove::{self, Program};
 use crate::report::{Group, Report};
 use crate::session::{
     Busy, End, EndReason, Explained, GroupKey, Header, Input, Modes, ProofTaken, Proven, Session, Tally,
@@ -56,6 +58,8 @@ pub struct Observer {
     sink: Sink,
     bell: Bell,
     commons: Commons,
+    /// What looks at its memory have to know, or why there can be none; found out when the first of them is due.
+    program: OnceCell<Result<Arc<Program>, String>>,
     unstopped: Unstopped,
     incidents: Incidents,
     runtime: RuntimeReader,
@@ -134,6 +138,7 @@ impl Observer {
             sink,
             bell,
             commons: commons.clone(),
+            program: OnceCell::new(),
             unstopped: Unstopped::new(config, company),
             incidents: Incidents::default(),
             runtime,
@@ -245,12 +250,15 @@ impl Observer {
         }
         if self.unstopped.is_due(self.sink.session(), &report)
             && let Some(turn) = self.commons.turn_to_prove()
-            && let Some(refused) = self.unstopped.begin(&self.target, &report, turn)
+            && let Some(refused) = self.unstopped.begin(self.program(), &self.target, &report, turn)
         {
             self.sink.feed(&Input::Unreached(refused))?;
         }
         if self.incidents.is_due(&report, self.sink.session()) {
-            self.incidents.begin(&self.target, self.sink.session(), &report);
+            match self.program() {
+                Ok(program) => self.incidents.begin(&program, &self.target, self.sink.session(), &report),
+                Err(reason) => log::debug!("nothing is known of who waits for whom: {reason}"),
+            }
         }
         if let Some(Told { holdings, incidents }) = self.incidents.take(self.sink.session(), wait) {
             self.sink.feed(&Input::Holdings(holdings))?;
@@ -291,6 +299,11 @@ impl Observer {
                 None => group.proven < group.count,
                 Some(then) => group.proven < group.count && group.count >= then.saturating_mul(2),
             })
+    }
+
+    fn program(&self) -> Result<Arc<Program>, String> {
+        let of = || Program::of(&self.target).map(Arc::new).map_err(|error| chain(&error));
+        self.program.get_or_init(of).clone()
     }
 
     /// What is known.

@@ -2,12 +2,12 @@
 //! ever more seldom where nothing is found; never so often that it costs more than a share of a processor.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 
 use super::Company;
+use super::aside::Aside;
 use super::commons::Turn;
 use crate::cause::wait::Wait;
 use crate::clock::now_ns;
@@ -34,8 +34,7 @@ pub(super) struct Unstopped {
     /// Looks in a row that decide.
     wanted: u32,
     company: Company,
-    program: Option<Result<Arc<Program>, String>>,
-    under_way: Option<Receiver<Looked>>,
+    look: Aside<Looked>,
     turn: u64,
     /// When the next look is due at the latest, and before which there is none.
     next_ns: u64,
@@ -71,8 +70,7 @@ impl Unstopped {
             interval: config.interval,
             wanted: config.rules.unreached_looks,
             company,
-            program: None,
-            under_way: None,
+            look: Aside::default(),
             turn: 0,
             next_ns: 0,
             earliest_ns: 0,
@@ -84,7 +82,7 @@ impl Unstopped {
     /// Whether a look is due now.
     pub(super) fn is_due(&self, session: &Session, report: &Report) -> bool {
         let now = now_ns();
-        if self.config.window_mib == 0 || self.under_way.is_some() || now < self.earliest_ns {
+        if self.config.window_mib == 0 || self.look.is_busy() || now < self.earliest_ns {
             return false;
         }
         now >= self.next_ns && anybody_waits(session)
@@ -92,18 +90,25 @@ impl Unstopped {
                 .any(|(key, count)| self.stood.get(&key).is_none_or(|stood| count > stood + stood / 2 + 4))
     }
 
-    /// Begins a look, on a thread of its own: it can take longer than the watch may wait. The turn is that thread's.
-    pub(super) fn begin(&mut self, target: &Target, report: &Report, turn: Turn) -> Option<UnreachedTaken> {
-        let program = self
-            .program
-            .get_or_insert_with(|| Program::of(target).map(Arc::new).map_err(|error| crate::exit::chain(&error)));
+    /// Begins a look, which can take longer than the watch may wait; or tells why there can be none. The turn is the look's.
+    pub(super) fn begin(
+        &mut self,
+        program: Result<Arc<Program>, String>,
+        target: &Target,
+        report: &Report,
+        turn: Turn,
+    ) -> Option<UnreachedTaken> {
         let program = match program {
-            Ok(program) => Arc::clone(program),
+            Ok(program) => program,
             Err(reason) => {
                 // It stays so.
                 self.config.window_mib = 0;
-                let outcome = Err(reason.clone());
-                return Some(UnreachedTaken { time_ns: now_ns(), cpu_seconds: 0.0, outcome, timed: Vec::new() });
+                return Some(UnreachedTaken {
+                    time_ns: now_ns(),
+                    cpu_seconds: 0.0,
+                    outcome: Err(reason),
+                    timed: Vec::new(),
+                });
             }
         };
         // Each look takes some.
@@ -111,32 +116,18 @@ impl Unstopped {
         let window = u64::from(self.config.window_mib) << 20;
         let reads = Reads { window, most: window.saturating_mul(MOST_WINDOWS), turn: self.turn };
         let process = Arc::clone(target.process());
-        let (sender, receiver) = channel();
-        let look = move || {
+        self.look.begin("reach", move || {
             let _turn = turn;
             let (cpu, outcome) = prove::unreached(process.pid(), &program, reads);
-            // Of a watch that has ended nobody asks any more.
-            let _ = sender.send(Looked { cpu, outcome });
-        };
-        match std::thread::Builder::new().name("reach".to_owned()).spawn(look) {
-            Ok(_) => self.under_way = Some(receiver),
-            Err(error) => log::warn!("no thread to look at what pid {} can reach: {error}", target.process().pid()),
-        }
+            Looked { cpu, outcome }
+        });
         self.stood = standing(report).collect();
         None
     }
 
     /// What a look that was begun has found, once it has; waits that long for it.
     pub(super) fn take(&mut self, session: &Session, wait: Duration) -> Option<UnreachedTaken> {
-        let Looked { cpu, outcome } = match self.under_way.as_ref()?.recv_timeout(wait) {
-            Ok(looked) => looked,
-            Err(RecvTimeoutError::Timeout) => return None,
-            Err(RecvTimeoutError::Disconnected) => {
-                self.under_way = None;
-                return None;
-            }
-        };
-        self.under_way = None;
+        let Looked { cpu, outcome } = self.look.take(wait)?;
         let time_ns = now_ns();
         let mut timed = Vec::new();
         let outcome = match outcome {
