@@ -91,7 +91,7 @@ pub struct Session {
     mode: Mode,
     moves: Vec<ModeMove>,
     moves_dropped: u64,
-    /// Whether, since the last census began, there was a time without events.
+    /// Whether, since the last census began, there was a time in which parks were not seen.
     blind: bool,
     losses: Losses,
     lost_at_last_census: u64,
@@ -196,8 +196,8 @@ impl Session {
 
     fn feed_mode(&mut self, entered: &ModeMove) {
         self.now_ns = self.now_ns.max(entered.time_ns);
-        // Between the two modes with probes no event is missed.
-        self.blind |= self.mode == Mode::Census || entered.mode == Mode::Census;
+        // Between two modes that see parks none is missed.
+        self.blind |= !(self.mode.sees_parks() && entered.mode.sees_parks());
         self.mode = entered.mode;
         self.registry.expect_strangers(entered.mode != Mode::Trace);
         self.account.replace(entered.probes.clone(), entered.uncounted_ns);
@@ -224,7 +224,7 @@ impl Session {
 
     fn feed_census(&mut self, taken: &CensusTaken) {
         let lost = self.lost_events();
-        let blind = std::mem::take(&mut self.blind) || self.mode == Mode::Census;
+        let blind = std::mem::take(&mut self.blind) || !self.mode.sees_parks();
         self.registry.reconcile(&taken.census, blind || lost > self.lost_at_last_census);
         self.lost_at_last_census = lost;
         self.losses.census_read_fault += taken.census.unreadable;
@@ -365,11 +365,17 @@ impl Session {
     }
 
     /// Whether creations and exits were seen all the time.
-    pub fn saw_all(&self) -> bool {
-        let probed = |mode: Mode| mode != Mode::Census;
-        probed(self.header.modes.first)
-            && self.moves_dropped == 0
-            && self.moves.iter().all(|entered| probed(entered.mode))
+    pub fn saw_births(&self) -> bool {
+        self.was_always(Mode::sees_births)
+    }
+
+    /// Whether parks were seen all the time.
+    pub fn saw_parks(&self) -> bool {
+        self.was_always(Mode::sees_parks)
+    }
+
+    fn was_always(&self, so: fn(Mode) -> bool) -> bool {
+        so(self.header.modes.first) && self.moves_dropped == 0 && self.moves.iter().all(|entered| so(entered.mode))
     }
 
     /// What was lost in userspace.

@@ -60,7 +60,7 @@ definitions! {
     EXITED: Counter process "goroutines_exited_total" []
         "Goroutines that ended since the watch began; in mode census none is seen.";
     PARK_DURATION: Histogram process "park_duration_seconds" ["wait_reason"]
-        "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, mode census of none.";
+        "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, modes births and census of none.";
     LEAKED: Gauge process "leaked_goroutines" ["created_by", "blocked_at", "cause", "verdict"]
         "Goroutines of groups that are likely or proven to leak: the largest groups, and the rest as created_by=\"other\".";
     LEAKED_BYTES: Gauge process "leaked_bytes" ["created_by", "blocked_at", "kind"]
