@@ -1,11 +1,14 @@
 //! The modes of `parkwarden watch`: each finds the same goroutines, and `auto` keeps to its budget.
 
+use std::time::Duration;
+
 use parkwarden::config::Mode;
-use parkwarden::report::{Bound, Known, Report};
+use parkwarden::report::{Bound, Known, Modes, Report};
 use parkwarden::watch::replay;
 use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use xtask::toolchain::{self, NEWEST};
@@ -15,6 +18,7 @@ use super::watch::{EACH, Ready, assert_as_said, bytes_at_sites};
 #[derive(Debug, Deserialize)]
 struct Swing {
     num_goroutine: u64,
+    parks: u64,
     spawned: u64,
 }
 
@@ -203,6 +207,28 @@ fn auto_goes_to_and_fro_within_its_budget_and_loses_nobody() {
     assert_eq!(String::from_utf8_lossy(&replayed.stdout), live.output);
     let session = replay::replay(file.path()).expect("a whole capture");
     assert_eq!(session.registry().len() as u64, report.goroutines.live, "the registry is not what the census saw");
+}
+
+#[test]
+fn auto_keeps_its_probes_beside_a_program_that_works_now_and_then() {
+    // Each job costs more than the budget has room for while it runs, and less than from one to the next: some 10 ms of 15 ms.
+    const JOBS: u32 = 6;
+    const EVERY: Duration = Duration::from_secs(3);
+    let program = fixture("swing", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    let watch = Watch::start(target.pid(), &["--budget", "5%", "--interval", "1s"]);
+    let before: Swing = target.ask("idle");
+    let mut parks = before.parks;
+    for _ in 0..JOBS {
+        nothing_for(EVERY);
+        parks = target.ask::<Swing>("job 1200").parks;
+    }
+    let observed = watch.interrupt().report().observed;
+    let Modes { moves, history, .. } = &observed.modes;
+    assert!(*moves <= 1 && observed.mode.sees_parks(), "{history:#?}");
+    assert_eq!(observed.cost.over_budget_seconds, 0.0, "{:#?}", observed.cost);
+    let seen: u64 = observed.probes.iter().map(|probe| probe.hits).sum();
+    assert!(seen > parks - before.parks, "{seen} hits of {parks} parks: {:#?}", observed.probes);
 }
 
 #[test]
