@@ -95,7 +95,7 @@ pub struct Session {
     blind: bool,
     losses: Losses,
     lost_at_last_census: u64,
-    latest: Option<CensusTaken>,
+    latest: Option<Arc<CensusTaken>>,
     /// When the first census was taken, and the last.
     looks: Option<(u64, u64)>,
     groups: HashMap<GroupKey, Series>,
@@ -222,7 +222,7 @@ impl Session {
         }
     }
 
-    fn feed_census(&mut self, taken: &CensusTaken) {
+    fn feed_census(&mut self, taken: &Arc<CensusTaken>) {
         let lost = self.lost_events();
         let blind = std::mem::take(&mut self.blind) || !self.mode.sees_parks();
         self.registry.reconcile(&taken.census, blind || lost > self.lost_at_last_census);
@@ -263,7 +263,7 @@ impl Session {
             pcs.iter().flat_map(|pc| symbols.return_address(*pc)).any(|frame| frame.function.ends_with(".ServeHTTP"))
         };
         self.http_connections.note(taken, symbols, serves);
-        self.latest = Some(taken.clone());
+        self.latest = Some(Arc::clone(taken));
     }
 
     /// The case of a goroutine that does not get on: that waits, is in the same system call as at the look before, or has run
@@ -385,7 +385,7 @@ impl Session {
 
     /// The last census.
     pub fn latest(&self) -> Option<&CensusTaken> {
-        self.latest.as_ref()
+        self.latest.as_deref()
     }
 
     /// How many goroutines waited in a group, over time.

@@ -209,7 +209,7 @@ impl Observer {
         let News { names, stacks } = self.target.news(&taken);
         self.sink.feed(&Input::Symbols(names))?;
         self.sink.feed(&Input::Stacks(stacks))?;
-        self.sink.feed(&Input::Census(taken))?;
+        self.sink.feed(&Input::Census(Arc::new(taken)))?;
         let running = self.running();
         if !running.is_empty() {
             let goids = self.target.keep_running(running, SAMPLES, SAMPLE_EVERY)?;
