@@ -71,7 +71,7 @@ definitions! {
         "Time that probes have cost the process: their hits times what one costs on this host, an estimate.";
     OVERHEAD_RATIO: Gauge process "target_overhead_ratio" []
         "That as a share of the CPU time that the process used while it was watched.";
-    OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows.";
+    OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows, once what it allowed before is spent.";
     LOOKED: Gauge process "process_last_look_seconds" [] "Time since the process's goroutines were last read.";
     ENDS: Counter agent "process_exits_total" ["namespace", "pod", "container", "exe", "how"]
         "Watched processes that ended, by how: exit, signal, oom, perhaps_oom (SIGKILL, and memory ran out somewhere), exec, unknown; 0 while they run.";
