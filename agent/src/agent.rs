@@ -54,6 +54,8 @@ pub enum NodeError {
 
 /// Runs the agent until SIGTERM or SIGINT. Returns how many processes could not be let go of in time.
 pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usize, NodeError> {
+    // Before there are threads.
+    crate::memory::allocator::keep_little();
     let config = load(flags, file, bpf_log)?;
     let (sender, receiver) = channel();
     let runtime = runtime("agent")?;

@@ -10,7 +10,7 @@ pub struct ProbeCounters {
     pub ring_full: u64,
     /// Records not written because a field of the goroutine could not be read.
     pub read_fault: u64,
-    /// Parks and creation sites not kept because the map of `filter` mode had no room.
+    /// Parks and creation sites not kept because a map of `filter` or `births` mode had no room.
     pub map_full: u64,
 }
 

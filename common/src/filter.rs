@@ -1,4 +1,4 @@
-//! The maps in which the BPF programs of `filter` mode keep what need not reach the agent at once: parks that have not
+//! The maps in which the BPF programs of `filter` mode, and of `births` mode what that counts, keep what need not reach the agent at once: parks that have not
 //! ended, and how many goroutines each `go` statement made.
 //!
 //! Deliberately absent: eviction. A map that threw out its oldest entry would lose the goroutine that has been parked

@@ -1,22 +1,18 @@
 //! The program of `filter` mode, at the same places: parks are kept here, and only one that was long reaches the
 //! agent when it ends. Those that have not ended, and what each `go` statement made, the agent reads from the maps.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::macros::{map, uprobe};
-use aya_ebpf::maps::{HashMap, PerCpuHashMap};
+use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::ProbeContext;
-use parkwarden_common::filter::{Park, ParkKey, SiteCounts, SiteKey};
+use parkwarden_common::filter::{Park, ParkKey};
 use parkwarden_common::record::{Header, Kind, Waited};
 
-use crate::hit::{Hit, increment, now_ns};
+use crate::births;
+use crate::hit::{Hit, now_ns};
 
 /// Goroutines that park, or have parked and live. The agent sets the size.
 #[map]
 static PARKS: HashMap<ParkKey, Park> = HashMap::with_max_entries(1 << 10, 0);
-
-/// Counts of each `go` statement. The agent sets the size.
-#[map]
-static SITES: PerCpuHashMap<SiteKey, SiteCounts> = PerCpuHashMap::with_max_entries(1 << 10, 0);
 
 /// Parks shorter than this do not reach the agent. It sets its own when it loads the object.
 #[unsafe(no_mangle)]
@@ -27,21 +23,12 @@ static MIN_PARK_NS: u64 = 10_000_000;
 pub fn filter(ctx: ProbeContext) -> u32 {
     let Some(hit) = Hit::new(&ctx) else { return 0 };
     match hit.cookie.kind() {
-        Kind::Created => created(&hit, &ctx),
+        Kind::Created => births::created(&hit, &ctx),
         Kind::Parked => parked(&hit, &ctx),
         Kind::Readied => readied(&hit, &ctx),
         // No place stands for the other.
         Kind::Exited | Kind::Waited => exited(&hit, &ctx),
     }
-}
-
-#[inline(always)]
-fn created(hit: &Hit, ctx: &ProbeContext) -> u32 {
-    let g = hit.registers.new_g();
-    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
-        return hit.read_fault(ctx, g);
-    };
-    count_site(hit, ctx, creation_pc, |counts| &raw mut counts.created)
 }
 
 #[inline(always)]
@@ -104,36 +91,12 @@ fn exited(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let Some(key) = park_key(hit, g) else {
         return hit.read_fault(ctx, g);
     };
-    let Some(creation_pc) = hit.field(g, hit.cookie.gopc) else {
-        return hit.read_fault(ctx, g);
-    };
     // Fails for a goroutine that never parked.
     let _ = PARKS.remove(key);
-    count_site(hit, ctx, creation_pc, |counts| &raw mut counts.exited)
+    births::exited(hit, ctx)
 }
 
 #[inline(always)]
 fn park_key(hit: &Hit, g: u64) -> Option<ParkKey> {
     Some(ParkKey { goid: hit.field(g, hit.cookie.goid)?, slot: hit.cookie.slot(), reserved: 0 })
-}
-
-#[inline(always)]
-fn count_site(hit: &Hit, ctx: &ProbeContext, creation_pc: u64, count: impl Fn(&mut SiteCounts) -> *mut u64) -> u32 {
-    let key = SiteKey { creation_pc, slot: hit.cookie.slot(), reserved: 0 };
-    let counts = match SITES.get_ptr_mut(key) {
-        Some(counts) => Some(counts),
-        None => {
-            // Another CPU may be faster: then it is there as well.
-            let _ = SITES.insert(key, SiteCounts::default(), u64::from(BPF_NOEXIST));
-            SITES.get_ptr_mut(key)
-        }
-    };
-    match counts {
-        Some(counts) => {
-            // SAFETY: the pointer is to this CPU's map value.
-            unsafe { increment(count(&mut *counts)) };
-            0
-        }
-        None => hit.map_full(ctx),
-    }
 }

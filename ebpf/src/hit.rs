@@ -126,7 +126,7 @@ impl Hit {
     #[inline(always)]
     pub(crate) fn map_full(&self, ctx: &ProbeContext) -> u32 {
         self.count(|counters| &raw mut counters.map_full);
-        debug!(ctx, "probe {}: a map of filter mode is full", self.cookie.probe);
+        debug!(ctx, "probe {}: a map is full", self.cookie.probe);
         0
     }
 }

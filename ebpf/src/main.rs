@@ -1,6 +1,6 @@
 //! The BPF programs: one for each mode, run at four places of the Go runtime. That of `trace` mode turns a hit into one
-//! record of the ring buffer; that of `filter` mode keeps it in a map and tells of long parks alone. Which of the places was
-//! hit the attach cookie says: so all four can be one link, which comes and goes at once.
+//! record of the ring buffer; that of `filter` mode keeps it in a map and tells of long parks alone; that of `births` mode counts
+//! at two of them. Which of the places was hit the attach cookie says: so all four can be one link, which comes and goes at once.
 //!
 //! Each reads what it needs from registers and from the goroutine's `g`, at offsets that come in the attach cookie.
 //! Deliberately absent: verdicts, kernel structures (rustc emits no CO-RE relocations) and wake-ups of the reader: a
@@ -9,6 +9,8 @@
 //! Only the BPF target has anything to compile: on the host this crate is empty, so that workspace-wide commands work.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod births;
 #[cfg(target_arch = "bpf")]
 mod filter;
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,7 @@ pub fn run() -> anyhow::Result<Section> {
     let mut rows = Vec::new();
     for (cpus, word) in [(Some(1), "1"), (None, "all")] {
         for mut load in loads(cpus) {
-            for mode in ["filter", "trace"] {
+            for mode in ["births", "filter", "trace"] {
                 let (mut measured, mut said) = (Vec::new(), Vec::new());
                 for _ in 0..ROUNDS {
                     let without = load.measure()?.cpu_ns;

@@ -39,10 +39,11 @@ enum Watcher {
     Bpftrace,
 }
 
-const WATCHERS: [(&str, Watcher); 7] = [
+const WATCHERS: [(&str, Watcher); 8] = [
     ("nothing", Watcher::Nobody),
     ("`--mode census`", Watcher::Parkwarden("census")),
     ("`--mode auto`", Watcher::Parkwarden("auto")),
+    ("`--mode births`", Watcher::Parkwarden("births")),
     ("`--mode filter`", Watcher::Parkwarden("filter")),
     ("`--mode trace`", Watcher::Parkwarden("trace")),
     ("entry probes, empty program", Watcher::EmptyEntry),

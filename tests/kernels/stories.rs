@@ -96,9 +96,10 @@ impl Story {
 }
 
 /// The columns of the table, in its order.
-pub const COLUMNS: [&str; 13] = [
+pub const COLUMNS: [&str; 14] = [
     "doctor",
     "census",
+    "births",
     "filter",
     "trace",
     "auto",
@@ -135,7 +136,7 @@ pub fn stories(kernel: &Kernel, quick: bool) -> Vec<Story> {
     }
     let probes = kernel.probes;
     let mut stories = vec![doctor(probes, "doctor")];
-    for choice in ["census", "filter", "trace", "auto"] {
+    for choice in ["census", "births", "filter", "trace", "auto"] {
         stories.push(watch(probes, leaks, choice, choice));
     }
     stories.push(snapshot(leaks));
@@ -162,7 +163,7 @@ pub fn stories(kernel: &Kernel, quick: bool) -> Vec<Story> {
         for version in versions {
             for flags in [flags, BuildFlags::Arm64Stripped] {
                 let program = Program { name: "leaks", version, flags };
-                for mode in ["census", "filter", "trace"] {
+                for mode in ["census", "births", "filter", "trace"] {
                     stories.push(watch(probes, program, mode, mode).about(format!("Go {version}, {}", flags.name())));
                 }
             }
@@ -204,7 +205,7 @@ fn doctor(probes: Probes, column: &'static str) -> Story {
         assert_eq!(report.watch_possible, probes != Probes::None, "{missing:#?}");
         assert_eq!(report.hit_costs.is_some(), report.watch_possible, "{:#?}", report.checks);
         if report.watch_possible {
-            let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
+            let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Births, ModeChoice::Census];
             assert!(all.iter().all(|choice| report.modes.contains(choice)), "{:?}: {:#?}", report.modes, report.checks);
             return SUCCESS.into();
         }
@@ -217,7 +218,7 @@ fn doctor(probes: Probes, column: &'static str) -> Story {
 fn watch(probes: Probes, program: Program, choice: &'static str, column: &'static str) -> Story {
     let arguments =
         ["watch", "--pid", "{pid}", "--for", "0s", "--format", "json", "--threshold", "0s", "--mode", choice];
-    let needs_probes = matches!(choice, "filter" | "trace");
+    let needs_probes = matches!(choice, "births" | "filter" | "trace");
     Story::new(column, "watch", &arguments, move |outcome| {
         if needs_probes && probes == Probes::None {
             assert_eq!(outcome.code, 4, "{}", outcome.stderr);

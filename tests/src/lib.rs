@@ -24,3 +24,14 @@ pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};
 pub use target::Target;
+
+/// Ports that nobody listens on.
+///
+/// # Panics
+///
+/// When there are none.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [std::net::TcpListener; N] =
+        std::array::from_fn(|_| std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}

@@ -56,6 +56,7 @@ pub struct WatchArgs {
     pub min_growth: u64,
 
     /// How to watch: trace streams every event of four probes; filter keeps parks in the kernel until they are long;
+    /// births has two probes, which count what go statements make and what ends, and reads parks as census does;
     /// census attaches nothing and reads the process's memory at every interval; auto moves between them to keep what
     /// it costs the process within the budget.
     #[arg(long, value_enum, default_value_t = WatchConfig::default().mode)]

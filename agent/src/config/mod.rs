@@ -8,6 +8,7 @@ pub mod settings;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use parkwarden_common::record::Kind;
 use serde::{Deserialize, Serialize};
 
 /// How much the BPF programs say. What is off costs a hit nothing: the kernel's verifier removes it.
@@ -30,10 +31,35 @@ pub enum BpfLog {
 pub enum Mode {
     /// No probes: all goroutines are read from memory at every interval.
     Census,
+    /// Two probes that count what each `go` statement makes and what of it has ended; parks come from censuses.
+    Births,
     /// Four probes whose programs keep parks to themselves until they are long; and censuses.
     Filter,
     /// Every event of the four probes, and censuses.
     Trace,
+}
+
+impl Mode {
+    /// Those with probes, the cheapest first.
+    pub const PROBED: [Self; 3] = [Self::Births, Self::Filter, Self::Trace];
+
+    /// Whether it has a probe where events of this kind are seen.
+    pub const fn probes(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Created | Kind::Exited => self.sees_births(),
+            Kind::Parked | Kind::Readied | Kind::Waited => self.sees_parks(),
+        }
+    }
+
+    /// Whether every creation and exit is seen.
+    pub const fn sees_births(self) -> bool {
+        !matches!(self, Self::Census)
+    }
+
+    /// Whether every park is seen as it happens.
+    pub const fn sees_parks(self) -> bool {
+        matches!(self, Self::Filter | Self::Trace)
+    }
 }
 
 /// A duration in nanoseconds, as times are kept everywhere else; what does not fit is the most there is.
@@ -73,6 +99,8 @@ pub enum ModeChoice {
     Trace,
     /// Only long parks are told one by one, whatever that costs.
     Filter,
+    /// Creations and exits are counted as they happen, whatever that costs; parks are read from memory at every interval.
+    Births,
     /// Without probes: goroutines are read from memory at every interval.
     Census,
 }
@@ -81,6 +109,7 @@ impl From<Mode> for ModeChoice {
     fn from(mode: Mode) -> Self {
         match mode {
             Mode::Census => Self::Census,
+            Mode::Births => Self::Births,
             Mode::Filter => Self::Filter,
             Mode::Trace => Self::Trace,
         }
@@ -88,12 +117,13 @@ impl From<Mode> for ModeChoice {
 }
 
 impl ModeChoice {
-    /// The modes with probes that it may come to; it begins in the first of them.
+    /// The modes with probes that it may come to, the cheapest first.
     pub fn probed(self) -> Vec<Mode> {
         match self {
-            Self::Auto => vec![Mode::Filter, Mode::Trace],
+            Self::Auto => Mode::PROBED.to_vec(),
             Self::Trace => vec![Mode::Trace],
             Self::Filter => vec![Mode::Filter],
+            Self::Births => vec![Mode::Births],
             Self::Census => Vec::new(),
         }
     }

@@ -89,7 +89,7 @@ pub struct WatchSettings {
     /// By how many goroutines a group has to grow over these windows to be called a likely leak.
     #[arg(long, value_name = "N", value_parser = within::<u64>(MIN_GROWTH))]
     pub min_growth: Option<u64>,
-    /// How to watch: auto, trace, filter or census, as for `watch`.
+    /// How to watch: auto, trace, filter, births or census, as for `watch`.
     #[arg(long, value_enum)]
     pub mode: Option<ModeChoice>,
     /// With mode auto: what probes may cost, of a process's CPU time (never more than 5% of a core).

@@ -18,7 +18,7 @@ pub(super) fn measure(host: &dyn Host, checks: &mut Vec<Check>) -> Option<Costs>
             if let Some(cause) = error.source() {
                 detail.push_str(&format!(": {cause}"));
             }
-            let remedy = "none needed to watch with --mode trace, filter or census; --mode auto keeps to its budget by \
+            let remedy = "none needed to watch with --mode trace, filter, births or census; --mode auto keeps to its budget by \
                           measured costs";
             checks.push(check("hit costs", CheckStatus::Warning, detail, Some(remedy)));
             None
@@ -32,7 +32,7 @@ pub(super) fn write(text: &mut String, costs: &Costs) -> fmt::Result {
     writeln!(text, "{:18}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "empty", "created", "parked", "readied", "exited")?;
     let classes =
         [("nop5", SiteClass::Nop5), ("emulated", SiteClass::Emulated), ("single-step", SiteClass::SingleStep)];
-    for (mode, word) in [(Mode::Trace, "trace"), (Mode::Filter, "filter")] {
+    for (mode, word) in [(Mode::Trace, "trace"), (Mode::Filter, "filter"), (Mode::Births, "births")] {
         for (name, class) in classes {
             let empty = match class {
                 SiteClass::Nop5 => costs.sites.nop5,
@@ -42,7 +42,10 @@ pub(super) fn write(text: &mut String, costs: &Costs) -> fmt::Result {
             let Some(empty) = empty else { continue };
             write!(text, "{:18}{empty:>9}", format!("{word}, {name}"))?;
             for kind in Kind::PROBED {
-                write!(text, "{:>9}", costs.measured_ns(mode, kind, class))?;
+                match mode.probes(kind) {
+                    true => write!(text, "{:>9}", costs.measured_ns(mode, kind, class))?,
+                    false => write!(text, "{:>9}", "-")?,
+                }
             }
             writeln!(text)?;
         }

@@ -40,7 +40,7 @@ impl Host for LiveHost {
     }
 
     fn refused_modes(&self) -> Result<Vec<(Mode, String)>, String> {
-        check::refused(&[Mode::Trace, Mode::Filter]).map_err(|error| chain(&error))
+        check::refused(&Mode::PROBED).map_err(|error| chain(&error))
     }
 
     fn hit_costs(&self) -> Result<Costs, CalibrateError> {

@@ -119,7 +119,7 @@ pub fn run(host: &dyn Host) -> Report {
     ];
     let watch_possible = checks.iter().all(|check| check.status != CheckStatus::Missing);
     let modes = if watch_possible {
-        let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
+        let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Births, ModeChoice::Census];
         all.into_iter().filter(|choice| !refused.iter().any(|mode| choice.probed() == [*mode])).collect()
     } else {
         vec![ModeChoice::Auto, ModeChoice::Census]
@@ -300,7 +300,7 @@ fn programs(host: &dyn Host, denied: &str) -> (Check, Vec<Mode>) {
         }
         Err(reason) => {
             let remedy = if host.load_program().is_err() { denied } else { "please report the kernel's version" };
-            (check(NAME, CheckStatus::Missing, reason, Some(remedy)), vec![Mode::Trace, Mode::Filter])
+            (check(NAME, CheckStatus::Missing, reason, Some(remedy)), Mode::PROBED.to_vec())
         }
     }
 }

@@ -50,6 +50,7 @@ impl FakeHost {
             hit_costs: Some(Costs {
                 sites: SiteCosts { nop5: Some(300), emulated: 500, single_step: 900 },
                 filter: ProgramCosts { parked: 70, ..ProgramCosts::default() },
+                births: ProgramCosts { created: 30, ..ProgramCosts::default() },
                 ..Costs::default()
             }),
         }
@@ -107,6 +108,8 @@ fn what_a_hit_costs_is_shown_where_probes_work() {
     let table = render(&report);
     let line = table.lines().find(|line| line.starts_with("filter, emulated")).expect("a line");
     assert_eq!(line.split_whitespace().skip(2).collect::<Vec<_>>(), ["500", "500", "570", "500", "500"]);
+    let births = table.lines().find(|line| line.starts_with("births, emulated")).expect("a line");
+    assert_eq!(births.split_whitespace().skip(2).collect::<Vec<_>>(), ["500", "530", "-", "-", "500"]);
     assert_eq!(run(&FakeHost { breakpoint: Some(libc::EPERM), ..FakeHost::good() }).hit_costs, None);
     only(
         &FakeHost { hit_costs: None, ..FakeHost::good() },
@@ -138,13 +141,13 @@ fn bad(host: &FakeHost, expected: &[(&str, CheckStatus, &str, &str)]) {
 
 #[test]
 fn a_mode_whose_program_the_kernel_refuses_is_named_and_the_others_work() {
-    let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Census];
+    let all = [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Filter, ModeChoice::Births, ModeChoice::Census];
     assert_eq!(run(&FakeHost::good()).modes, all);
     let host = FakeHost { refused_modes: vec![Mode::Filter], ..FakeHost::good() };
     only(&host, "programs", CheckStatus::Warning, "the verifier refuses Filter", "none needed");
     let report = run(&host);
-    assert_eq!(report.modes, [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Census]);
-    assert!(render(&report).ends_with("can use probes on this host, with --mode auto, trace, census.\n"));
+    assert_eq!(report.modes, [ModeChoice::Auto, ModeChoice::Trace, ModeChoice::Births, ModeChoice::Census]);
+    assert!(render(&report).ends_with("can use probes on this host, with --mode auto, trace, births, census.\n"));
     let nothing = run(&FakeHost { breakpoint: Some(libc::ENOSYS), ..FakeHost::good() });
     assert_eq!(nothing.modes, [ModeChoice::Auto, ModeChoice::Census]);
 }

@@ -19,7 +19,7 @@ const OLDEST: (u32, u32) = (1, 18);
 /// Most bytes of one function's code.
 const MAX_CODE: u64 = 1 << 20;
 /// Read beyond the last function data that a function refers to: room for that data itself.
-const FUNCDATA_TAIL: u64 = 1 << 20;
+const FUNCDATA_TAIL: u64 = 1 << 18;
 /// Most function data read. That of a 100 MB program has some 8 MB.
 const MAX_FUNCDATA: u64 = 256 << 20;
 /// Most of `runtime.moduledata` read; it has some 600 bytes.

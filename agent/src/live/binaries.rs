@@ -12,6 +12,7 @@ use crate::discover::process::Process;
 use crate::golang::binary::{GoBinary, Refusal};
 use crate::golang::buildinfo::BuildInfo;
 use crate::golang::elf::{Elf, ElfError};
+use crate::golang::pclntab::PcLnTab;
 
 /// Files remembered at most; then all are forgotten and those still met are read again.
 const MAX_FILES: usize = 4096;
@@ -58,6 +59,8 @@ struct Files {
     known: HashMap<FileId, KnownFile>,
     /// Go binaries met last, so that they are there for the next process that runs them.
     recent: VecDeque<Arc<GoBinary>>,
+    /// Function tables, which are most of what a binary takes: copies of one program, as each container has its own, share them.
+    tables: Vec<Weak<PcLnTab>>,
 }
 
 /// A Go binary is kept by those who use it, for the most part.
@@ -83,7 +86,13 @@ impl Binaries {
             }
             None => {}
         }
-        let executable = read(process.exe());
+        let mut executable = read(process.exe());
+        if let Executable::Go(binary) = &mut executable
+            && let Some(binary) = Arc::get_mut(binary)
+        {
+            log::debug!("{} takes {} bytes", process.exe_path().display(), binary.pclntab.memory());
+            binary.pclntab = self.files.lock().shared(&binary.pclntab);
+        }
         self.read.store(true, Ordering::Relaxed);
         let known = match &executable {
             Executable::Other => KnownFile::Other,
@@ -105,6 +114,20 @@ impl Binaries {
     /// Whether any had to be read since this was asked last.
     pub fn were_read(&self) -> bool {
         self.read.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Files {
+    /// The table with these contents that is in use already, or this one.
+    fn shared(&mut self, table: &Arc<PcLnTab>) -> Arc<PcLnTab> {
+        self.tables.retain(|known| known.strong_count() > 0);
+        // Whole contents are compared: nobody can make a program pass for another.
+        let mut known = self.tables.iter().filter_map(Weak::upgrade);
+        if let Some(known) = known.find(|known| known == table) {
+            return known;
+        }
+        self.tables.push(Arc::downgrade(table));
+        Arc::clone(table)
     }
 }
 
@@ -140,4 +163,28 @@ fn has_build_info(file: &fs::File) -> bool {
         at += (read - MAGIC.len()) as u64;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golang::pclntab::tests::small;
+    use crate::golang::version::GoVersion;
+
+    fn table() -> PcLnTab {
+        PcLnTab::new(small(), 0x1000, &GoVersion::parse("go1.22.1").expect("a version")).expect("a table")
+    }
+
+    #[test]
+    fn tables_with_the_same_contents_are_kept_once_as_long_as_somebody_uses_them() {
+        let mut files = Files::default();
+        let [first, copy] = [table(), table()].map(Arc::new);
+        let mut other = table();
+        other.set_funcdata(vec![1]);
+        let kept = files.shared(&first);
+        assert!(Arc::ptr_eq(&files.shared(&copy), &first));
+        assert!(!Arc::ptr_eq(&files.shared(&Arc::new(other)), &first));
+        drop((first, kept));
+        assert!(Arc::ptr_eq(&files.shared(&copy), &copy), "the first is gone");
+    }
 }

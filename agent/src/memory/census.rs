@@ -234,6 +234,8 @@ impl CensusReader {
                 return Err(CensusError::Malformed { address: self.allgs, reason });
             }
         }
+        // It is kept until the next.
+        census.goroutines.shrink_to_fit();
         census.finished_ns = now();
         Ok(census)
     }

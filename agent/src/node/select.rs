@@ -89,7 +89,7 @@ pub fn watch_config(base: &WatchConfig, workload: &Workload) -> (WatchConfig, Ve
     if let Some(text) = workload.annotations.get(MODE) {
         match <ModeChoice as clap::ValueEnum>::from_str(text.trim(), false) {
             Ok(mode) => config.mode = mode,
-            Err(_) => wrong.push(format!("{MODE}: {text:?} is none of auto, trace, filter and census")),
+            Err(_) => wrong.push(format!("{MODE}: {text:?} is none of auto, trace, filter, births and census")),
         }
     }
     (config, wrong)

@@ -115,15 +115,15 @@ impl Attachment {
         indices.into_iter().zip(1..).map(|(index, nth)| Removed { index, at: gone(nth) }).collect()
     }
 
-    /// Where the kernel keeps what is this target's, in mode [`Mode::Filter`].
-    fn filter_slot(&self) -> Option<Slot> {
+    /// Where the kernel keeps what is this target's, in one of these modes.
+    fn slot_in(&self, modes: &[Mode]) -> Option<Slot> {
         let (slot, _) = self.slot.as_ref()?;
-        (self.mode == Some(Mode::Filter)).then_some(*slot)
+        self.mode.is_some_and(|mode| modes.contains(&mode)).then_some(*slot)
     }
 }
 
 impl Prober {
-    /// Attaches the probes of a mode, one at each site, for this process only.
+    /// Attaches the probes of a mode, one at each site that it has one at, for this process only.
     ///
     /// `exe` is the open executable that the sites were planned for: attaching through it reaches that very inode,
     /// whatever has happened to its path.
@@ -152,45 +152,53 @@ impl Prober {
         };
         let program = program?;
         let mut spots = Vec::with_capacity(sites.len());
-        for (site, offset) in sites {
+        let sites: Vec<&(Site, u64)> = sites.iter().filter(|(site, _)| mode.probes(site.kind)).collect();
+        for (site, offset) in &sites {
             let index = index(slot, site.kind).ok_or(AttachError::NoSlot(MAX_SLOTS))?;
             self.kernel().counters.reset(index).map_err(LoadError::refused)?;
             attachment.indices.push(index);
             spots.push(Spot { offset: *offset, program: program.as_fd(), cookie: cookie(index, layout)? });
         }
         let keeper = Keeper::attach(uprobes, &own_path(exe), pid, &spots);
-        attachment.keeper = Some(keeper.map_err(|refused| not_attached(sites, refused))?);
+        attachment.keeper = Some(keeper.map_err(|refused| not_attached(&sites, refused))?);
         Ok(attachment)
     }
 
     /// Goroutines whose parks the kernel holds for an attachment in mode [`Mode::Filter`]; one with `since_ns` 0 is not
     /// parked.
     pub fn parks(&self, attachment: &Attachment) -> io::Result<Vec<(u64, Park)>> {
-        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.parks(slot))
+        attachment.slot_in(&[Mode::Filter]).map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.parks(slot))
     }
 
     /// Has the kernel forget goroutines that are gone: not every end passes a probe.
     pub fn forget(&self, attachment: &Attachment, goids: impl IntoIterator<Item = u64>) {
-        if let Some(slot) = attachment.filter_slot() {
+        if let Some(slot) = attachment.slot_in(&[Mode::Filter]) {
             self.kernel().held.forget(slot, goids);
         }
     }
 
     /// Counts of `go` statements, by the return address of the call to `runtime.newproc`, that the kernel keeps for an
-    /// attachment in mode [`Mode::Filter`].
+    /// attachment in a mode that counts.
     pub fn sites(&self, attachment: &Attachment) -> Result<Vec<(u64, SiteCounts)>, MapError> {
-        attachment.filter_slot().map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.sites(slot))
+        let slot = attachment.slot_in(&COUNTING);
+        slot.map_or_else(|| Ok(Vec::new()), |slot| self.kernel().held.sites(slot))
     }
 
     fn release(&self, slot: Slot, mode: Option<Mode>) {
         self.ring.unroute(slot);
         let mut kernel = self.kernel();
         if mode == Some(Mode::Filter) {
-            kernel.held.clear(slot);
+            kernel.held.clear_parks(slot);
+        }
+        if mode.is_some_and(|mode| COUNTING.contains(&mode)) {
+            kernel.held.clear_sites(slot);
         }
         kernel.free_slots.push(slot);
     }
 }
+
+/// Modes whose programs count what `go` statements make.
+const COUNTING: [Mode; 2] = [Mode::Births, Mode::Filter];
 
 /// A probe that was removed.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +215,7 @@ fn index(slot: Slot, kind: Kind) -> Option<u16> {
     u16::try_from(slot * PROBES_PER_SLOT + u32::try_from(position).ok()?).ok()
 }
 
-fn not_attached(sites: &[(Site, u64)], refused: Refused) -> AttachError {
+fn not_attached(sites: &[&(Site, u64)], refused: Refused) -> AttachError {
     let (spot, source) = match refused {
         Refused::Keeper(source) => return AttachError::Keeper(source),
         Refused::Breakpoint { spot, source } | Refused::Program { spot, source } => (spot, source),

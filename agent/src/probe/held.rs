@@ -1,5 +1,5 @@
-//! What the programs of mode `filter` keep in the kernel, read from outside: parks that have not ended, and the counts of
-//! each `go` statement.
+//! What the programs of mode `filter` keep in the kernel, read from outside: parks that have not ended, and, as that of mode
+//! `births` does, the counts of each `go` statement.
 
 use std::io;
 use std::mem::size_of;
@@ -29,7 +29,7 @@ unsafe impl aya::Pod for Raw<SiteCounts> {}
 /// Entries read with one system call.
 const BATCH: usize = 4096;
 
-/// The maps of mode `filter`.
+/// The maps of modes `filter` and `births`.
 pub(super) struct HeldMaps {
     parks: HashMap<MapData, Raw<ParkKey>, Raw<Park>>,
     /// The same map, to read it in one go.
@@ -95,11 +95,15 @@ impl HeldMaps {
         Ok(sites)
     }
 
-    /// Removes everything of an attachment that is gone.
-    pub(super) fn clear(&mut self, slot: Slot) {
+    /// Forgets all goroutines of an attachment that is gone.
+    pub(super) fn clear_parks(&mut self, slot: Slot) {
         if let Ok(parks) = self.parks(slot) {
             self.forget(slot, parks.into_iter().map(|(goid, _)| goid));
         }
+    }
+
+    /// Forgets all counts of an attachment that is gone.
+    pub(super) fn clear_sites(&mut self, slot: Slot) {
         let sites = self.sites(slot).unwrap_or_default();
         for (creation_pc, _) in sites {
             let _ = self.sites.remove(&Raw(SiteKey { creation_pc, slot, reserved: 0 }));

@@ -51,7 +51,7 @@ impl Options {
 /// Takes about 30 MiB.
 const MAX_PARKS: u32 = 1 << 18;
 
-/// `go` statements told apart by the kernel in that mode.
+/// `go` statements told apart by the kernel in that mode and in mode [`Mode::Births`].
 const MAX_SITES: u32 = 1 << 12;
 
 /// What the maps are made for.
@@ -114,7 +114,9 @@ impl Prober {
         let page = u32::try_from(rustix::param::page_size()).unwrap_or(1 << 16);
         let ring_bytes = options.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
         // What is not used takes no memory.
-        let (parks, sites) = if options.modes.contains(&Mode::Filter) { (MAX_PARKS, MAX_SITES) } else { (1, 1) };
+        let loads = |mode| options.modes.contains(&mode);
+        let parks = if loads(Mode::Filter) { MAX_PARKS } else { 1 };
+        let sites = if loads(Mode::Filter) || loads(Mode::Births) { MAX_SITES } else { 1 };
         let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
         let mut ebpf = load_object(&sizes, options.log)?;
         let programs = Programs::load(&ebpf, &options.modes, &options.further, options.uprobes)?;

@@ -53,6 +53,7 @@ const fn name(mode: Mode) -> Option<&'static str> {
     match mode {
         Mode::Trace => Some("trace"),
         Mode::Filter => Some("filter"),
+        Mode::Births => Some("births"),
         Mode::Census => None,
     }
 }

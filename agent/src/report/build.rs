@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Proofs, Reach,
-    Report, Ring, Runtime, SCHEMA, Span,
+    Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Precision, Proofs,
+    Reach, Report, Ring, Runtime, SCHEMA, Span,
     beside::Beside,
     cost,
     load::{Kin, Load, belong_together},
@@ -88,6 +88,7 @@ fn observed(session: &Session, threshold_ns: u64) -> Observed {
         seconds: seconds(session.now_ns().saturating_sub(header.started_ns)),
         mode: session.mode(),
         modes: Modes::of(session),
+        known: Precision::of(session),
         cost: Cost::of(session),
         threshold_seconds: seconds(threshold_ns),
         ended: session.end().map(|end| end.reason),
@@ -477,8 +478,8 @@ fn build_group(
         gone: session.gone_series(key.creation_pc).unwrap_or(&none),
         parked_since: &parked_since,
         // Of what was watched only now and then by probes the rest is not known.
-        created: if session.saw_all() { created } else { 0 },
-        exited: if session.saw_all() { exited } else { 0 },
+        created: if session.saw_births() { created } else { 0 },
+        exited: if session.saw_births() { exited } else { 0 },
     };
     let passage = session.passages().of(key);
     let (mut verdict, mut evidence) = detect::judge(&suspect, session.looks(), rules);

@@ -1,6 +1,6 @@
 //! What watching has cost, and in which modes, for reports.
 
-use super::{Cost, Modes, Moved, Observed, Probe, RefusedMode};
+use super::{Bound, Cost, Modes, Moved, Observed, Precision, Probe, RefusedMode};
 use crate::session::Session;
 use crate::words::{printable, seconds};
 
@@ -24,6 +24,23 @@ impl Cost {
             budget: session.budget().to_string(),
             over_budget_seconds: seconds(total.over_budget_ns),
             longest_over_budget_seconds: seconds(total.longest_over_budget_ns),
+        }
+    }
+}
+
+impl Precision {
+    /// So far.
+    pub(super) fn of(session: &Session) -> Self {
+        let lossless = session.lost_events() == 0;
+        let bound = |seen: bool| if seen && lossless { Bound::Exact } else { Bound::LowerBound };
+        Self { creations_and_exits: bound(session.saw_births()), parked_times: bound(session.saw_parks()) }
+    }
+
+    fn sentence(self) -> &'static str {
+        match (self.creations_and_exits, self.parked_times) {
+            (Bound::Exact, Bound::Exact) => "exact: creations, exits, times of parks that began meanwhile",
+            (Bound::Exact, Bound::LowerBound) => "exact: creations and exits; lower bounds: parked times",
+            (Bound::LowerBound, _) => "lower bounds: creations, exits, parked times",
         }
     }
 }
@@ -88,6 +105,7 @@ pub(super) fn write(out: &mut String, observed: &Observed) -> std::fmt::Result {
         "; probes cost {:.3} % of a core, {:.2} % of the target's CPU time (budget: {}; over it for {:.1} s)",
         cost.percent_of_core, cost.percent_of_target, cost.budget, cost.over_budget_seconds,
     )?;
+    writeln!(out, "  {}", observed.known.sentence())?;
     if let Some(reason) = &modes.no_probes {
         writeln!(out, "  no probes: {}", printable(reason))?;
     }

@@ -52,7 +52,7 @@ pub struct Report {
     /// Goroutines parked beyond the threshold, and such that pile up although they wake up now and then; by creation site,
     /// blocking stack and wait reason; largest first.
     pub groups: Vec<Group>,
-    /// Ended parks by wait reason. Mode `census` sees none end, and `filter` none that was shorter than `--min-park`.
+    /// Ended parks by wait reason. Modes `census` and `births` see none end, and `filter` none that was shorter than `--min-park`.
     #[serde(default)]
     pub park_durations: Vec<ParkDurations>,
     /// What its runtime tells of itself at the last look, and what is unusual about it.
@@ -86,6 +86,9 @@ pub struct Observed {
     pub mode: Mode,
     /// Which modes there were.
     pub modes: Modes,
+    /// What of the numbers below is exact.
+    #[serde(default)]
+    pub known: Precision,
     /// What it has cost the target.
     pub cost: Cost,
     /// Parked longer than this counts as long.
@@ -109,6 +112,27 @@ pub struct Observed {
     /// Looks at what the running program can still reach, if there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
+}
+
+/// What the numbers of a watch are worth, over all modes it was in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precision {
+    /// How many goroutines were created and exited.
+    pub creations_and_exits: Bound,
+    /// How long those have been parked that parked since the watch began. Of those that were parked before it is a lower bound in
+    /// any case.
+    pub parked_times: Bound,
+}
+
+/// What a number is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// It is what it is.
+    Exact,
+    /// It may be more: there was a time in which it was not seen, or something was lost.
+    #[default]
+    LowerBound,
 }
 
 /// Looks at what the running program can still reach.
@@ -205,7 +229,7 @@ pub struct Lost {
     pub ring_full: u64,
     /// Events whose goroutine could not be read in the kernel.
     pub read_fault: u64,
-    /// Parks and creation sites that found no room where the kernel keeps them in mode `filter`.
+    /// Parks and creation sites that found no room where the kernel keeps them in modes `filter` and `births`.
     #[serde(default)]
     pub map_full: u64,
     /// Records that could not be decoded.

@@ -5,7 +5,7 @@
 use parkwarden_common::counters::ProbeCounters;
 
 use super::input::{ProbeInfo, ProbeReading};
-use crate::governor::Budget;
+use crate::governor::{Budget, Purse};
 
 /// What the probes at one place have done, in whatever mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Total {
     pub cost_ns: u64,
     /// CPU time that the target used while it was watched.
     pub cpu_ns: u64,
-    /// Time in which hits cost more than the budget allows.
+    /// Time in which hits cost more than the budget allows, and had spent before what it allowed before: as the governor sees it.
     pub over_budget_ns: u64,
     /// The longest such time without an end.
     pub longest_over_budget_ns: u64,
@@ -35,6 +35,7 @@ pub struct Total {
 #[derive(Debug)]
 pub(super) struct Account {
     budget: Budget,
+    purse: Purse,
     attached: Vec<ProbeInfo>,
     readings: Vec<ProbeReading>,
     /// Of probes that are gone, by place: as many as there are sites.
@@ -50,6 +51,7 @@ impl Account {
     pub(super) fn new(budget: Budget, attached: Vec<ProbeInfo>) -> Self {
         Self {
             budget,
+            purse: Purse::new(budget),
             attached,
             readings: Vec::new(),
             gone: Vec::new(),
@@ -65,10 +67,14 @@ impl Account {
         readings.clone_into(&mut self.readings);
     }
 
-    /// Other probes are attached from now on; of those before, the last reading has been taken.
+    /// Other probes, or none, are attached from now on; of those before, the last reading has been taken.
     pub(super) fn replace(&mut self, attached: Vec<ProbeInfo>, uncounted_ns: u64) {
         self.gone = self.spent();
         self.readings.clear();
+        if !attached.is_empty() {
+            // What a burst left owed was paid by letting go of the probes that cost it.
+            self.purse = Purse::new(self.budget);
+        }
         self.attached = attached;
         self.uncounted_ns = self.uncounted_ns.saturating_add(uncounted_ns);
     }
@@ -81,8 +87,10 @@ impl Account {
         let elapsed_ns = time_ns.saturating_sub(last_ns);
         let cpu_ns = cpu_ns.saturating_sub(last_cpu_ns);
         let allowed_ns = self.budget.allowed_ns(elapsed_ns, cpu_ns);
+        let spent_ns = cost_ns.saturating_sub(last_cost_ns);
+        self.purse.flow(allowed_ns, spent_ns);
         let total = &mut self.total;
-        if cost_ns.saturating_sub(last_cost_ns) > allowed_ns {
+        if spent_ns > allowed_ns && self.purse.is_empty() {
             self.over_ns = self.over_ns.saturating_add(elapsed_ns);
             total.over_budget_ns = total.over_budget_ns.saturating_add(elapsed_ns);
         } else {
@@ -164,12 +172,28 @@ mod tests {
     fn time_over_the_budget_is_told() {
         let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10, 1_000)]);
         account.clock(0, 0);
-        // 1 % of a core is 10 000 hits a second.
-        for (second, total) in [(1, 9_000), (2, 30_000), (3, 50_000), (4, 51_000), (5, 70_000)] {
+        // 1 % of a core is 10 000 hits a second, and it begins with a second's.
+        for (second, total) in
+            [(1, 9_000), (2, 29_000), (3, 50_000), (4, 61_000), (5, 62_000), (6, 73_000), (7, 93_000)]
+        {
             account.read(&[hits(0, total)]);
             account.clock(second * SECOND, second * SECOND);
         }
         let total = account.total();
-        assert_eq!((total.over_budget_ns, total.longest_over_budget_ns), (3 * SECOND, 2 * SECOND));
+        assert_eq!((total.over_budget_ns, total.longest_over_budget_ns), (4 * SECOND, 2 * SECOND));
+    }
+
+    #[test]
+    fn what_other_probes_owed_is_not_held_against_those_that_replace_them() {
+        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10, 1_000)]);
+        account.clock(0, 0);
+        account.read(&[hits(0, 200_000)]);
+        account.clock(SECOND, SECOND);
+        assert_eq!(account.total().over_budget_ns, SECOND);
+        account.replace(vec![probe(1, 10, 1_000)], 0);
+        // 12 ms are more than the 10 of this second, and less than these and the 10 to begin with.
+        account.read(&[hits(1, 12_000)]);
+        account.clock(2 * SECOND, 2 * SECOND);
+        assert_eq!(account.total().over_budget_ns, SECOND);
     }
 }

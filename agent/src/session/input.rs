@@ -244,7 +244,7 @@ pub enum Input {
     /// New stacks; the first has the id after the last one known.
     Stacks(Vec<Vec<u64>>),
     /// The goroutines, read. All events that happened before have been fed.
-    Census(CensusTaken),
+    Census(Arc<CensusTaken>),
     /// What some goroutines of the last census wait for.
     Waits(Vec<Explained>),
     /// Leaks were proven, or could not be.

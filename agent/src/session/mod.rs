@@ -93,11 +93,11 @@ pub struct Session {
     mode: Mode,
     moves: Vec<ModeMove>,
     moves_dropped: u64,
-    /// Whether, since the last census began, there was a time without events.
+    /// Whether, since the last census began, there was a time in which parks were not seen.
     blind: bool,
     losses: Losses,
     lost_at_last_census: u64,
-    latest: Option<CensusTaken>,
+    latest: Option<Arc<CensusTaken>>,
     /// When the first census was taken, and the last.
     looks: Option<(u64, u64)>,
     groups: HashMap<GroupKey, Series>,
@@ -201,8 +201,8 @@ impl Session {
 
     fn feed_mode(&mut self, entered: &ModeMove) {
         self.now_ns = self.now_ns.max(entered.time_ns);
-        // Between the two modes with probes no event is missed.
-        self.blind |= self.mode == Mode::Census || entered.mode == Mode::Census;
+        // Between two modes that see parks none is missed.
+        self.blind |= !(self.mode.sees_parks() && entered.mode.sees_parks());
         self.mode = entered.mode;
         self.registry.expect_strangers(entered.mode != Mode::Trace);
         self.account.replace(entered.probes.clone(), entered.uncounted_ns);
@@ -227,9 +227,9 @@ impl Session {
         }
     }
 
-    fn feed_census(&mut self, taken: &CensusTaken) {
+    fn feed_census(&mut self, taken: &Arc<CensusTaken>) {
         let lost = self.lost_events();
-        let blind = std::mem::take(&mut self.blind) || self.mode == Mode::Census;
+        let blind = std::mem::take(&mut self.blind) || !self.mode.sees_parks();
         self.registry.reconcile(&taken.census, blind || lost > self.lost_at_last_census);
         self.lost_at_last_census = lost;
         self.losses.census_read_fault += taken.census.unreadable;
@@ -268,7 +268,7 @@ impl Session {
             pcs.iter().flat_map(|pc| symbols.return_address(*pc)).any(|frame| frame.function.ends_with(".ServeHTTP"))
         };
         self.http_connections.note(taken, symbols, serves);
-        self.latest = Some(taken.clone());
+        self.latest = Some(Arc::clone(taken));
     }
 
     /// The case of a goroutine that does not get on: that waits, is in the same system call as at the look before, or has run
@@ -375,11 +375,17 @@ impl Session {
     }
 
     /// Whether creations and exits were seen all the time.
-    pub fn saw_all(&self) -> bool {
-        let probed = |mode: Mode| mode != Mode::Census;
-        probed(self.header.modes.first)
-            && self.moves_dropped == 0
-            && self.moves.iter().all(|entered| probed(entered.mode))
+    pub fn saw_births(&self) -> bool {
+        self.was_always(Mode::sees_births)
+    }
+
+    /// Whether parks were seen all the time.
+    pub fn saw_parks(&self) -> bool {
+        self.was_always(Mode::sees_parks)
+    }
+
+    fn was_always(&self, so: fn(Mode) -> bool) -> bool {
+        so(self.header.modes.first) && self.moves_dropped == 0 && self.moves.iter().all(|entered| so(entered.mode))
     }
 
     /// What was lost in userspace.
@@ -389,7 +395,7 @@ impl Session {
 
     /// The last census.
     pub fn latest(&self) -> Option<&CensusTaken> {
-        self.latest.as_ref()
+        self.latest.as_deref()
     }
 
     /// How many goroutines waited in a group, over time.

@@ -136,7 +136,7 @@ pub fn among(
 
 /// Loads what watches with this configuration share.
 pub fn prober(config: &WatchConfig) -> Result<Prober, LoadError> {
-    Prober::load(&observer::options(config, vec![Mode::Filter, Mode::Trace]))
+    Prober::load(&observer::options(config, Mode::PROBED.to_vec()))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, WatchError> {

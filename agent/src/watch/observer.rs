@@ -218,7 +218,7 @@ impl Observer {
         let News { names, stacks } = self.target.news(&taken);
         self.sink.feed(&Input::Symbols(names))?;
         self.sink.feed(&Input::Stacks(stacks))?;
-        self.sink.feed(&Input::Census(taken))?;
+        self.sink.feed(&Input::Census(Arc::new(taken)))?;
         let running = self.running();
         if !running.is_empty() {
             let goids = self.target.keep_running(running, SAMPLES, SAMPLE_EVERY)?;
@@ -420,8 +420,10 @@ fn attach(
     if config.mode == ModeChoice::Auto {
         probed.retain(|mode| !left_out.iter().any(|(refused, _)| refused == mode));
     }
-    let first = probed.first().copied().unwrap_or(Mode::Census);
-    let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, probed));
+    // Only hits tell what hits would cost, so it begins where parks are seen.
+    let first = probed.iter().copied().find(|mode| mode.sees_parks()).or(probed.first().copied());
+    let first = first.unwrap_or(Mode::Census);
+    let governor = (config.mode == ModeChoice::Auto).then(|| Governor::new(budget, probed, first));
     match Probes::attach(prober, Arc::clone(&stream), plan, first, governor, Arc::clone(bell), commons.rounds.clone()) {
         Ok(probes) => Ok(Probed { probes, stream, first, refused: left_out }),
         Err(_) if target.process().has_exited() => Err(TargetError::Exited { pid }.into()),

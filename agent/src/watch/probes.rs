@@ -1,9 +1,9 @@
 //! The probes of one target: attached, metered and, where a budget is to be kept, governed by a thread of their own.
 //!
 //! The thread reads the counters ten times a second and removes the probes by itself when they cost too much: the rest of
-//! parkwarden may be reading a million goroutines just then. While they cost next to nothing it sleeps, and the counters of all
+//! parkwarden may be reading a million goroutines just then; what a cheaper mode needs it attaches. While they cost next to nothing it sleeps, and the counters of all
 //! such targets are read in [`rounds`]. What it does it puts down as inputs of the session, which
-//! [`Probes::take`] hands over. To attach other probes is left to that caller, because a census has to follow.
+//! [`Probes::take`] hands over. To attach what costs more is left to that caller, because a census has to follow.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -89,9 +89,9 @@ struct ProbesState {
     plan: Plan,
     governor: Option<Governor>,
     cpu: Option<ClockId>,
-    /// What probes that are gone have cost, and would have cost in mode `trace`.
+    /// What probes that are gone have cost, and would have cost in each of [`Mode::PROBED`].
     spent_ns: u64,
-    traced_ns: u64,
+    would_ns: [u64; Mode::PROBED.len()],
     last_reading: Instant,
     /// Counts of `go` statements that have been told.
     sites: HashMap<u64, SiteCounts>,
@@ -110,12 +110,22 @@ struct ProbesState {
 #[derive(Debug)]
 struct Attached {
     info: ProbeInfo,
-    /// What a hit would cost in mode `trace`, and what the place alone costs.
-    traced_ns: u32,
+    /// What a hit would cost in each of [`Mode::PROBED`], and what the place alone costs.
+    would_ns: [u32; Mode::PROBED.len()],
     site_ns: u32,
     hits: u64,
     /// Hits a second, at the last reading.
     rate: f64,
+}
+
+impl Attached {
+    /// Adds what so many hits have cost, and would have cost in each of [`Mode::PROBED`].
+    fn add(&self, hits: u64, spent_ns: &mut u64, would_ns: &mut [u64; Mode::PROBED.len()]) {
+        *spent_ns = spent_ns.saturating_add(hits.saturating_mul(u64::from(self.info.hit_ns)));
+        for (sum, hit_ns) in would_ns.iter_mut().zip(self.would_ns) {
+            *sum = sum.saturating_add(hits.saturating_mul(u64::from(hit_ns)));
+        }
+    }
 }
 
 /// Counters, as they were read: one for each attached probe.
@@ -159,7 +169,7 @@ impl Probes {
             governor,
             cpu,
             spent_ns: 0,
-            traced_ns: 0,
+            would_ns: [0; Mode::PROBED.len()],
             last_reading: Instant::now(),
             sites: HashMap::new(),
             readings_to_hurry: FIRST_READINGS,
@@ -340,15 +350,20 @@ impl ProbesState {
 
     fn describe(&self, mode: Mode, attachment: &Attachment) -> Vec<Attached> {
         let Plan { sites, costs, slide, .. } = &self.plan;
+        let sites = sites.iter().filter(|(site, _)| mode.probes(site.kind));
+        let hit_ns = |mode: Mode, site: &Site| match mode.probes(site.kind) {
+            true => costs.hit_ns(mode, site.kind, site.class),
+            false => 0,
+        };
         let described = attachment.probes().zip(sites).map(|(index, (site, _))| Attached {
             info: ProbeInfo {
                 index,
                 function: site.function.clone(),
                 address: site.address.wrapping_add(*slide),
                 site_class: site.class,
-                hit_ns: costs.hit_ns(mode, site.kind, site.class),
+                hit_ns: hit_ns(mode, site),
             },
-            traced_ns: costs.hit_ns(Mode::Trace, site.kind, site.class),
+            would_ns: Mode::PROBED.map(|mode| hit_ns(mode, site)),
             // No program is told of it.
             site_ns: costs.hit_ns(mode, Kind::Waited, site.class),
             hits: 0,
@@ -387,13 +402,12 @@ impl ProbesState {
         let was_quiet = std::mem::replace(&mut self.quiet, counted.is_quiet(&self.attached));
         self.readings_to_hurry = self.readings_to_hurry.saturating_sub(1);
         self.last_reading = Instant::now();
-        let (mut spent_ns, mut traced_ns) = (self.spent_ns, self.traced_ns);
+        let (mut spent_ns, mut would_ns) = (self.spent_ns, self.would_ns);
         let mut readings = Vec::with_capacity(self.attached.len());
         for (probe, counters) in self.attached.iter_mut().zip(&counted.counters) {
             probe.rate = counted.rate(probe, counters);
             probe.hits = counters.hits;
-            spent_ns = spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
-            traced_ns = traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
+            probe.add(counters.hits, &mut spent_ns, &mut would_ns);
             readings.push(ProbeReading { index: probe.info.index, counters: *counters });
         }
         if was_quiet && self.quiet && matches!(self.inputs[..], [.., Input::Probes(_), Input::Cpu { .. }]) {
@@ -408,13 +422,28 @@ impl ProbesState {
         let cpu_ns = nanoseconds(Duration::from(cpu));
         let time_ns = now_ns();
         self.inputs.push(Input::Cpu { time_ns, cpu_ns });
-        let reading = Reading { time_ns, cpu_ns, spent_ns, traced_ns };
+        let reading = Reading { time_ns, cpu_ns, spent_ns, would_ns };
         match self.governor.as_mut().and_then(|governor| governor.step(self.mode, reading)) {
-            Some(decided) if decided.mode == Mode::Census => self.leave(Attachment::default(), decided),
+            Some(decided) if decided.mode < self.mode => self.go_down(decided),
             Some(decided) => self.wanted = Some(decided),
             None => {}
         }
         Ok(())
+    }
+
+    /// Goes at once to a mode that costs less. Where its probes cannot be attached, there are none.
+    fn go_down(&mut self, decided: Move) {
+        let attached = match decided.mode {
+            Mode::Census => Ok(Attachment::default()),
+            mode => self.attach(mode),
+        };
+        match attached {
+            Ok(next) => self.leave(next, decided),
+            Err(error) => {
+                let reason = format!("{}; mode {}: {}", decided.reason, decided.mode, crate::exit::chain(&error));
+                self.leave(Attachment::default(), Move { mode: Mode::Census, reason });
+            }
+        }
     }
 
     /// Goes to another mode whose probes are attached already: takes the last reading of those before, and removes them.
@@ -428,8 +457,7 @@ impl ProbesState {
         for probe in &self.attached {
             // The map is there as long as the prober: only a bug could make this fail, and then the last one stands.
             let Ok(counters) = self.prober.counters(probe.info.index) else { continue };
-            self.spent_ns = self.spent_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.info.hit_ns)));
-            self.traced_ns = self.traced_ns.saturating_add(counters.hits.saturating_mul(u64::from(probe.traced_ns)));
+            probe.add(counters.hits, &mut self.spent_ns, &mut self.would_ns);
             last.push(ProbeReading { index: probe.info.index, counters });
         }
         self.spent_ns = self.spent_ns.saturating_add(uncounted_ns);

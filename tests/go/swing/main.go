@@ -1,7 +1,7 @@
 // Command swing does nothing or as much as it can, as it is told: values over unbuffered channels and short goroutines,
 // each a few parks.
 //
-// It prints {"ready":true}. "busy" and "idle" switch, and print {"parks":N,"spawned":N,"num_goroutine":N}: about how many
+// It prints {"ready":true}. "busy" and "idle" switch, "job N" sends N values to and fro as a job that runs now and then would, and all print {"parks":N,"spawned":N,"num_goroutine":N}: about how many
 // goroutines parked and were started so far. It ends on "exit".
 package main
 
@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -32,7 +34,14 @@ func main() {
 	input := bufio.NewScanner(os.Stdin)
 	fmt.Println(`{"ready":true}`)
 	for input.Scan() {
-		switch input.Text() {
+		command, number, _ := strings.Cut(input.Text(), " ")
+		switch command {
+		case "job":
+			values, err := strconv.Atoi(number)
+			if err != nil {
+				panic(err)
+			}
+			job(values)
 		case "busy":
 			if stop == nil {
 				stop = make(chan struct{})
@@ -53,6 +62,23 @@ func main() {
 		}
 		fmt.Printf("{\"parks\":%d,\"spawned\":%d,\"num_goroutine\":%d}\n", parks.Load(), spawned.Load(), runtime.NumGoroutine())
 	}
+}
+
+func job(values int) {
+	ping, pong := make(chan int), make(chan int)
+	go func() {
+		defer close(pong)
+		for value := range ping {
+			pong <- value
+		}
+	}()
+	for i := 0; i < values; i++ {
+		ping <- i
+		<-pong
+		parks.Add(2)
+	}
+	close(ping)
+	<-pong
 }
 
 func start(running *sync.WaitGroup, stop chan struct{}, pairs, spawners int) {

@@ -15,6 +15,7 @@ use parkwarden::words::Place;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::containers::{Container, Containerd, Run, image};
 use parkwarden_tests::copied::Copied;
+use parkwarden_tests::free_ports;
 use parkwarden_tests::http::{Answer, Server};
 use parkwarden_tests::manifests::deploy;
 use parkwarden_tests::node::Node;
@@ -25,7 +26,7 @@ use serde_json::{Value, json};
 use xtask::packages;
 use xtask::toolchain::NEWEST;
 
-use super::servers::{self, free_ports};
+use super::servers;
 use crate::deploy::passes_promtool;
 
 const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";

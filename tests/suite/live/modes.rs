@@ -1,11 +1,14 @@
 //! The modes of `parkwarden watch`: each finds the same goroutines, and `auto` keeps to its budget.
 
+use std::time::Duration;
+
 use parkwarden::config::Mode;
-use parkwarden::report::Report;
+use parkwarden::report::{Bound, Modes, Precision, Report};
 use parkwarden::watch::replay;
 use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::wait::nothing_for;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use xtask::toolchain::{self, NEWEST};
@@ -15,6 +18,7 @@ use super::watch::{EACH, Ready, assert_as_said, bytes_at_sites};
 #[derive(Debug, Deserialize)]
 struct Swing {
     num_goroutine: u64,
+    parks: u64,
     spawned: u64,
 }
 
@@ -28,7 +32,7 @@ struct Churned {
 fn every_mode_reports_the_same_groups() {
     for version in toolchain::VERSIONS {
         let program = fixture("leaks", version, BuildFlags::Default);
-        for mode in ["trace", "filter", "census", "auto"] {
+        for mode in ["trace", "filter", "births", "census", "auto"] {
             let what = format!("{version} {mode}");
             let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
             let watch = Watch::start(target.pid(), &["--mode", mode, "--threshold", "0s"]);
@@ -43,9 +47,24 @@ fn every_mode_reports_the_same_groups() {
                     report.groups.iter().filter(|group| group.created_by.is_some()).flat_map(|g| &g.evidence);
                 evidence.filter(|sentence| sentence.contains("lower bound")).count()
             };
+            let Precision { creations_and_exits, parked_times } = report.observed.known;
+            let exact = |bound: Bound| bound == Bound::Exact;
+            assert_eq!(
+                (exact(creations_and_exits), exact(parked_times)),
+                (mode != "census", bounds(&report) == 0),
+                "{what}"
+            );
+            let places: Vec<&str> = report.observed.probes.iter().map(|probe| probe.function.as_str()).collect();
             match mode {
-                "census" => {
-                    assert!(report.observed.probes.is_empty(), "{what}");
+                "census" | "births" => {
+                    assert!(
+                        places
+                            .iter()
+                            .all(|place| ["runtime.newproc.func1", "runtime.newproc1", "runtime.goexit1"]
+                                .contains(place)),
+                        "{what}: {places:?}"
+                    );
+                    assert_eq!(places.len(), if mode == "births" { 2 } else { 0 }, "{what}: {places:?}");
                     assert!(bounds(&report) > 0, "{what}: a census cannot know when a goroutine parked");
                 }
                 // Who parked while it was watched is known to the moment.
@@ -78,14 +97,38 @@ fn creations_and_exits_counted_in_the_kernel_are_exact() {
 }
 
 #[test]
+fn births_counts_creations_and_exits_exactly_and_has_no_probe_where_goroutines_park() {
+    const GOROUTINES: u64 = 100_000;
+    for version in toolchain::VERSIONS {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let what = format!("{version} {}", flags.name());
+            let program = fixture("churn", version, flags);
+            let (mut target, Ready { .. }) = Target::ready(&program, ["-n".to_owned(), GOROUTINES.to_string()]);
+            let watch = Watch::start(target.pid(), &["--mode", "births", "--interval", "100ms"]);
+            let said: Churned = target.ask("go");
+            let report = watch.interrupt().report();
+            let (observed, events) = (&report.observed, report.observed.events);
+            assert_eq!(events.exited, said.exited, "{what}");
+            let extra = events.created - said.created;
+            assert!(extra <= report.goroutines.system, "{what}: {extra} more created than the program's");
+            let hits: Vec<u64> = observed.probes.iter().map(|probe| probe.hits).collect();
+            assert_eq!(hits, [events.created, events.exited], "{what}");
+            assert_eq!((events.parked, events.readied, events.waited), (0, 0, 0), "{what}");
+            let known = Precision { creations_and_exits: Bound::Exact, parked_times: Bound::LowerBound };
+            assert_eq!(observed.known, known, "{what}");
+        }
+    }
+}
+
+#[test]
 fn either_way_of_attaching_counts_exactly_and_leaves_nothing() {
     const GOROUTINES: u64 = 20_000;
     let program = fixture("churn", NEWEST, BuildFlags::Default);
-    for (uprobes, mode) in [("multi", "trace"), ("multi", "filter"), ("perf-event", "trace"), ("perf-event", "filter")]
-    {
+    let ways = ["multi", "perf-event"].into_iter();
+    for (uprobes, mode) in ways.flat_map(|way| ["trace", "filter", "births"].map(|mode| (way, mode))) {
         let (mut target, Ready { .. }) = Target::ready(&program, ["-n".to_owned(), GOROUTINES.to_string()]);
         // What is there without probes.
-        let sites = Watch::start(target.pid(), &[]).interrupt().report();
+        let sites = Watch::start(target.pid(), &["--mode", mode]).interrupt().report();
         let clean = bytes_at_sites(target.pid(), &sites);
         let environment = [("PARKWARDEN_UPROBES", uprobes)];
         let watch = Watch::start_in(&environment, target.pid(), &["--mode", mode, "--interval", "100ms"]);
@@ -136,7 +179,8 @@ fn without_probes_who_parks_again_and_again_is_not_taken_for_one_who_stays_parke
 
 #[test]
 fn auto_goes_to_and_fro_within_its_budget_and_loses_nobody() {
-    const SWINGS: usize = 3;
+    // As many as `auto` follows without a pause between its moves.
+    const SWINGS: usize = 2;
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("UTF-8");
     let program = fixture("swing", NEWEST, BuildFlags::Default);
@@ -163,6 +207,28 @@ fn auto_goes_to_and_fro_within_its_budget_and_loses_nobody() {
     assert_eq!(String::from_utf8_lossy(&replayed.stdout), live.output);
     let session = replay::replay(file.path()).expect("a whole capture");
     assert_eq!(session.registry().len() as u64, report.goroutines.live, "the registry is not what the census saw");
+}
+
+#[test]
+fn auto_keeps_its_probes_beside_a_program_that_works_now_and_then() {
+    // Each job costs more than the budget has room for while it runs, and less than from one to the next: some 10 ms of 15 ms.
+    const JOBS: u32 = 6;
+    const EVERY: Duration = Duration::from_secs(3);
+    let program = fixture("swing", NEWEST, BuildFlags::Default);
+    let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    let watch = Watch::start(target.pid(), &["--budget", "5%", "--interval", "1s"]);
+    let before: Swing = target.ask("idle");
+    let mut parks = before.parks;
+    for _ in 0..JOBS {
+        nothing_for(EVERY);
+        parks = target.ask::<Swing>("job 1200").parks;
+    }
+    let observed = watch.interrupt().report().observed;
+    let Modes { moves, history, .. } = &observed.modes;
+    assert!(*moves <= 1 && observed.mode.sees_parks(), "{history:#?}");
+    assert_eq!(observed.cost.over_budget_seconds, 0.0, "{:#?}", observed.cost);
+    let seen: u64 = observed.probes.iter().map(|probe| probe.hits).sum();
+    assert!(seen > parks - before.parks, "{seen} hits of {parks} parks: {:#?}", observed.probes);
 }
 
 #[test]

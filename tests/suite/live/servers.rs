@@ -4,7 +4,7 @@
 //! None of them leaks or hangs, so no group may be called more than idle, and every event must be accounted for.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use parkwarden::ps::Listing;
 use parkwarden::report::{Lost, Report};
 use parkwarden::snapshot::Snapshot;
 use parkwarden_tests::agent::run;
+use parkwarden_tests::free_ports;
 use parkwarden_tests::target::DEADLINE;
 use parkwarden_tests::wait;
 use xtask::command;
@@ -91,13 +92,6 @@ impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Ports that nobody listens on.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port is free"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 
 pub(crate) fn start(mut program: Command, arguments: &[String], directory: &std::path::Path) -> Server {

@@ -74,7 +74,7 @@ definitions! {
     EXITED: Counter process "goroutines_exited_total" []
         "Goroutines that ended since the watch began; in mode census none is seen.";
     PARK_DURATION: Histogram process "park_duration_seconds" ["wait_reason"]
-        "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, mode census of none.";
+        "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, modes births and census of none.";
     LEAKED: Gauge process "leaked_goroutines" ["created_by", "blocked_at", "cause", "verdict"]
         "Goroutines of groups that are likely or proven to leak: the largest groups, and the rest as created_by=\"other\".";
     LEAKED_BYTES: Gauge process "leaked_bytes" ["created_by", "blocked_at", "kind"]
@@ -85,7 +85,7 @@ definitions! {
         "Time that probes have cost the process: their hits times what one costs on this host, an estimate.";
     OVERHEAD_RATIO: Gauge process "target_overhead_ratio" []
         "That as a share of the CPU time that the process used while it was watched.";
-    OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows.";
+    OVER_BUDGET: Counter process "over_budget_seconds_total" [] "Time in which probes cost more than the budget allows, once what it allowed before is spent.";
     RUNNABLE: Gauge process "goroutines_runnable" [] "Goroutines that were ready to run and had no P at the last look.";
     LATENCY: Gauge process "scheduling_latency_p99_seconds" []
         "One in a hundred goroutines that were ready waited longer for a P, of those that the runtime sampled between the last two looks; left out where there were none.";

@@ -12,7 +12,7 @@ pub mod locate;
 mod values;
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use super::bytes::{c_str, i32_at, u32_at};
 use super::version::GoVersion;
@@ -89,8 +89,8 @@ impl Func<'_> {
     }
 }
 
-/// The function tables of one program.
-#[derive(Clone, Debug)]
+/// The function tables of one program. Those with the same contents are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PcLnTab {
     data: Vec<u8>,
     header: Header,
@@ -124,6 +124,11 @@ impl PcLnTab {
     /// its link-time addresses.
     pub fn set_plugins(&mut self, plugins: Vec<Self>) {
         self.plugins = plugins;
+    }
+
+    /// Bytes it holds.
+    pub fn memory(&self) -> usize {
+        self.data.capacity() + self.funcdata.capacity()
     }
 
     /// The tables of plugins.

@@ -7,7 +7,7 @@ fn version() -> GoVersion {
 }
 
 /// A table of two functions, `main.a` at 0x1000 and `main.b` at 0x1010, the second with a line table.
-pub(in crate::golang) fn small() -> Vec<u8> {
+pub(crate) fn small() -> Vec<u8> {
     let mut data = vec![0u8; 0x200];
     let mut put = |at: usize, bytes: &[u8]| data[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &0xffff_fff1u32.to_le_bytes());

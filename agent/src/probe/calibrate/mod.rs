@@ -35,6 +35,8 @@ pub struct Costs {
     pub trace: ProgramCosts,
     /// On top of that, the programs of `filter` mode.
     pub filter: ProgramCosts,
+    /// On top of that, the program of `births` mode, which runs where goroutines are made and end alone.
+    pub births: ProgramCosts,
 }
 
 /// By class of the place, nanoseconds.
@@ -67,6 +69,7 @@ impl Costs {
         sites: SiteCosts { nop5: Some(700), emulated: 1_000, single_step: 15_000 },
         trace: ProgramCosts { created: 600, parked: 400, readied: 600, exited: 400 },
         filter: ProgramCosts { created: 300, parked: 400, readied: 400, exited: 400 },
+        births: ProgramCosts { created: 300, parked: 0, readied: 0, exited: 300 },
     };
 
     /// What a hit adds to a program, in nanoseconds: what was measured, and what it does to the code that comes after it.
@@ -79,6 +82,7 @@ impl Costs {
     pub fn measured_ns(&self, mode: Mode, kind: Kind, class: SiteClass) -> u32 {
         let programs = match mode {
             Mode::Census => return 0,
+            Mode::Births => &self.births,
             Mode::Filter => &self.filter,
             Mode::Trace => &self.trace,
         };
@@ -145,7 +149,7 @@ struct OwnG {
 pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
     let sizes = MapSizes { ring_bytes: RING_BYTES, parks: 64, sites: 64, lifecycle_bytes: 4096, min_park_ns: u64::MAX };
     let ebpf = load_object(&sizes, BpfLog::Off)?;
-    let programs = Programs::load(&ebpf, &[Mode::Trace, Mode::Filter], &[EMPTY], uprobes)?;
+    let programs = Programs::load(&ebpf, &Mode::PROBED, &[EMPTY], uprobes)?;
     let mut g = Box::new(OwnG { goid: 1, parent_goid: 1, gopc: 1, ancestors: 0, startpc: 1, m: 0, curg: 0 });
     let address = std::ptr::from_ref(&*g).addr() as u64;
     (g.m, g.curg) = (address, address);
@@ -159,9 +163,11 @@ pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
     let mut emulated_sites = OwnSite::of(SiteClass::Emulated);
     emulated_sites.by_ref().take(1).for_each(|site| add(site, empty, Kind::Exited));
     // One that this kernel refuses is never run.
-    let modes = [Mode::Trace, Mode::Filter].map(|mode| programs.of(mode).ok());
-    for program in modes.iter().flatten() {
-        Kind::PROBED.into_iter().zip(emulated_sites.by_ref()).for_each(|(kind, site)| add(site, *program, kind));
+    let modes = Mode::PROBED.map(|mode| (mode, programs.of(mode).ok()));
+    for (mode, program) in &modes {
+        let Some(program) = program else { continue };
+        let kinds = Kind::PROBED.into_iter().filter(|kind| mode.probes(*kind));
+        kinds.zip(emulated_sites.by_ref()).for_each(|(kind, site)| add(site, *program, kind));
     }
     let pid = NonZeroU32::new(std::process::id()).ok_or_else(|| std::io::Error::other("no process id"))?;
     let spots = places.iter().map(Measured::spot).collect::<Result<Vec<_>, _>>()?;
@@ -173,20 +179,23 @@ pub fn measure(uprobes: Uprobes) -> Result<Costs, CalibrateError> {
     // Now and then the kernel fails to turn a nop into a call, and does not try again.
     let nop5 = OwnSite::of(SiteClass::Nop5).filter_map(|_| next(SiteClass::Nop5)).min();
     let emulated = next(SiteClass::Emulated).unwrap_or(0);
-    let mut programs = |program: Option<BorrowedFd<'_>>| {
-        let mut cost = || next(SiteClass::Emulated).unwrap_or(emulated).saturating_sub(emulated);
-        program.map_or(ProgramCosts::default(), |_| ProgramCosts {
-            created: cost(),
-            parked: cost(),
-            readied: cost(),
-            exited: cost(),
-        })
+    let mut programs = |(mode, program): (Mode, Option<BorrowedFd<'_>>)| {
+        let mut cost = |kind| match program {
+            Some(_) if mode.probes(kind) => next(SiteClass::Emulated).unwrap_or(emulated).saturating_sub(emulated),
+            _ => 0,
+        };
+        ProgramCosts {
+            created: cost(Kind::Created),
+            parked: cost(Kind::Parked),
+            readied: cost(Kind::Readied),
+            exited: cost(Kind::Exited),
+        }
     };
-    let [trace, filter] = modes.map(&mut programs);
+    let [births, filter, trace] = modes.map(&mut programs);
     // Removing breakpoints takes the kernel tens of milliseconds, for which nobody has to wait.
     keeper.end();
     std::thread::spawn(move || drop(keeper));
-    Ok(Costs { sites: SiteCosts { nop5, emulated, single_step }, trace, filter })
+    Ok(Costs { sites: SiteCosts { nop5, emulated, single_step }, trace, filter, births })
 }
 
 /// A place in parkwarden's own code, and what its hits run.
