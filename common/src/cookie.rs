@@ -1,7 +1,8 @@
 //! The attach cookie: the whole configuration of one attached probe in the 64 bits that the kernel hands to its BPF
 //! program, so that a probe hit needs no map lookup to know where the target's fields are.
 //!
-//! Layout, low bits first: 12 bits probe index (of the lowest two bits what kind of place it is), 4 bits zero, then six bytes, each an offset divided by 8.
+//! Layout, low bits first: 12 bits probe index (of the lowest two bits what kind of place it is), 4 bits how far `sched.bp` lies
+//! behind `m` divided by 8, then six bytes, each an offset divided by 8.
 
 use crate::record::Kind;
 
@@ -31,16 +32,25 @@ pub struct Cookie {
     pub m: u16,
     /// Offset of `curg` in `runtime.m`.
     pub curg: u16,
+    /// Offset of `sched.bp` in `runtime.g`; 0 where no stacks are to be taken.
+    pub sched_bp: u16,
 }
 
 impl Cookie {
-    /// The 64 bits, or `None` when an offset is not a multiple of 8 below 2048 or the index is too large.
+    /// The 64 bits, or `None` when an offset is not a multiple of 8 below 2048, `sched.bp` is not within 120 bytes behind `m`, or
+    /// the index is too large.
     pub const fn encode(&self) -> Option<u64> {
         if self.probe as u32 >= MAX_PROBES {
             return None;
         }
         let offsets = [self.goid, self.parent_goid, self.gopc, self.startpc, self.m, self.curg];
         let mut bits = self.probe as u64;
+        if self.sched_bp != 0 {
+            if !self.sched_bp.is_multiple_of(8) || self.sched_bp <= self.m || self.sched_bp - self.m > 15 * 8 {
+                return None;
+            }
+            bits |= ((self.sched_bp - self.m) as u64 / 8) << 12;
+        }
         let mut i = 0;
         while i < offsets.len() {
             if !offsets[i].is_multiple_of(8) || offsets[i] >= 256 * 8 {
@@ -80,6 +90,10 @@ impl Cookie {
             startpc: offset(bits, 3),
             m: offset(bits, 4),
             curg: offset(bits, 5),
+            sched_bp: match (bits >> 12) & 0xf {
+                0 => 0,
+                words => offset(bits, 4) + words as u16 * 8,
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Records of the event ring buffer.
 //!
 //! Every kind has one fixed size, and the kind decides it, so that a record costs the ring no more than its content:
-//! 24 bytes parked and exited, 32 readied, 40 waited, 48 created. All integers are in the host's byte order, which is
+//! 24 bytes parked and exited, 32 readied, 40 waited, 48 created, 296 creator. All integers are in the host's byte order, which is
 //! little-endian on every architecture parkwarden runs on.
 
 use core::fmt;
@@ -24,6 +24,8 @@ pub enum Kind {
     Exited = 4,
     /// A park that was long has ended, told at once by the programs of `filter` mode.
     Waited = 5,
+    /// Who ran a `go` statement, told of some of its runs in every mode with probes.
+    Creator = 6,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Readied => size_of::<Readied>(),
             Self::Parked | Self::Exited => size_of::<Header>(),
             Self::Waited => size_of::<Waited>(),
+            Self::Creator => size_of::<Creator>(),
         }
     }
 }
@@ -51,6 +54,7 @@ impl TryFrom<u8> for Kind {
             3 => Ok(Self::Readied),
             4 => Ok(Self::Exited),
             5 => Ok(Self::Waited),
+            6 => Ok(Self::Creator),
             _ => Err(DecodeError::UnknownKind(byte)),
         }
     }
@@ -110,6 +114,65 @@ pub struct Waited {
     pub waker_goid: u64,
 }
 
+/// Return addresses that a [`Creator`] has at most.
+pub const MAX_CREATOR_FRAMES: usize = 32;
+
+/// Of those, how many may be calls within the runtime: `newproc` calls `systemstack`, which has a frame of its own or has not,
+/// depending on the architecture.
+const MAX_OF_RUNTIME: usize = 2;
+
+/// Record of [`Kind::Creator`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Creator {
+    /// Whose `goid` is 0: it is about the `go` statement.
+    pub header: Header,
+    /// See [`Created::creation_pc`].
+    pub creation_pc: u64,
+    /// One in so many runs of the `go` statement was told of at that time; never 0.
+    pub weight: u64,
+    /// Return addresses of the calls that led there, innermost first, as the frame pointers of the goroutine that ran it tell;
+    /// after the last, zeros. First come those within the runtime, if there are any, and then `creation_pc`.
+    pub frames: [u64; MAX_CREATOR_FRAMES],
+}
+
+impl Creator {
+    /// Decodes one record, which must fill `bytes` exactly.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() != size_of::<Self>() {
+            return Err(DecodeError::Size { expected: size_of::<Self>(), found: bytes.len() });
+        }
+        let kind = bytes[offset_of!(Header, kind)];
+        if kind != Kind::Creator as u8 {
+            return Err(DecodeError::UnknownKind(kind));
+        }
+        let probe = offset_of!(Header, probe);
+        Ok(Self {
+            header: Header {
+                time_ns: u64_at(bytes, offset_of!(Header, time_ns)),
+                goid: u64_at(bytes, offset_of!(Header, goid)),
+                probe: u16::from_ne_bytes([bytes[probe], bytes[probe + 1]]),
+                kind,
+                wait_reason: bytes[offset_of!(Header, wait_reason)],
+                reserved: 0,
+            },
+            creation_pc: u64_at(bytes, offset_of!(Self, creation_pc)),
+            weight: u64_at(bytes, offset_of!(Self, weight)).max(1),
+            frames: core::array::from_fn(|index| u64_at(bytes, offset_of!(Self, frames) + 8 * index)),
+        })
+    }
+
+    /// The return addresses from `creation_pc` on, innermost first; none if it is not where it should be.
+    pub fn calls(&self) -> &[u64] {
+        let end = self.frames.iter().position(|pc| *pc == 0).unwrap_or(self.frames.len());
+        let known = &self.frames[..end];
+        match known.iter().take(MAX_OF_RUNTIME + 1).position(|pc| *pc == self.creation_pc) {
+            Some(from) => &known[from..],
+            None => &[],
+        }
+    }
+}
+
 impl Header {
     /// The record of a goroutine that parked at `time_ns`, as the programs write it.
     pub fn parked(time_ns: u64, goid: u64, probe: u16, wait_reason: u8) -> [u8; size_of::<Self>()] {
@@ -130,6 +193,10 @@ const _: () = {
     assert!(offset_of!(Waited, waker_goid) == 32);
     assert!(size_of::<Readied>() == 32);
     assert!(size_of::<Created>() == 48);
+    assert!(size_of::<Creator>() == 296);
+    assert!(offset_of!(Creator, creation_pc) == 24);
+    assert!(offset_of!(Creator, weight) == 32);
+    assert!(offset_of!(Creator, frames) == 40);
     assert!(offset_of!(Header, goid) == 8);
     assert!(offset_of!(Header, probe) == 16);
     assert!(offset_of!(Header, kind) == 18);
@@ -223,7 +290,7 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 }
 
 impl Event {
-    /// Decodes one record, which must fill `bytes` exactly.
+    /// Decodes one record of any kind but [`Kind::Creator`], which must fill `bytes` exactly.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() < size_of::<Header>() {
             return Err(DecodeError::Size { expected: size_of::<Header>(), found: bytes.len() });
@@ -238,6 +305,7 @@ impl Event {
             goid: u64_at(bytes, offset_of!(Header, goid)),
             probe: u16::from_ne_bytes([bytes[probe], bytes[probe + 1]]),
             what: match kind {
+                Kind::Creator => return Err(DecodeError::UnknownKind(kind as u8)),
                 Kind::Created => What::Created {
                     parent_goid: u64_at(bytes, offset_of!(Created, parent_goid)),
                     creation_pc: u64_at(bytes, offset_of!(Created, creation_pc)),

@@ -27,7 +27,7 @@ pub fn filter(ctx: ProbeContext) -> u32 {
         Kind::Parked => parked(&hit, &ctx),
         Kind::Readied => readied(&hit, &ctx),
         // No place stands for the other.
-        Kind::Exited | Kind::Waited => exited(&hit, &ctx),
+        Kind::Exited | Kind::Waited | Kind::Creator => exited(&hit, &ctx),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::registers::Registers;
 
 /// Events to the agent. The size is only a default: the agent sets its own when it loads the object.
 #[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Indexed by [`Cookie::probe`].
 #[map]
@@ -86,14 +86,17 @@ impl Hit {
         unsafe { bpf_probe_read_user(base.wrapping_add(u64::from(offset)) as *const T) }.ok()
     }
 
-    /// The goroutine that runs on this thread: `g.m.curg.goid` from g0; 0 when none does or it cannot be read.
+    /// The goroutine that runs on this thread: `g.m.curg` from g0; `None` when none does or it cannot be read.
+    #[inline(always)]
+    pub(crate) fn running_g(&self) -> Option<u64> {
+        let m = self.field(self.registers.current_g(), self.cookie.m)?;
+        self.field(m, self.cookie.curg).filter(|g| *g != 0)
+    }
+
+    /// Its id, or 0.
     #[inline(always)]
     pub(crate) fn running_goid(&self) -> u64 {
-        let Some(m) = self.field(self.registers.current_g(), self.cookie.m) else { return 0 };
-        match self.field(m, self.cookie.curg) {
-            None | Some(0) => 0,
-            Some(g) => self.field(g, self.cookie.goid).unwrap_or(0),
-        }
+        self.running_g().and_then(|g| self.field(g, self.cookie.goid)).unwrap_or(0)
     }
 
     #[inline(always)]

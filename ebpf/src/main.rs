@@ -1,6 +1,6 @@
 //! The BPF programs: one for each mode, run at four places of the Go runtime. That of `trace` mode turns a hit into one
 //! record of the ring buffer; that of `filter` mode keeps it in a map and tells of long parks alone; that of `births` mode counts
-//! at two of them. Which of the places was hit the attach cookie says: so all four can be one link, which comes and goes at once.
+//! at two of them; each tells of some creations who they came from. Which of the places was hit the attach cookie says: so all four can be one link, which comes and goes at once.
 //!
 //! Each reads what it needs from registers and from the goroutine's `g`, at offsets that come in the attach cookie.
 //! Deliberately absent: verdicts, kernel structures (rustc emits no CO-RE relocations) and wake-ups of the reader: a
@@ -11,6 +11,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod births;
+#[cfg(target_arch = "bpf")]
+mod creators;
 #[cfg(target_arch = "bpf")]
 mod filter;
 #[cfg(target_arch = "bpf")]

@@ -1,10 +1,11 @@
-//! The program of `trace` mode: every hit is one record.
+//! The program of `trace` mode: every hit is one record. Creations are counted here too, to know of which to tell who they came from.
 
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
 use parkwarden_common::cookie::Cookie;
 use parkwarden_common::record::{Created, Kind, Readied};
 
+use crate::births;
 use crate::hit::Hit;
 
 /// At each of the four places.
@@ -16,7 +17,7 @@ pub fn trace(ctx: ProbeContext) -> u32 {
         Kind::Parked => parked(&hit, &ctx),
         Kind::Readied => readied(&hit, &ctx),
         // No place stands for the other.
-        Kind::Exited | Kind::Waited => exited(&hit, &ctx),
+        Kind::Exited | Kind::Waited | Kind::Creator => exited(&hit, &ctx),
     }
 }
 
@@ -31,6 +32,9 @@ fn created(hit: &Hit, ctx: &ProbeContext) -> u32 {
     let Some(Origin { parent_goid, creation_pc, start_pc, .. }) = origin(hit, g) else {
         return hit.read_fault(ctx, g);
     };
+    if let Some(counts) = births::site(hit, creation_pc) {
+        births::count_created(hit, counts, creation_pc);
+    }
     let header = hit.header(Kind::Created, goid, 0);
     hit.submit(ctx, Created { header, parent_goid, creation_pc, start_pc })
 }

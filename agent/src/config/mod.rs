@@ -48,6 +48,8 @@ impl Mode {
         match kind {
             Kind::Created | Kind::Exited => self.sees_births(),
             Kind::Parked | Kind::Readied | Kind::Waited => self.sees_parks(),
+            // No place stands for it.
+            Kind::Creator => false,
         }
     }
 

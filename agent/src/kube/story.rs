@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::cause::{Cause, CauseKind};
     use crate::golang::Frame;
-    use crate::report::Span;
+    use crate::report::{Span, StartedBy};
     use crate::words::Place;
 
     fn pod() -> Workload {
@@ -196,6 +196,7 @@ mod tests {
             growth_per_second: 3.2,
             wait_reason: "chan send".to_owned(),
             created_by: Some(place(creator, 42)),
+            started_by: StartedBy::default(),
             start_function: format!("{creator}.func1"),
             blocked_at: Some(place(&format!("{creator}.func1"), 47)),
             in_program: None,

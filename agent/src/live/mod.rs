@@ -336,7 +336,7 @@ impl Target {
     }
 
     /// What `taken` refers to and has not been told of before: names of addresses, and stacks.
-    pub fn news(&mut self, taken: &CensusTaken) -> News {
+    pub fn news(&mut self, taken: &CensusTaken, returns: impl Iterator<Item = u64>) -> News {
         let mut names: Vec<(u64, Arc<[Frame]>)> = Vec::new();
         let mut name = |address: u64| {
             if self.named.len() < MAX_NAMED && self.named.insert(address) {
@@ -344,7 +344,7 @@ impl Target {
             }
         };
         let stacks: Vec<Vec<u64>> = self.stacks.since(self.told_stacks).iter().map(|pcs| pcs.to_vec()).collect();
-        stacks.iter().flatten().for_each(|pc| name(call_of(*pc)));
+        stacks.iter().flatten().copied().chain(returns).for_each(|pc| name(call_of(pc)));
         for goroutine in &taken.census.goroutines {
             name(call_of(goroutine.creation_pc));
             name(goroutine.start_pc);

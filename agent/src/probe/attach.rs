@@ -190,7 +190,8 @@ impl Prober {
         if mode == Some(Mode::Filter) {
             kernel.held.clear_parks(slot);
         }
-        if mode.is_some_and(|mode| COUNTING.contains(&mode)) {
+        // In mode `trace` too, though nobody asks for them there.
+        if mode.is_some() {
             kernel.held.clear_sites(slot);
         }
         kernel.free_slots.push(slot);
@@ -244,6 +245,9 @@ fn cookie(probe: u16, layout: &RuntimeLayout) -> Result<u64, AttachError> {
         startpc: offset(layout.g.startpc),
         m: offset(layout.g.m),
         curg: offset(layout.m.curg),
+        sched_bp: offset(layout.g.sched_bp),
     };
-    cookie.encode().ok_or(AttachError::Layout(cookie))
+    // Without the last it can do.
+    let short = Cookie { sched_bp: 0, ..cookie };
+    cookie.encode().or_else(|| short.encode()).ok_or(AttachError::Layout(cookie))
 }

@@ -116,8 +116,8 @@ impl Prober {
         // What is not used takes no memory.
         let loads = |mode| options.modes.contains(&mode);
         let parks = if loads(Mode::Filter) { MAX_PARKS } else { 1 };
-        let sites = if loads(Mode::Filter) || loads(Mode::Births) { MAX_SITES } else { 1 };
-        let sizes = MapSizes { ring_bytes, parks, sites, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
+        let sizes =
+            MapSizes { ring_bytes, parks, sites: MAX_SITES, lifecycle_bytes: 4096, min_park_ns: options.min_park_ns };
         let mut ebpf = load_object(&sizes, options.log)?;
         let programs = Programs::load(&ebpf, &options.modes, &options.further, options.uprobes)?;
         let logger = if options.log != BpfLog::Off {

@@ -10,6 +10,7 @@ use super::{
     beside::Beside,
     cost,
     load::{Kin, Load, belong_together},
+    started::{Parents, StartedBy, parents},
 };
 use crate::cause::CauseKind;
 use crate::cause::library::Known;
@@ -193,8 +194,12 @@ fn groups(session: &Session, threshold_ns: u64, rules: &Rules) -> Vec<Group> {
             }
         }
     }
-    let around =
-        Around { site_counts: site_counts(session), load: Load::of(session, &members), beside: Beside::of(session) };
+    let around = Around {
+        site_counts: site_counts(session),
+        load: Load::of(session, &members),
+        beside: Beside::of(session),
+        parents: parents(session),
+    };
     let built =
         members.into_iter().filter_map(|(key, group)| build_group(session, &key, group, &around, threshold_ns, rules));
     let mut groups: Vec<Group> = built.collect();
@@ -433,6 +438,7 @@ struct Around<'s> {
     site_counts: HashMap<u64, (u64, u64)>,
     load: Load<'s>,
     beside: Beside<'s>,
+    parents: Parents,
 }
 
 /// Whether a timer is among what goroutines of a group wait for; none where that was not read.
@@ -585,6 +591,7 @@ fn build_group(
         growth_per_second: if stayed { 0.0 } else { waiting.growth_per_second() },
         wait_reason,
         created_by: Place::of_creation(session.symbols(), key.creation_pc),
+        started_by: StartedBy::of(session, key.creation_pc, told.iter().map(|(_, goid)| *goid), &around.parents),
         start_function: start_function(session.symbols(), members.start_pc),
         blocked_at: Place::of_blocking(&stack),
         in_program: Place::of_program(&stack, session.header().target.module.as_deref()),

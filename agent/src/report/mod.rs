@@ -8,6 +8,7 @@ mod cost;
 mod load;
 mod runtime;
 mod shown;
+mod started;
 mod text;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::words::Place;
 
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
+pub use started::{Ancestor, MAX_WAYS, StartedBy, Way};
 pub use text::render;
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
@@ -345,6 +347,9 @@ pub struct Group {
     pub wait_reason: String,
     /// The `go` statement.
     pub created_by: Option<Place>,
+    /// Who ran it.
+    #[serde(default)]
+    pub started_by: StartedBy,
     /// The function it started.
     pub start_function: String,
     /// First frame outside runtime, sync and internal packages.

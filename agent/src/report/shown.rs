@@ -86,7 +86,7 @@ impl Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Span;
+    use crate::report::{Span, StartedBy};
     use crate::words::Place;
 
     fn group(function: &str, reason: &str, verdict: Verdict, count: u64) -> Group {
@@ -100,6 +100,7 @@ mod tests {
             growth_per_second: 0.0,
             wait_reason: reason.to_owned(),
             created_by: Some(place),
+            started_by: StartedBy::default(),
             start_function: "net/http.(*conn).serve".to_owned(),
             blocked_at: None,
             in_program: None,

@@ -49,7 +49,7 @@ fn write_report(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::R
     }
     let full: Vec<&&Group> = groups.iter().filter(|group| shown.all || group.verdict > Verdict::Idle).collect();
     for group in full.iter().take(shown.details) {
-        write_group(out, group, shown)?;
+        write_group(out, group, report.target.module.as_deref(), shown)?;
     }
     if shown.details > 0
         && let Some(rest @ [_, ..]) = full.get(shown.details..)
@@ -114,8 +114,7 @@ const VERDICT_WIDTH: usize = 7;
 /// A place in a column.
 fn place(place: Option<&Place>) -> String {
     let Some(place) = place else { return "(runtime)".to_owned() };
-    let text = format!("{} {}:{}", short::function(&place.function), short::file(&place.file), place.line);
-    short::cut(&printable(&text), PLACE_WIDTH)
+    short::cut(&place.short(), PLACE_WIDTH)
 }
 
 fn write_head(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::Result {
@@ -217,7 +216,7 @@ fn write_proofs(out: &mut String, proofs: &Proofs) -> std::fmt::Result {
     }
 }
 
-fn write_group(out: &mut String, group: &Group, shown: &Shown) -> std::fmt::Result {
+fn write_group(out: &mut String, group: &Group, module: Option<&str>, shown: &Shown) -> std::fmt::Result {
     writeln!(
         out,
         "\n{} {} [{}], {} {} to {}, {}, {} of stacks{}",
@@ -233,6 +232,7 @@ fn write_group(out: &mut String, group: &Group, shown: &Shown) -> std::fmt::Resu
     )?;
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),
+        started_by: group.started_by.lines(module),
         runs: Some(&group.start_function),
         blocked_at: (group.wait_reason != RUNNING).then(|| blocker(group.blocked_at.as_ref())),
         in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),

@@ -5,6 +5,7 @@
 
 mod active;
 mod cost;
+mod creators;
 mod holdings;
 mod http;
 mod incidents;
@@ -17,10 +18,11 @@ mod standing;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parkwarden_common::record::{Event, Kind};
+use parkwarden_common::record::{Creator, Event, Kind};
 
 pub use active::{Active, Kept};
 pub use cost::{Spent, Total};
+pub use creators::{Creations, Creators};
 pub use holdings::Holdings;
 use http::HttpConnections;
 pub use incidents::Incidents;
@@ -110,6 +112,7 @@ pub struct Session {
     holdings: Holdings,
     incidents: Incidents,
     passages: Passages,
+    creators: Creators,
     http_connections: HttpConnections,
     runtime: RuntimeLooks,
     ring_fill_max: u64,
@@ -146,6 +149,7 @@ impl Session {
             holdings: Holdings::default(),
             incidents: Incidents::default(),
             passages: Passages::default(),
+            creators: Creators::default(),
             http_connections: HttpConnections::default(),
             runtime: RuntimeLooks::default(),
             ring_fill_max: 0,
@@ -216,13 +220,18 @@ impl Session {
     /// Applies records that stand one after the other.
     fn feed_records(&mut self, mut records: &[u8]) {
         while !records.is_empty() {
-            let Some((event, rest)) = split_record(records) else {
+            let Some((record, rest)) = split_record(records) else {
                 // Without a valid record there is no next record's start either.
                 self.losses.decode_error += 1;
                 return;
             };
-            self.now_ns = self.now_ns.max(event.time_ns);
-            self.registry.apply(&event);
+            match record {
+                Record::Event(event) => {
+                    self.now_ns = self.now_ns.max(event.time_ns);
+                    self.registry.apply(&event);
+                }
+                Record::Creator(creator) => self.creators.take(&creator),
+            }
             records = rest;
         }
     }
@@ -295,6 +304,11 @@ impl Session {
     /// How goroutines came and went where they wait.
     pub fn passages(&self) -> &Passages {
         &self.passages
+    }
+
+    /// Who ran `go` statements.
+    pub fn creators(&self) -> &Creators {
+        &self.creators
     }
 
     /// The last looks at the target's runtime.
@@ -484,9 +498,22 @@ fn note<K: std::hash::Hash + Eq + Copy>(
     dropped
 }
 
+/// A record of the event ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Something happened to a goroutine.
+    Event(Event),
+    /// Somebody ran a `go` statement. There are few of them, and each is large.
+    Creator(Box<Creator>),
+}
+
 /// The first record of `bytes` and what follows it.
-pub fn split_record(bytes: &[u8]) -> Option<(Event, &[u8])> {
+pub fn split_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let kind = Kind::try_from(*bytes.get(std::mem::offset_of!(parkwarden_common::record::Header, kind))?).ok()?;
     let (record, rest) = bytes.split_at_checked(kind.record_size())?;
-    Some((Event::decode(record).ok()?, rest))
+    let record = match kind {
+        Kind::Creator => Record::Creator(Box::new(Creator::decode(record).ok()?)),
+        _ => Record::Event(Event::decode(record).ok()?),
+    };
+    Some((record, rest))
 }

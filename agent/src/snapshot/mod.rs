@@ -73,7 +73,7 @@ impl Look {
             entries: HashMap::new(),
             taken,
         };
-        let News { names, stacks } = target.news(&look.taken);
+        let News { names, stacks } = target.news(&look.taken, std::iter::empty());
         look.symbols.extend(&names);
         look.stacks = stacks;
         let creations = look.taken.census.goroutines.iter().map(|goroutine| goroutine.creation_pc);

@@ -16,7 +16,7 @@ use super::trace::{Trace, Track};
 use crate::capture::{Error, Reader};
 use crate::golang::Frame;
 use crate::memory::census::Census;
-use crate::session::{Header, Input, split_record};
+use crate::session::{Header, Input, Record, split_record};
 use crate::symbolize::Symbols;
 use crate::words::{Place, printable, start_function, wait_reason};
 
@@ -101,8 +101,10 @@ impl<W: Write> Writer<W> {
         match input {
             Input::Events { records, .. } => {
                 let mut records = records.as_slice();
-                while let Some((event, rest)) = split_record(records) {
-                    self.event(&event)?;
+                while let Some((record, rest)) = split_record(records) {
+                    if let Record::Event(event) = record {
+                        self.event(&event)?;
+                    }
                     records = rest;
                 }
             }

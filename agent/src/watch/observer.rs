@@ -63,6 +63,8 @@ pub struct Observer {
     unstopped: Unstopped,
     incidents: Incidents,
     runtime: RuntimeReader,
+    /// Ways to `go` statements whose addresses have been named.
+    told_creators: usize,
     /// Likely groups when the last proof was tried, with how many there were of each.
     at_proof: HashMap<GroupKey, u64>,
 }
@@ -142,6 +144,7 @@ impl Observer {
             unstopped: Unstopped::new(config, company),
             incidents: Incidents::default(),
             runtime,
+            told_creators: 0,
             at_proof: HashMap::new(),
         })
     }
@@ -215,7 +218,9 @@ impl Observer {
             probed.probes.read()?;
             self.take_events()?;
         }
-        let News { names, stacks } = self.target.news(&taken);
+        let (creators, told) = self.sink.session().creators().since(self.told_creators);
+        let News { names, stacks } = self.target.news(&taken, creators);
+        self.told_creators = told;
         self.sink.feed(&Input::Symbols(names))?;
         self.sink.feed(&Input::Stacks(stacks))?;
         self.sink.feed(&Input::Census(Arc::new(taken)))?;

@@ -11,6 +11,8 @@ use crate::golang::Frame;
 pub(crate) struct GroupText<'a> {
     /// The `go` statement, see [`super::creator`].
     pub(crate) created_by: Option<String>,
+    /// Who ran it, see [`crate::report::StartedBy`].
+    pub(crate) started_by: Vec<String>,
     /// The function it started.
     pub(crate) runs: Option<&'a str>,
     /// See [`super::blocker`].
@@ -36,8 +38,11 @@ pub(crate) struct GroupText<'a> {
 impl GroupText<'_> {
     pub(crate) fn write(&self, out: &mut String) -> std::fmt::Result {
         let mut line = |label: &str, text: &str| writeln!(out, "  {label:<11} {text}");
+        self.created_by.as_deref().map_or(Ok(()), |text| line("created by", &printable(text)))?;
+        for (index, text) in self.started_by.iter().enumerate() {
+            line(if index == 0 { "started by" } else { "" }, &printable(text))?;
+        }
         let texts = [
-            ("created by", self.created_by.as_deref()),
             ("runs", self.runs),
             ("blocked at", self.blocked_at.as_deref()),
             ("in", self.in_program.as_deref()),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::printable;
+use super::{printable, short};
 use crate::golang::Frame;
 use crate::golang::names::{is_of_module, is_standard};
 use crate::symbolize::Symbols;
@@ -44,6 +44,14 @@ impl Place {
     pub(crate) fn of_program(stack: &[Frame], module: Option<&str>) -> Option<Self> {
         let own = stack.iter().find(|frame| is_of_module(&frame.function, module));
         own.or_else(|| stack.iter().find(|frame| !is_standard(&frame.function))).map(Self::of)
+    }
+}
+
+impl Place {
+    /// Without the paths of package and file.
+    pub(crate) fn short(&self) -> String {
+        let text = format!("{} {}:{}", short::function(&self.function), short::file(&self.file), self.line);
+        printable(&text)
     }
 }
 

@@ -7,6 +7,7 @@ mod cases;
 mod confined;
 mod containers;
 mod contributor;
+mod creators;
 mod habits;
 mod health;
 mod held;

@@ -91,7 +91,7 @@ impl Costs {
             Kind::Parked => programs.parked,
             Kind::Readied => programs.readied,
             Kind::Exited => programs.exited,
-            Kind::Waited => 0,
+            Kind::Waited | Kind::Creator => 0,
         };
         let site = match class {
             SiteClass::Nop5 => self.sites.nop5.unwrap_or(self.sites.emulated),
@@ -222,6 +222,7 @@ impl<'p> Measured<'p> {
             startpc: std::mem::offset_of!(OwnG, startpc) as u16,
             m: std::mem::offset_of!(OwnG, m) as u16,
             curg: std::mem::offset_of!(OwnG, curg) as u16,
+            sched_bp: 0,
         };
         let cookie = cookie.encode().unwrap_or_default();
         Ok(Spot { offset: file_offset(self.site.address())?, program: self.program, cookie })

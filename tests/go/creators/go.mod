@@ -1,0 +1,3 @@
+module example.com/creators
+
+go 1.19
