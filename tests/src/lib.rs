@@ -18,6 +18,7 @@ pub mod layouts;
 pub mod leaks;
 pub mod manifests;
 pub mod node;
+pub mod pprof;
 pub mod promql;
 pub mod target;
 pub mod wait;

@@ -8,6 +8,7 @@ mod fixtures;
 mod golang;
 mod golden;
 mod helm;
+mod labels;
 mod layouts;
 mod live;
 mod mem;

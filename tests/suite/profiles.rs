@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use parkwarden_tests::agent::run;
+use parkwarden_tests::pprof::pprof;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
@@ -34,11 +35,7 @@ struct Profile {
 }
 
 fn read(file: &Path) -> Profile {
-    let goroot = toolchain::goroot(NEWEST).expect("a toolchain");
-    let mut go = toolchain::go_command(&goroot.join("bin/go")).expect("go");
-    let output = go.args(["tool", "pprof", "-raw"]).arg(file).output().expect("go tool pprof runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    parse(&String::from_utf8(output.stdout).expect("UTF-8"))
+    parse(&pprof(&["-raw"], file))
 }
 
 fn parse(raw: &str) -> Profile {

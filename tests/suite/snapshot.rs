@@ -4,6 +4,7 @@ use parkwarden::snapshot::Snapshot;
 use parkwarden::snapshot::diff::Diff;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::leaks::{Statement, assert_snapshot_as_said};
+use parkwarden_tests::pprof::pprof;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
@@ -78,13 +79,7 @@ fn a_profile_opens_in_go_tool_pprof_with_the_same_counts() {
     };
     take("both");
 
-    let goroot = toolchain::goroot(NEWEST).expect("a toolchain");
-    let pprof = |arguments: &[&str]| {
-        let mut go = toolchain::go_command(&goroot.join("bin/go")).expect("go");
-        let output = go.args(["tool", "pprof"]).args(arguments).arg(&profile).output().expect("go tool pprof runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let pprof = |arguments: &[&str]| pprof(arguments, &profile);
     // `traces` prints each sample: its labels, then its value and its frames.
     let traces = pprof(&["-traces"]);
     for group in statement.classes.iter().filter(|group| !group.class.is_empty()) {

@@ -3,7 +3,7 @@
 //!
 //! Source: runtime/pprof/pprof.go (`printCountProfile`, `printStackRecord`) and runtime/traceback.go (`goroutineheader`,
 //! `traceback2`, `printcreatedby`) of Go 1.26. Absent, because a look does not know them: arguments (`(...)` for all
-//! functions), `locked to thread` and profiler labels.
+//! functions), `locked to thread`, and in tracebacks profiler labels.
 
 use std::fmt::Write as _;
 
@@ -19,19 +19,27 @@ type At<'a> = (u64, &'a Frame);
 
 /// Goroutines counted by stack, most first: `debug=1`.
 pub fn counts(look: &Look) -> String {
-    let mut counts: HashMap<&[u64], u64> = HashMap::new();
+    let mut counts: HashMap<(&[u64], Option<u32>), u64> = HashMap::new();
     let mut total = 0u64;
-    for (_, stack) in look.goroutines() {
+    for (goroutine, stack) in look.goroutines() {
         total += 1;
-        *counts.entry(look.stack(stack)).or_default() += 1;
+        *counts.entry((look.stack(stack), look.labels(goroutine.goid))).or_default() += 1;
     }
     let mut counts: Vec<(String, u64, &[u64])> = counts
         .into_iter()
-        .map(|(stack, count)| {
-            let key = stack.iter().fold("@".to_owned(), |mut key, pc| {
+        .map(|((stack, labels), count)| {
+            let mut key = stack.iter().fold("@".to_owned(), |mut key, pc| {
                 let _ = write!(key, " {pc:#x}");
                 key
             });
+            if let Some(labels) = labels {
+                let labels: Vec<String> = look
+                    .label_set(labels)
+                    .iter()
+                    .map(|(key, value)| format!("{}:{}", quoted(key), quoted(value)))
+                    .collect();
+                let _ = write!(key, "\n# labels: {{{}}}", labels.join(", "));
+            }
             (key, count, stack)
         })
         .collect();
@@ -42,6 +50,27 @@ pub fn counts(look: &Look) -> String {
         records(&mut text, look, stack);
     }
     text
+}
+
+/// A string as Go's `%q` has it.
+fn quoted(text: &str) -> String {
+    let mut quoted = "\"".to_owned();
+    for c in text.chars() {
+        let _ = match c {
+            '"' | '\\' => write!(quoted, "\\{c}"),
+            '\x07' => write!(quoted, "\\a"),
+            '\x08' => write!(quoted, "\\b"),
+            '\x0b' => write!(quoted, "\\v"),
+            '\x0c' => write!(quoted, "\\f"),
+            '\n' => write!(quoted, "\\n"),
+            '\r' => write!(quoted, "\\r"),
+            '\t' => write!(quoted, "\\t"),
+            c if c < ' ' || c == '\x7f' => write!(quoted, "\\x{:02x}", u32::from(c)),
+            c if c.is_control() => write!(quoted, "\\u{:04x}", u32::from(c)),
+            c => write!(quoted, "{c}"),
+        };
+    }
+    quoted + "\""
 }
 
 /// The calls of a stack: those of the runtime at its inner end are left out, unless there are no others.

@@ -1,8 +1,8 @@
 //! A look at all goroutines as a profile of `go tool pprof`, Pyroscope and Parca: gzip'ed `profile.proto`.
 //!
 //! Sample types are `goroutine/count`, as in the profiles of the runtime, and `parked/nanoseconds`: how long a goroutine has
-//! certainly been parked, where the garbage collector noted it, else 0. Labels: `wait_reason`, `created_by`, `state`, and
-//! `verdict` for goroutines that the runtime's own leak profile has found. What could not be read is told in comments.
+//! certainly been parked, where the garbage collector noted it, else 0. Labels: those that the program has set, and `wait_reason`,
+//! `created_by`, `state`, and `verdict` for goroutines that the runtime's own leak profile has found. What could not be read is told in comments.
 //!
 //! Source of the format: `proto/profile.proto` of github.com/google/pprof.
 
@@ -256,14 +256,18 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
         let reason = goroutine.status.is_waiting().then_some(goroutine.wait_reason);
         let created = (group_by != GroupBy::Blocked).then_some(goroutine.creation_pc);
         let blocked = (group_by != GroupBy::Created).then_some((stack, goroutine.status, reason));
-        let (count, parked) = samples.entry((created, blocked)).or_default();
+        let labels = look.labels(goroutine.goid);
+        let (count, parked) = samples.entry((created, blocked, labels)).or_default();
         *count += 1;
         *parked = parked.saturating_add_unsigned(look.parked_ns(goroutine).unwrap_or(0));
     }
     let mut samples: Vec<_> = samples.into_iter().collect();
     samples.sort_unstable();
-    for ((created, blocked), (count, parked)) in samples {
+    for ((created, blocked, labels), (count, parked)) in samples {
         let (mut location_id, mut label) = (Vec::new(), Vec::new());
+        for (key, value) in labels.into_iter().flat_map(|index| look.label_set(index)) {
+            label.push(builder.label(key, value));
+        }
         if let Some((stack, status, reason)) = blocked {
             location_id.extend(look.stack(stack).iter().map(|pc| location(&mut builder, *pc)));
             if location_id.is_empty() {
@@ -300,6 +304,7 @@ fn losses(look: &Look) -> Vec<String> {
         (taken.stack_moved, "goroutines moved on while their stack was read"),
         (taken.stack_cut, "stacks lack their outer part"),
         (taken.stack_unknown, "goroutines have a stack that could not be read"),
+        (look.labels_unread(), "goroutines have labels that could not be read"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

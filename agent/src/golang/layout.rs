@@ -117,6 +117,8 @@ pub struct GLayout {
     pub waiting: u32,
     /// `trackingSeq`, 1 byte: one more each time the goroutine stops running
     pub tracking_seq: Option<u32>,
+    /// `labels`: a pointer to what `runtime/pprof` sets
+    pub labels: u32,
 }
 
 /// Offsets in `runtime.m`, in bytes.
@@ -166,6 +168,7 @@ pub const WANTED: &Wanted = &[
             ("startpc", 8),
             ("waiting", 8),
             ("trackingSeq", 1),
+            ("labels", 8),
         ],
     ),
     ("runtime.m", &[("g0", 8), ("curg", 8), ("alllink", 8)]),
@@ -226,6 +229,7 @@ impl RuntimeLayout {
                 startpc: g("startpc")?,
                 waiting: g("waiting")?,
                 tracking_seq: optional(g("trackingSeq"))?,
+                labels: g("labels")?,
             },
             m: MLayout { g0: m("g0")?, curg: m("curg")? },
         })

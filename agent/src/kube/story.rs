@@ -197,6 +197,7 @@ mod tests {
             wait_reason: "chan send".to_owned(),
             created_by: Some(place(creator, 42)),
             started_by: StartedBy::default(),
+            labels: Vec::new(),
             start_function: format!("{creator}.func1"),
             blocked_at: Some(place(&format!("{creator}.func1"), 47)),
             in_program: None,

@@ -36,6 +36,7 @@ use crate::golang::pclntab::PcLnTab;
 use crate::golang::{dwarf, proof_layout, symbols, table};
 use crate::memory::census::{Census, CensusError, CensusReader, Goroutine};
 use crate::memory::globals::NotFound;
+use crate::memory::labels::{Form, Labelled};
 use crate::memory::look::CensusTaken;
 use crate::memory::process::ProcessMemory;
 use crate::memory::unwind::{Unwinder, Unwound};
@@ -333,6 +334,13 @@ impl Target {
                 .retain(|then| now.next().flatten().is_some_and(|now| now.goid == then.goid && now.status.runs()));
         }
         Ok(goroutines.iter().map(|goroutine| goroutine.goid).collect())
+    }
+
+    /// The labels of those that do not run, as far as they stand in `most` places at most.
+    pub fn labels(&self, taken: &CensusTaken, most: usize) -> Result<Labelled, TargetError> {
+        let form = Form::of(&self.binary.version);
+        let read = Labelled::read(&self.memory, form, &self.census, &taken.census.goroutines, most);
+        read.map_err(|fault| self.memory_failed(fault))
     }
 
     /// What `taken` refers to and has not been told of before: names of addresses, and stacks.

@@ -119,6 +119,8 @@ pub struct Goroutine {
     /// `g.trackingSeq`, one more (of 256) each time the goroutine stops running: as long as it stays the same, the
     /// goroutine has not run.
     pub tracking_seq: Option<u8>,
+    /// `g.labels`, see [`super::labels`]; 0 without any.
+    pub labels: u64,
 }
 
 impl Goroutine {
@@ -205,6 +207,7 @@ impl CensusReader {
             g.waitreason,
             g.syscallsp,
             g.syscallpc,
+            g.labels,
         ];
         let fields = || words.iter().chain(&g.parent_goid).chain(&g.tracking_seq);
         let ends = fields().map(|offset| offset.saturating_add(8));
@@ -351,6 +354,7 @@ impl CensusReader {
                 Some(offset) => Some(*bytes.get(at(offset)?)?),
                 None => None,
             },
+            labels: word(layout.labels)?,
         })
     }
 }

@@ -25,6 +25,7 @@ pub(crate) const LAYOUT: GLayout = GLayout {
     startpc: 304,
     waiting: 320,
     tracking_seq: None,
+    labels: 336,
 };
 
 const ALLGS: u64 = 0x50_0000;

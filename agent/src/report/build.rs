@@ -8,7 +8,7 @@ use super::{
     Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Precision, Proofs,
     Reach, Report, Ring, Runtime, SCHEMA, Span,
     beside::Beside,
-    cost,
+    cost, labels,
     load::{Kin, Load, belong_together},
     started::{Parents, StartedBy, parents},
 };
@@ -592,6 +592,7 @@ fn build_group(
         wait_reason,
         created_by: Place::of_creation(session.symbols(), key.creation_pc),
         started_by: StartedBy::of(session, key.creation_pc, told.iter().map(|(_, goid)| *goid), &around.parents),
+        labels: labels::most(told.iter().filter_map(|(_, goid)| session.labels().of(*goid))),
         start_function: start_function(session.symbols(), members.start_pc),
         blocked_at: Place::of_blocking(&stack),
         in_program: Place::of_program(&stack, session.header().target.module.as_deref()),

@@ -5,6 +5,7 @@
 mod beside;
 mod build;
 mod cost;
+mod labels;
 mod load;
 mod runtime;
 mod shown;
@@ -26,6 +27,8 @@ use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, GroupKey};
 use crate::words::Place;
 
+pub use labels::LabelValues;
+pub(crate) use labels::most as most_labels;
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
 pub use started::{Ancestor, MAX_WAYS, StartedBy, Way};
@@ -350,6 +353,9 @@ pub struct Group {
     /// Who ran it.
     #[serde(default)]
     pub started_by: StartedBy,
+    /// The labels that the program has put on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelValues>,
     /// The function it started.
     pub start_function: String,
     /// First frame outside runtime, sync and internal packages.

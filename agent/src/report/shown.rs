@@ -101,6 +101,7 @@ mod tests {
             wait_reason: reason.to_owned(),
             created_by: Some(place),
             started_by: StartedBy::default(),
+            labels: Vec::new(),
             start_function: "net/http.(*conn).serve".to_owned(),
             blocked_at: None,
             in_program: None,

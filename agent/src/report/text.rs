@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Group, Lost, Proofs, Reach, Report, Shown};
+use super::{Group, LabelValues, Lost, Proofs, Reach, Report, Shown};
 use crate::cause::wait::{C_CALL, RUNNING, SYSCALL};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
@@ -233,6 +233,7 @@ fn write_group(out: &mut String, group: &Group, module: Option<&str>, shown: &Sh
     let text = GroupText {
         created_by: Some(creator(group.created_by.as_ref())),
         started_by: group.started_by.lines(module),
+        labels: group.labels.iter().map(LabelValues::line).collect(),
         runs: Some(&group.start_function),
         blocked_at: (group.wait_reason != RUNNING).then(|| blocker(group.blocked_at.as_ref())),
         in_program: within(group.in_program.as_ref(), group.blocked_at.as_ref()),

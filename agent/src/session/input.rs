@@ -11,6 +11,7 @@ use crate::discover::usage::ProcessNumbers;
 use crate::golang::Frame;
 use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
+use crate::memory::labels::Labelled;
 use crate::memory::look::CensusTaken;
 use crate::registry::{CreationSiteCount, Held};
 use crate::runtime::vitals::Vitals;
@@ -274,4 +275,6 @@ pub enum Input {
     Runtime(RuntimeTaken),
     /// Who waits for whom.
     Incidents(Vec<Tied>),
+    /// The labels of goroutines of the last census.
+    Labels(Labelled),
 }

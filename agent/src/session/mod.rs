@@ -10,6 +10,7 @@ mod holdings;
 mod http;
 mod incidents;
 mod input;
+mod labels;
 mod passages;
 mod proofs;
 mod runtime;
@@ -30,6 +31,7 @@ pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
     Proven, RuntimeTaken, Tied, UnreachedTaken,
 };
+pub use labels::GoroutineLabels;
 pub use passages::{Passage, Passages};
 pub use proofs::{Proofs, Tally};
 pub use runtime::RuntimeLooks;
@@ -113,6 +115,7 @@ pub struct Session {
     incidents: Incidents,
     passages: Passages,
     creators: Creators,
+    labels: GoroutineLabels,
     http_connections: HttpConnections,
     runtime: RuntimeLooks,
     ring_fill_max: u64,
@@ -150,6 +153,7 @@ impl Session {
             incidents: Incidents::default(),
             passages: Passages::default(),
             creators: Creators::default(),
+            labels: GoroutineLabels::default(),
             http_connections: HttpConnections::default(),
             runtime: RuntimeLooks::default(),
             ring_fill_max: 0,
@@ -198,6 +202,7 @@ impl Session {
             Input::Incidents(incidents) => {
                 self.incidents.take(incidents, self.latest.as_ref().map(|latest| &latest.census));
             }
+            Input::Labels(taken) => self.labels.take(taken),
             Input::Runtime(taken) => self.runtime.take(taken),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
@@ -309,6 +314,11 @@ impl Session {
     /// Who ran `go` statements.
     pub fn creators(&self) -> &Creators {
         &self.creators
+    }
+
+    /// The labels of goroutines.
+    pub fn labels(&self) -> &GoroutineLabels {
+        &self.labels
     }
 
     /// The last looks at the target's runtime.

@@ -18,14 +18,18 @@ use crate::golang::Frame;
 use crate::live::{News, Target, TargetError};
 use crate::memory::StackId;
 use crate::memory::census::{self, Status};
+use crate::memory::labels::{Labelled, Labels};
 use crate::memory::look::CensusTaken;
-use crate::report::{MAX_GOIDS, Span};
+use crate::report::{LabelValues, MAX_GOIDS, Span, most_labels};
 use crate::symbolize::{Symbols, call_of};
 use crate::words::Place;
 use crate::words::{is_system, seconds, start_function, wait_reason};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;
+
+/// Places of labels that are read: where each request has its own, those of so many goroutines.
+const MAX_LABELLED: usize = 100_000;
 
 /// What goroutines have in common that are in one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,10 @@ pub struct Look {
     pub wait_reasons: Vec<String>,
     /// When, nanoseconds since the Unix epoch.
     pub unix_ns: u64,
+    /// Labels of the goroutines.
+    labels: Labelled,
+    /// Which of its sets each goroutine has.
+    label_sets: HashMap<u64, u32>,
     /// Entries of the functions that the stacks return to, by return address.
     entries: HashMap<u64, u64>,
 }
@@ -71,8 +79,12 @@ impl Look {
             wait_reasons: target.binary().wait_reasons.clone(),
             unix_ns,
             entries: HashMap::new(),
+            labels: Labelled::default(),
+            label_sets: HashMap::new(),
             taken,
         };
+        look.labels = target.labels(&look.taken, MAX_LABELLED)?;
+        look.label_sets = look.labels.of.iter().copied().collect();
         let News { names, stacks } = target.news(&look.taken, std::iter::empty());
         look.symbols.extend(&names);
         look.stacks = stacks;
@@ -85,6 +97,22 @@ impl Look {
     /// Entry of the function that a return address in a stack, or of a `go` statement, is in.
     pub fn entry(&self, return_address: u64) -> Option<u64> {
         self.entries.get(&return_address).copied()
+    }
+
+    /// Which labels a goroutine has, of those that [`Look::label_set`] knows.
+    pub fn labels(&self, goid: u64) -> Option<u32> {
+        self.label_sets.get(&goid).copied()
+    }
+
+    /// Labels that some goroutine has; none for an index that no goroutine has.
+    pub fn label_set(&self, index: u32) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.labels.sets.get(index as usize).unwrap_or(&NONE)
+    }
+
+    /// Goroutines whose labels are not known, though they have some.
+    pub fn labels_unread(&self) -> u64 {
+        self.labels.unread
     }
 
     /// A stack's addresses, innermost first; empty for one that could not be read.
@@ -156,6 +184,9 @@ pub struct Lost {
     pub stack_cut: u64,
     /// Goroutines of whose stack nothing could be read.
     pub stack_unknown: u64,
+    /// Goroutines whose labels could not be read, or that there were too many of.
+    #[serde(default)]
+    pub labels_unread: u64,
 }
 
 /// Goroutines that have something in common.
@@ -167,6 +198,9 @@ pub struct SnapshotGroup {
     pub reasons: BTreeMap<String, u64>,
     /// The `go` statement, if all have the same.
     pub created_by: Option<Place>,
+    /// The labels that the program has put on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelValues>,
     /// The function it started, if all have the same.
     pub start_function: Option<String>,
     /// First frame outside runtime, sync and internal packages, if all have the same stack.
@@ -211,6 +245,7 @@ impl Snapshot {
                 stack_moved: look.taken.stack_moved,
                 stack_cut: look.taken.stack_cut,
                 stack_unknown: look.taken.stack_unknown,
+                labels_unread: look.labels.unread,
             },
             group_by,
             groups: groups(look, group_by),
@@ -246,6 +281,7 @@ fn groups(look: &Look, group_by: GroupBy) -> Vec<SnapshotGroup> {
 }
 
 fn group(look: &Look, mut members: Members, group_by: GroupBy) -> SnapshotGroup {
+    let labels = most_labels(members.goids.iter().filter_map(|goid| Some(look.label_set(look.labels(*goid)?))));
     members.goids.sort_unstable();
     members.goids.truncate(MAX_GOIDS);
     let one_creator = group_by != GroupBy::Blocked;
@@ -264,6 +300,7 @@ fn group(look: &Look, mut members: Members, group_by: GroupBy) -> SnapshotGroup 
             })
             .collect(),
         created_by: if one_creator { Place::of_creation(&look.symbols, members.creation_pc) } else { None },
+        labels,
         start_function: one_creator.then(|| start_function(&look.symbols, members.start_pc)),
         blocked_at: Place::of_blocking(&stack),
         stack,

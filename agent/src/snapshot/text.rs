@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{GroupBy, Snapshot, SnapshotGroup};
+use crate::report::LabelValues;
 use crate::words::group::GroupText;
 use crate::words::{blocker, creator, goroutines, printable};
 
@@ -67,6 +68,7 @@ fn write_group(out: &mut String, group: &SnapshotGroup, group_by: GroupBy) -> st
     };
     let text = GroupText {
         created_by: (group_by != GroupBy::Blocked).then(|| creator(group.created_by.as_ref())),
+        labels: group.labels.iter().map(LabelValues::line).collect(),
         runs: group.start_function.as_deref(),
         blocked_at: (group_by != GroupBy::Created).then_some(blocked_at),
         stack: &group.stack,

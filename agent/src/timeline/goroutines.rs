@@ -136,7 +136,8 @@ impl<W: Write> Writer<W> {
             | Input::Incidents(_)
             | Input::Runtime(_)
             | Input::Waits(_)
-            | Input::Proof(_) => {}
+            | Input::Proof(_)
+            | Input::Labels(_) => {}
         }
         Ok(())
     }

@@ -42,6 +42,9 @@ use crate::words::is_system;
 /// Goroutines of a group that are tried, until one stands still while what it waits for is read.
 const MAX_TRIES: usize = 16;
 
+/// Places of labels that are read at a look: where each request has its own, those of a sample of goroutines.
+const MAX_LABELLED: usize = 2_000;
+
 /// How often a goroutine that ran at two looks is looked at to see whether it ever waits, and at what intervals. One that waits
 /// for a twentieth of its time is found out in 12 of 13 looks.
 const SAMPLES: u32 = 50;
@@ -223,7 +226,12 @@ impl Observer {
         self.told_creators = told;
         self.sink.feed(&Input::Symbols(names))?;
         self.sink.feed(&Input::Stacks(stacks))?;
+        let labels = self.target.labels(&taken, MAX_LABELLED)?;
+        let had_some = !self.session().labels().is_empty();
         self.sink.feed(&Input::Census(Arc::new(taken)))?;
+        if !labels.of.is_empty() || had_some {
+            self.sink.feed(&Input::Labels(labels))?;
+        }
         let running = self.running();
         if !running.is_empty() {
             let goids = self.target.keep_running(running, SAMPLES, SAMPLE_EVERY)?;

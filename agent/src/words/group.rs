@@ -13,6 +13,8 @@ pub(crate) struct GroupText<'a> {
     pub(crate) created_by: Option<String>,
     /// Who ran it, see [`crate::report::StartedBy`].
     pub(crate) started_by: Vec<String>,
+    /// Labels of its goroutines, a line each.
+    pub(crate) labels: Vec<String>,
     /// The function it started.
     pub(crate) runs: Option<&'a str>,
     /// See [`super::blocker`].
@@ -42,6 +44,7 @@ impl GroupText<'_> {
         for (index, text) in self.started_by.iter().enumerate() {
             line(if index == 0 { "started by" } else { "" }, &printable(text))?;
         }
+        self.labels.iter().try_for_each(|text| line("label", text))?;
         let texts = [
             ("runs", self.runs),
             ("blocked at", self.blocked_at.as_deref()),
