@@ -30,8 +30,9 @@ use crate::runtime::signs::Sign;
 use crate::runtime::vitals::{Between, Vitals};
 use crate::words::Place;
 
-/// What a scrape at another time, or of another version, would say otherwise.
-const VARIES: &str = "parkwarden_process_last_look_seconds{";
+/// What a scrape at another time would say otherwise.
+const VARIES: [&str; 2] =
+    ["parkwarden_process_last_look_timestamp_seconds{", "parkwarden_goroutine_oldest_parked_timestamp_seconds{"];
 
 fn place(function: &str, line: u32) -> Option<Place> {
     Some(Place { function: function.to_owned(), file: "/src/cart/hub.go".to_owned(), line })
@@ -235,7 +236,7 @@ fn scrape() -> String {
     let text = Exporter::default().render(&node(), limits, RuntimeMetrics::All, &numbers, Some(&http));
     let text = String::from_utf8(text).expect("UTF-8");
     let normal = |line: &str| match line.rsplit_once(' ') {
-        Some((series, _)) if line.starts_with(VARIES) => format!("{series} 0\n"),
+        Some((series, _)) if VARIES.iter().any(|name| line.starts_with(name)) => format!("{series} 0\n"),
         _ => format!("{line}\n").replace(env!("CARGO_PKG_VERSION"), "VERSION"),
     };
     text.lines().map(normal).collect()

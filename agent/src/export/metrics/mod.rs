@@ -204,19 +204,24 @@ fn of_watch(scrape: &mut Scrape, process_labels: &[&str], process: &NodeProcess,
     for (reason, count) in &goroutines.by_wait_reason {
         add(&PARKED, &[reason], &Value::Number(*count as f64));
     }
-    let oldest = report.groups.iter().map(|group| group.parked_seconds.max).fold(0.0, f64::max);
     for (definition, value) in [
         (&GOROUTINES, goroutines.live as f64),
         (&PARKED_LONG, goroutines.parked_over_threshold as f64),
-        (&OLDEST, oldest),
         (&CREATED, goroutines.created as f64),
         (&EXITED, goroutines.exited as f64),
         (&OVERHEAD_SECONDS, observed.cost.target_seconds),
         (&OVERHEAD_RATIO, observed.cost.percent_of_target / 100.0),
         (&OVER_BUDGET, observed.cost.over_budget_seconds),
-        (&LOOKED, process.looked_ago().unwrap_or_default().as_secs_f64()),
     ] {
         add(definition, &[], &Value::Number(value));
+    }
+    // Times and not ages: what is scraped late, or no more, is still right.
+    if let Some(looked) = process.looked_unix_ns().map(|ns| ns as f64 / 1e9) {
+        add(&LOOKED, &[], &Value::Number(looked));
+        let oldest = report.groups.iter().map(|group| group.parked_seconds.max).reduce(f64::max);
+        if let Some(parked) = oldest {
+            add(&OLDEST, &[], &Value::Number(looked - parked));
+        }
     }
     let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
     for durations in &report.park_durations {

@@ -156,7 +156,9 @@ fn names_from_a_hostile_program_stay_within_their_label() {
     let mut report = report();
     let group = report.groups.first_mut().expect("a group");
     group.verdict = crate::detect::Verdict::Proven;
-    group.created_by.as_mut().expect("a place").function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
+    let place = group.created_by.as_mut().expect("a place");
+    let end = format!("ü {}:{}\"", place.file, place.line);
+    place.function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
     let process = process(7, "/srv/\"\n\\");
     process.set_state(WatchState::Watched);
     node.insert(Arc::clone(&process));
@@ -164,6 +166,9 @@ fn names_from_a_hostile_program_stay_within_their_label() {
     let text = scrape(&node, Limits::default());
     assert!(text.lines().all(|line| line.starts_with("parkwarden_") || line.starts_with("# ")), "{text}");
     assert!(text.lines().all(|line| line.chars().count() < 2000), "shortened");
+    let leak = lines(&text, "parkwarden_leaked_goroutines").into_iter().find(|line| line.contains("evil"));
+    let leak = leak.expect("its series");
+    assert!(leak.contains(&end), "file and line stay: {leak}");
 }
 
 #[test]
