@@ -80,6 +80,75 @@ fn every_rule_is_tested_and_is_about_metrics_there_are() {
     }
 }
 
+/// Every alerting rule.
+fn alerts() -> Vec<Value> {
+    let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
+    let groups = rules["groups"].as_array().expect("groups").clone();
+    groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
+}
+
+#[test]
+fn every_alert_has_its_section_of_the_runbook_and_leads_there() {
+    let runbook = fs::read_to_string(xtask::root().join("docs/runbook.md")).expect("the runbook");
+    let sections: Vec<(&str, &str)> =
+        runbook.split("\n### ").skip(1).map(|section| section.split_once('\n').expect("a title and a text")).collect();
+    let (titles, names): (Vec<_>, Vec<_>) = (
+        sections.iter().map(|(title, _)| (*title).to_owned()).collect(),
+        alerts().iter().map(|rule| rule["alert"].as_str().expect("a name").to_owned()).collect(),
+    );
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    assert_eq!(sorted(titles), sorted(names), "sections and alerts");
+    for (title, text) in sections {
+        for part in ["**What it means.** ", "**What to look at.** ", "**What to do.** "] {
+            assert_eq!(text.matches(part).count(), 1, "{title}: {part}");
+        }
+    }
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    for rule in alerts() {
+        let name = rule["alert"].as_str().expect("a name").to_lowercase();
+        let page = format!("{repository}/blob/main/docs/runbook.md#{name}");
+        assert_eq!(rule["annotations"]["runbook_url"], *page);
+    }
+}
+
+/// What a template says of an alert that has only the labels that every process has: of no pod, and of no known place.
+fn rendered_without_labels(template: &str) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{ ") {
+        let (action, after) = after.split_once(" }}").expect("an action ends");
+        text.push_str(before);
+        rest = match action.strip_prefix("with ") {
+            Some(_) => after.split_once("{{ end }}").expect("with ends").1,
+            None => after,
+        };
+        let always = ["exe", "pid", "instance", "cause", "reason"].map(|label| format!("$labels.{label}"));
+        if action.starts_with("$value") || always.iter().any(|label| label == action) {
+            text.push('x');
+        }
+    }
+    text + rest
+}
+
+#[test]
+fn what_alerts_say_leaves_no_gap_for_a_label_that_is_missing() {
+    assert_eq!(rendered_without_labels("{{ $labels.exe }} {{ $labels.pod }}: {{ $value | humanize }}"), "x : x");
+    assert_eq!(rendered_without_labels("a{{ with $labels.pod }} ({{ . }}){{ end }} b"), "a b");
+    for rule in alerts() {
+        for (name, template) in rule["annotations"].as_object().expect("annotations") {
+            let text = rendered_without_labels(template.as_str().expect("a text"));
+            let gaps = ["  ", " ,", " .", " :", "()", " )"];
+            assert!(!gaps.iter().any(|gap| text.contains(gap)) && text.trim() == text, "{name}: {text:?}");
+        }
+        let of_ended = rule["expr"].as_str().expect("a query").contains("parkwarden_process_exits_total");
+        let summary = rule["annotations"]["summary"].as_str().expect("a summary");
+        assert!(of_ended || !summary.contains("$labels.exe") || summary.contains("pid {{ $labels.pid }}"), "{summary}");
+    }
+}
+
 #[test]
 fn the_manifests_are_valid_for_kubernetes() {
     let rendered: Vec<Rendered> = kustomizations().iter().map(|kustomization| Rendered::of(kustomization)).collect();
