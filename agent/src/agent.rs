@@ -214,7 +214,7 @@ fn signals(
                 _ = terminate.recv() => Message::Stop,
                 _ = hangup.recv() => match load(&flags, file.as_deref(), bpf_log) {
                     Ok(config) => {
-                        log::warn!("the configuration has been read again");
+                        log::info!("the configuration has been read again");
                         Message::Configured(Box::new(config))
                     }
                     Err(error) => {

@@ -187,6 +187,15 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
     let alerts = node.wait_for("an alert of its end", |_| alerts_of("GoroutineLeakOOMKilled", &alone.id));
     assert_eq!(alerts[0]["labels"]["how"], "oom", "{alerts:#?}");
 
+    // Whoever reads the log alone has been told too, once each.
+    let said = node.said();
+    let of_it = format!("pid {} (quotes, {}): ", alone.pid, alone.id);
+    let told: Vec<&str> = said.iter().filter_map(|line| line.split_once(&of_it)).map(|(_, told)| told).collect();
+    let made = format!(" goroutines made by {created_by} can never run again: ");
+    let (ends, before): (Vec<&str>, Vec<&str>) = told.iter().partition(|line| line.starts_with("ended with a leak: "));
+    assert_eq!(before.iter().filter(|line| line.contains(&made)).count(), 1, "{said:#?}");
+    assert!(ends.len() == 1 && ends[0].contains(&format!(" made by {created_by} ")), "{said:#?}");
+
     passes_promtool(&node.get("/metrics").1);
 }
 
