@@ -40,6 +40,17 @@ pub(crate) fn passes_promtool(scrape: &str) {
     succeeds(promtool().args(["check", "metrics"]).stdin(file));
 }
 
+/// Prometheus' own parser takes a scrape for OpenMetrics.
+pub(crate) fn is_open_metrics(scrape: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("scrape");
+    // What is stored from a file has to say when it was.
+    let timed = |line: &str| if line.starts_with('#') { format!("{line}\n") } else { format!("{line} 1790000000\n") };
+    fs::write(&file, scrape.lines().map(timed).collect::<String>()).expect("written");
+    let stored = directory.path().join("stored");
+    succeeds(promtool().args(["tsdb", "create-blocks-from", "openmetrics"]).args([&file, &stored]));
+}
+
 #[test]
 fn the_golden_scrape_passes_promtool() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/metrics.txt");

@@ -3,9 +3,11 @@
 //! Only the API server that knows the pod is made up.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
+use flate2::read::GzDecoder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parkwarden::config::settings::RuntimeMetrics;
@@ -25,7 +27,7 @@ use xtask::packages;
 use xtask::toolchain::NEWEST;
 
 use super::servers::{self, free_ports};
-use crate::deploy::passes_promtool;
+use crate::deploy::{is_open_metrics, passes_promtool};
 
 const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";
 
@@ -114,6 +116,19 @@ fn get(port: u16, path: &str) -> Option<Value> {
     serde_json::from_str(&body).ok()
 }
 
+/// A scrape in the format and encoding that Prometheus asks for.
+fn as_prometheus_asks(node: &Node) -> String {
+    let request = ureq::get(format!("{}/metrics", node.url))
+        .header("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+        .header("Accept-Encoding", "gzip");
+    let mut response = request.call().expect("an answer");
+    assert_eq!(response.headers()["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let mut text = String::new();
+    GzDecoder::new(response.body_mut().as_reader()).read_to_string(&mut text).expect("gzip");
+    text
+}
+
 #[test]
 fn leaks_and_what_they_end_in_reach_alertmanager() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -197,6 +212,10 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
     assert!(ends.len() == 1 && ends[0].contains(&format!(" made by {created_by} ")), "{said:#?}");
 
     passes_promtool(&node.get("/metrics").1);
+    let scrape = as_prometheus_asks(&node);
+    is_open_metrics(&scrape);
+    let own = format!("process_resident_memory_bytes{{exe=\"parkwarden\",pid=\"{}\"}} ", node.pid());
+    assert!(scrape.lines().any(|line| line.starts_with(&own)), "{scrape}");
 }
 
 /// What a query finds.

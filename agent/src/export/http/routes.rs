@@ -1,14 +1,18 @@
 //! Which request gets which answer.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -24,6 +28,7 @@ use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::export::goroutine_text;
+use crate::export::metrics::{Format, openmetrics};
 use crate::export::profile::{self, Kind, ProfileError};
 use crate::live::Target;
 use crate::node::{Node, NodeProcess, WatchState};
@@ -65,11 +70,13 @@ struct Answer {
     body: Vec<u8>,
     /// Of a file: what it is to be called.
     name: Option<&'static str>,
+    /// Whether the body is compressed.
+    gzip: bool,
 }
 
 impl Answer {
     fn ok(kind: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, kind, body, name: None }
+        Self { status: StatusCode::OK, kind, body, name: None, gzip: false }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -80,7 +87,7 @@ impl Answer {
     /// An error, with what can be done about it.
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
         let body = serde_json::json!({ "error": message.into() });
-        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None }
+        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None, gzip: false }
     }
 }
 
@@ -187,6 +194,12 @@ impl Router {
             && let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
         {
             // As net/http/pprof names it.
+        if answer.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if route == "metrics" {
+            headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        }
             headers.insert(CONTENT_DISPOSITION, disposition);
         }
         match answer.status {
@@ -208,14 +221,19 @@ impl Router {
         let path = request.uri().path();
         match path {
             "/metrics" => {
-                let scrape = self.apart(&self.scrapes, |router| Answer::ok(METRICS, (router.metrics)(&router.numbers)));
+                let open = openmetrics::is_wanted(values(request, &ACCEPT));
+                let gzip = takes_gzip(values(request, &ACCEPT_ENCODING));
+                let scrape = self.apart(&self.scrapes, move |router| router.scrape(open, gzip));
                 return ("metrics", scrape.await.unwrap_or_else(|busy| busy));
             }
             "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {
                 let body = b"the first search for processes is not done\n".to_vec();
-                return ("health", Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None });
+                return (
+                    "health",
+                    Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None, gzip: false },
+                );
             }
             _ => {}
         }
@@ -251,6 +269,17 @@ impl Router {
     async fn apart<T: Send + 'static>(
         self: &Arc<Self>,
         turns: &Arc<Semaphore>,
+    fn scrape(&self, open: bool, gzip: bool) -> Answer {
+        let (format, kind) =
+            if open { (Format::OpenMetrics, openmetrics::CONTENT_TYPE) } else { (Format::Text, METRICS) };
+        let body = (self.metrics)(&self.numbers, format);
+        match gzip.then(|| compressed(&body)) {
+            Some(Ok(body)) => Answer { gzip, ..Answer::ok(kind, body) },
+            // Memory does not fail; if it did, what is not compressed serves as well.
+            _ => Answer::ok(kind, body),
+        }
+    }
+
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Answer> {
         let busy = || Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other requests are being answered: try again");
@@ -421,6 +450,27 @@ fn kind(name: &str) -> Option<Kind> {
 }
 
 /// A text that means nothing to HTML.
+/// What a request has in that header, wherever it is text.
+fn values<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// Whether the values of `Accept-Encoding` have gzip.
+fn takes_gzip<'a>(accepted: impl Iterator<Item = &'a str>) -> bool {
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = parameters.split_once('=').map_or(Ok(1.0), |(_, quality)| quality.trim().parse::<f64>());
+        name.trim().eq_ignore_ascii_case("gzip") && quality.is_ok_and(|quality| quality > 0.0)
+    })
+}
+
+/// As gzip, quickly: a scrape is the same names again and again.
+fn compressed(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(body)?;
+    gzip.finish()
+}
+
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -12,6 +12,7 @@ use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Metrics, Running, serve};
 use crate::config::settings::Switch;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
+use crate::export::metrics::Format;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 
 const TOKEN: &str = "0123456789abcdef0123";
@@ -43,7 +44,7 @@ impl Server {
 
     /// With these as its metrics.
     fn answering(listen: SocketAddr, config: &HttpConfig, metrics: &'static [u8]) -> Self {
-        Self::with(listen, config, Arc::new(move |_: &_| metrics.to_vec()))
+        Self::with(listen, config, Arc::new(move |_: &_, _| metrics.to_vec()))
     }
 
     fn with(listen: SocketAddr, config: &HttpConfig, metrics: Arc<Metrics>) -> Self {
@@ -129,6 +130,39 @@ fn each_route_answers_and_others_do_not() {
     }
     let (_, answer) = server.get("/metrics", "");
     assert!(answer.contains("text/plain; version=0.0.4"), "{answer}");
+}
+
+#[test]
+fn metrics_come_in_the_format_and_encoding_that_are_asked_for() {
+    let metrics = |_: &_, format| match format {
+        Format::Text => b"text".repeat(100),
+        Format::OpenMetrics => b"open".repeat(100),
+    };
+    let server = Server::with(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &HttpConfig::default(), Arc::new(metrics));
+    let ask = |headers: &str| {
+        let mut stream = server.connect();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer.split_off(end))
+    };
+    let (head, body) = ask("");
+    assert!(head.contains("content-type: text/plain; version=0.0.4") && head.contains("vary: accept, accept-encoding"));
+    assert!(!head.contains("content-encoding"), "{head}");
+    assert_eq!(body, b"text".repeat(100));
+    let (head, body) =
+        ask("Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\nAccept-Encoding: br, GZIP;q=0.5\r\n");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(head.contains("content-encoding: gzip") && body.len() < 100, "{head}");
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
+    assert_eq!(plain, b"open".repeat(100));
+    for not in ["identity", "gzip;q=0", "gzip; q=0.000", "gzippy", ""] {
+        let (head, body) = ask(&format!("Accept-Encoding: {not}\r\n"));
+        assert!(!head.contains("content-encoding") && body.len() == 400, "{not}: {head}");
+    }
 }
 
 #[test]
@@ -318,7 +352,7 @@ fn health_waits_for_nothing_that_others_wait_for() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     // Metrics that are there when the sender is gone, one scrape after the other.
-    let metrics = move |_: &_| {
+    let metrics = move |_: &_, _| {
         let _ = held.lock().map(|held| held.recv());
         Vec::new()
     };
