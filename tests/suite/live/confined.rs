@@ -115,6 +115,9 @@ fn assert_unseen(node: &Node, pid: u32, remedy: &str) {
         (has(&format!("pid {pid} may not be looked at")) && has(remedy)).then_some(())
     });
     assert!(node.series("parkwarden_processes_unseen")[0].1 > 0.0);
+    // Kernel threads, of which kthreadd is the first, are no programs that it misses.
+    assert_eq!(std::fs::read_to_string("/proc/2/comm").expect("it runs"), "kthreadd\n");
+    assert!(said.iter().all(|line| !line.contains("pid 2 may not be looked at")), "{said:#?}");
     assert!(node.process(pid).is_none());
 }
 

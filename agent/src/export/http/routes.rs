@@ -91,6 +91,10 @@ impl Answer {
     }
 }
 
+fn not_watched(why: &str) -> Answer {
+    Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
+}
+
 fn panicked() -> Answer {
     Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
 }
@@ -190,16 +194,16 @@ impl Router {
                 HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
             );
         }
-        if let Some(name) = answer.name
-            && let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
-        {
-            // As net/http/pprof names it.
         if answer.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if route == "metrics" {
             headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
         }
+        if let Some(name) = answer.name
+            && let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
+        {
+            // As net/http/pprof names it.
             headers.insert(CONTENT_DISPOSITION, disposition);
         }
         match answer.status {
@@ -265,10 +269,6 @@ impl Router {
         }
     }
 
-    /// Has something done by a thread of its own: what waits for a disk or a lock holds up nobody else, health least of all.
-    async fn apart<T: Send + 'static>(
-        self: &Arc<Self>,
-        turns: &Arc<Semaphore>,
     fn scrape(&self, open: bool, gzip: bool) -> Answer {
         let (format, kind) =
             if open { (Format::OpenMetrics, openmetrics::CONTENT_TYPE) } else { (Format::Text, METRICS) };
@@ -280,6 +280,10 @@ impl Router {
         }
     }
 
+    /// Has something done by a thread of its own: what waits for a disk or a lock holds up nobody else, health least of all.
+    async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        turns: &Arc<Semaphore>,
         work: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<T, Answer> {
         let busy = || Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other requests are being answered: try again");
@@ -351,9 +355,7 @@ impl Router {
             (None, WatchState::Refused { message, .. }) => {
                 Answer::error(StatusCode::CONFLICT, format!("it cannot be watched: {message}"))
             }
-            (None, WatchState::Unselected { why }) => {
-                Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
-            }
+            (None, WatchState::Unselected { why }) => not_watched(&why),
             (None, _) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, "it has not been looked at yet: try again"),
         }
     }
@@ -373,6 +375,10 @@ impl Router {
             Ok(process) => process,
             Err(answer) => return answer,
         };
+        // Who has chosen not to have it watched has not chosen to have its memory shown.
+        if let WatchState::Unselected { why } = process.state() {
+            return not_watched(&why);
+        }
         let (pid, debug) = (process.key.pid, wanted.debug);
         match self.looks.look(pid, move || take(pid, kind, debug)).await {
             Ok(answer) => answer,
@@ -444,12 +450,6 @@ const PROFILES_HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta char
 const PROFILES_END: &str = "</table>\n<p>heap, allocs, block and mutex are what the program records itself: nothing is switched on in \
 it. <code>go tool pprof URL</code> reads all but the last two of each.</p>\n</body></html>\n";
 
-/// The profile of that name.
-fn kind(name: &str) -> Option<Kind> {
-    name.parse().ok()
-}
-
-/// A text that means nothing to HTML.
 /// What a request has in that header, wherever it is text.
 fn values<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
@@ -471,6 +471,12 @@ fn compressed(body: &[u8]) -> io::Result<Vec<u8>> {
     gzip.finish()
 }
 
+/// The profile of that name.
+fn kind(name: &str) -> Option<Kind> {
+    name.parse().ok()
+}
+
+/// A text that means nothing to HTML.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

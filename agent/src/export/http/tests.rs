@@ -209,6 +209,23 @@ fn processes_are_listed_with_their_state_and_reason() {
 }
 
 #[test]
+fn of_a_process_that_was_not_chosen_there_is_no_profile() {
+    let server = Server::start(&HttpConfig::default());
+    let (left_alone, starting) = (process(4_194_305), process(4_194_306));
+    left_alone.set_state(WatchState::Unselected { why: "its pod says so".to_owned() });
+    for process in [&left_alone, &starting] {
+        server.node.insert(Arc::clone(process));
+    }
+    for profile in ["heap?", "goroutine?debug=2&"] {
+        let (status, answer) = server.get(&format!("/debug/pprof/{profile}pid=4194305"), "");
+        assert!(status == 409 && answer.contains("it is not watched: its pod says so"), "{answer}");
+        // That there is no such process is found out by looking.
+        let (status, answer) = server.get(&format!("/debug/pprof/{profile}pid=4194306"), "");
+        assert!(status == 409 && !answer.contains("it is not watched"), "{answer}");
+    }
+}
+
+#[test]
 fn a_pod_that_is_several_processes_is_told_apart_by_what_a_user_knows() {
     let server = Server::start(&HttpConfig::default());
     let of = |pid: u32, namespace: &str, container: &str| {
