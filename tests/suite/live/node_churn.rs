@@ -60,10 +60,10 @@ impl Taken {
         }
     }
 
-    /// The pids in labels of series.
+    /// The pids in labels of series, but for the agent's own.
     fn pids(&self) -> BTreeSet<u32> {
         let pid = |series: &String| series.split_once(",pid=\"")?.1.split_once('"')?.0.parse().ok();
-        self.series.iter().filter_map(pid).collect()
+        self.series.iter().filter(|series| !series.contains("exe=\"parkwarden\"")).filter_map(pid).collect()
     }
 }
 
