@@ -70,14 +70,10 @@ fn the_rules_fire_when_they_should() {
 
 #[test]
 fn every_rule_is_tested_and_is_about_metrics_there_are() {
-    let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
     let tests: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.test.yml")).expect("YAML");
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let tested: Vec<Value> = list(&tests["tests"]).iter().flat_map(|test| list(&test["alert_rule_test"])).collect();
-    let groups = list(&rules["groups"]);
-    assert!(groups.iter().all(|group| !list(&group["rules"]).is_empty()));
-    let alerts: Vec<Value> = groups.iter().flat_map(|group| list(&group["rules"])).collect();
-    for rule in &alerts {
+    for rule in &alerts() {
         let alert = rule["alert"].as_str().expect("a name");
         let expected = tested.iter().filter(|test| test["alertname"] == alert).map(|test| list(&test["exp_alerts"]));
         let fires: BTreeSet<bool> = expected.map(|alerts| !alerts.is_empty()).collect();
@@ -94,8 +90,8 @@ fn every_rule_is_tested_and_is_about_metrics_there_are() {
 /// Every alerting rule.
 fn alerts() -> Vec<Value> {
     let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
-    let groups = rules["groups"].as_array().expect("groups").clone();
-    groups.iter().flat_map(|group| group["rules"].as_array().expect("rules").clone()).collect()
+    let rules_of = |group: &Value| group["rules"].as_array().expect("rules").clone();
+    rules["groups"].as_array().expect("groups").iter().flat_map(rules_of).collect()
 }
 
 #[test]
@@ -103,15 +99,12 @@ fn every_alert_has_its_section_of_the_runbook_and_leads_there() {
     let runbook = fs::read_to_string(xtask::root().join("docs/runbook.md")).expect("the runbook");
     let sections: Vec<(&str, &str)> =
         runbook.split("\n### ").skip(1).map(|section| section.split_once('\n').expect("a title and a text")).collect();
-    let (titles, names): (Vec<_>, Vec<_>) = (
-        sections.iter().map(|(title, _)| (*title).to_owned()).collect(),
-        alerts().iter().map(|rule| rule["alert"].as_str().expect("a name").to_owned()).collect(),
-    );
-    let sorted = |mut names: Vec<String>| {
-        names.sort();
-        names
-    };
-    assert_eq!(sorted(titles), sorted(names), "sections and alerts");
+    let mut titles: Vec<String> = sections.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let mut names: Vec<String> =
+        alerts().iter().map(|rule| rule["alert"].as_str().expect("a name").to_owned()).collect();
+    titles.sort();
+    names.sort();
+    assert_eq!(titles, names, "sections and alerts");
     for (title, text) in sections {
         for part in ["**What it means.** ", "**What to look at.** ", "**What to do.** "] {
             assert_eq!(text.matches(part).count(), 1, "{title}: {part}");
