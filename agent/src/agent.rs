@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::node::{ConfigError, NodeConfig};
 use crate::config::settings::Settings;
 use crate::config::{BpfLog, ModeChoice};
+use crate::discover::usage::ProcessNumbers;
 use crate::discover::workload::Workload;
 use crate::export::http::{self, HttpConfig, HttpError};
 use crate::export::metrics::{AgentNumbers, Exporter};
@@ -157,14 +158,15 @@ fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc
     let (node, started) = (Arc::clone(node), Arc::clone(started));
     let (limits, runtime) = (config.limits, config.metrics);
     let exporter = Exporter::default();
-    Arc::new(move |http| {
+    Arc::new(move |http, format| {
         let cluster = started.cluster.get();
         let numbers = AgentNumbers {
             recording: started.recording.get().map(RecordingProgress::get),
             pods: cluster.and_then(|cluster| cluster.pods.status()),
             events: cluster.and_then(|cluster| cluster.events.counts()),
+            process: ProcessNumbers::of(std::process::id()).map(|process| (std::process::id(), process)),
         };
-        exporter.render(&node, limits, runtime, &numbers, Some(http))
+        exporter.render(format, &node, limits, runtime, &numbers, Some(http))
     })
 }
 
@@ -216,7 +218,7 @@ fn signals(
                 _ = terminate.recv() => Message::Stop,
                 _ = hangup.recv() => match load(&flags, file.as_deref(), bpf_log) {
                     Ok(config) => {
-                        log::warn!("the configuration has been read again");
+                        log::info!("the configuration has been read again");
                         Message::Configured(Box::new(config))
                     }
                     Err(error) => {

@@ -14,6 +14,7 @@ pub mod discover;
 pub mod doctor;
 pub mod exit;
 pub mod export;
+pub mod files;
 pub mod golang;
 pub mod governor;
 #[cfg(feature = "agent")]

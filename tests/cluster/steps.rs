@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail, ensure};
+use parkwarden::clock::unix_now_ns;
 use parkwarden::timeline::Timeline;
 use parkwarden_tests::manifests::{BASE, Rendered, deploy};
 use serde::Deserialize;
@@ -295,8 +296,11 @@ pub fn goes_on_without_the_api(cluster: &mut Cluster, story: &mut Story) {
         ensure!(now > before, "{now} after {before}");
         Ok(())
     });
-    let looks = story.agent().series("parkwarden_process_last_look_seconds").expect("a scrape");
-    assert!(looks.iter().all(|look| look.has("pod", &story.pod) && look.value < 30.0), "{looks:#?}");
+    let looks = story.agent().series("parkwarden_process_last_look_timestamp_seconds").expect("a scrape");
+    assert!(
+        looks.iter().all(|look| look.has("pod", &story.pod) && unix_now_ns() as f64 / 1e9 - look.value < 30.0),
+        "{looks:#?}"
+    );
 
     cluster.api = Some(servers::api(&cluster.machine, &cluster.parts));
     wait_for("the end of the outage to be seen", || is(story, 1.0));

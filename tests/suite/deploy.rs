@@ -40,6 +40,17 @@ pub(crate) fn passes_promtool(scrape: &str) {
     succeeds(promtool().args(["check", "metrics"]).stdin(file));
 }
 
+/// Prometheus' own parser takes a scrape for OpenMetrics.
+pub(crate) fn is_open_metrics(scrape: &str) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("scrape");
+    // What is stored from a file has to say when it was.
+    let timed = |line: &str| if line.starts_with('#') { format!("{line}\n") } else { format!("{line} 1790000000\n") };
+    fs::write(&file, scrape.lines().map(timed).collect::<String>()).expect("written");
+    let stored = directory.path().join("stored");
+    succeeds(promtool().args(["tsdb", "create-blocks-from", "openmetrics"]).args([&file, &stored]));
+}
+
 #[test]
 fn the_golden_scrape_passes_promtool() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/metrics.txt");
@@ -59,14 +70,10 @@ fn the_rules_fire_when_they_should() {
 
 #[test]
 fn every_rule_is_tested_and_is_about_metrics_there_are() {
-    let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
     let tests: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.test.yml")).expect("YAML");
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let tested: Vec<Value> = list(&tests["tests"]).iter().flat_map(|test| list(&test["alert_rule_test"])).collect();
-    let groups = list(&rules["groups"]);
-    assert!(groups.iter().all(|group| !list(&group["rules"]).is_empty()));
-    let alerts: Vec<Value> = groups.iter().flat_map(|group| list(&group["rules"])).collect();
-    for rule in &alerts {
+    for rule in &alerts() {
         let alert = rule["alert"].as_str().expect("a name");
         let expected = tested.iter().filter(|test| test["alertname"] == alert).map(|test| list(&test["exp_alerts"]));
         let fires: BTreeSet<bool> = expected.map(|alerts| !alerts.is_empty()).collect();
@@ -77,6 +84,72 @@ fn every_rule_is_tested_and_is_about_metrics_there_are() {
             let label = named.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
             assert!(labels.contains(label), "{alert} speaks of a label {label}");
         }
+    }
+}
+
+/// Every alerting rule.
+fn alerts() -> Vec<Value> {
+    let rules: Value = serde_saphyr::from_str(&read("prometheus/parkwarden.rules.yml")).expect("YAML");
+    let rules_of = |group: &Value| group["rules"].as_array().expect("rules").clone();
+    rules["groups"].as_array().expect("groups").iter().flat_map(rules_of).collect()
+}
+
+#[test]
+fn every_alert_has_its_section_of_the_runbook_and_leads_there() {
+    let runbook = fs::read_to_string(xtask::root().join("docs/runbook.md")).expect("the runbook");
+    let sections: Vec<(&str, &str)> =
+        runbook.split("\n### ").skip(1).map(|section| section.split_once('\n').expect("a title and a text")).collect();
+    let mut titles: Vec<String> = sections.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let mut names: Vec<String> =
+        alerts().iter().map(|rule| rule["alert"].as_str().expect("a name").to_owned()).collect();
+    titles.sort();
+    names.sort();
+    assert_eq!(titles, names, "sections and alerts");
+    for (title, text) in sections {
+        for part in ["**What it means.** ", "**What to look at.** ", "**What to do.** "] {
+            assert_eq!(text.matches(part).count(), 1, "{title}: {part}");
+        }
+    }
+    let repository = env!("CARGO_PKG_REPOSITORY");
+    for rule in alerts() {
+        let name = rule["alert"].as_str().expect("a name").to_lowercase();
+        let page = format!("{repository}/blob/main/docs/runbook.md#{name}");
+        assert_eq!(rule["annotations"]["runbook_url"], *page);
+    }
+}
+
+/// What a template says of an alert that has only the labels that every process has: of no pod, and of no known place.
+fn rendered_without_labels(template: &str) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{ ") {
+        let (action, after) = after.split_once(" }}").expect("an action ends");
+        text.push_str(before);
+        rest = match action.strip_prefix("with ") {
+            Some(_) => after.split_once("{{ end }}").expect("with ends").1,
+            None => after,
+        };
+        let always = ["exe", "pid", "instance", "cause", "reason"].map(|label| format!("$labels.{label}"));
+        if action.starts_with("$value") || always.iter().any(|label| label == action) {
+            text.push('x');
+        }
+    }
+    text + rest
+}
+
+#[test]
+fn what_alerts_say_leaves_no_gap_for_a_label_that_is_missing() {
+    assert_eq!(rendered_without_labels("{{ $labels.exe }} {{ $labels.pod }}: {{ $value | humanize }}"), "x : x");
+    assert_eq!(rendered_without_labels("a{{ with $labels.pod }} ({{ . }}){{ end }} b"), "a b");
+    for rule in alerts() {
+        for (name, template) in rule["annotations"].as_object().expect("annotations") {
+            let text = rendered_without_labels(template.as_str().expect("a text"));
+            let gaps = ["  ", " ,", " .", " :", "()", " )"];
+            assert!(!gaps.iter().any(|gap| text.contains(gap)) && text.trim() == text, "{name}: {text:?}");
+        }
+        let of_ended = rule["expr"].as_str().expect("a query").contains("parkwarden_process_exits_total");
+        let summary = rule["annotations"]["summary"].as_str().expect("a summary");
+        assert!(of_ended || !summary.contains("$labels.exe") || summary.contains("pid {{ $labels.pid }}"), "{summary}");
     }
 }
 

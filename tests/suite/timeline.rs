@@ -204,3 +204,22 @@ fn a_saved_watch_is_a_trace_of_its_goroutines() {
     };
     assert!(named("created by main."), "goroutines have the names of their go statements");
 }
+
+#[test]
+fn times_that_end_before_they_begin_are_wrong_usage() {
+    let (_dir, file) = incident_file();
+    let of = |times: &[&str]| run([&["timeline", "--record", text(&file)], times].concat());
+    for (times, name) in [
+        (&["--since", "1h", "--until", "2h"][..], "--until is before --since"),
+        (&["--since", "2026-01-02", "--until", "2026-01-01"], "--until is before --since"),
+        (&["--compare", "--compare-since", "1h", "--compare-until", "2h"], "--compare-until is before --compare-since"),
+    ] {
+        let output = of(times);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(name), "{times:?}: {said}");
+    }
+    assert_eq!(of(&["--since", "2h", "--until", "1h"]).status.code(), Some(0));
+    let output = of(&["--since", "soon"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("2026-11-23"), "{said}");
+}

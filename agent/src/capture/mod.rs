@@ -23,4 +23,4 @@ pub const MAGIC: [u8; 8] = *b"PKWCAPT\n";
 pub const VERSION: u32 = 6;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -22,7 +22,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Print the configuration that these arguments make, as a file that says all of it, and exit.
+    /// Print the configuration that these arguments make, as a file that says all of it, what is not set as comments, and exit.
     #[arg(long)]
     pub print_config: bool,
 

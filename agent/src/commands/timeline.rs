@@ -37,7 +37,7 @@ pub struct TimelineArgs {
     #[arg(long, value_name = "NAME")]
     pub pod: Option<String>,
 
-    /// From then on: 2026-11-23T02:41:00Z, or a time before now such as 2h.
+    /// From then on: 2026-11-23T02:41:00Z, 2026-11-23 (its first moment, UTC), or a time before now such as 2h.
     #[arg(long, value_name = "TIME", value_parser = wall_clock_ns)]
     pub since: Option<u64>,
 
@@ -89,6 +89,17 @@ impl TimelineArgs {
         Selection { pid: self.pid, exe: self.exe.clone(), pod: self.pod.clone(), since: self.since, until: self.until }
     }
 
+    /// What is wrong with a time that ends before it begins.
+    fn backwards(&self) -> Option<String> {
+        let spans = [("", self.since, self.until), ("compare-", self.compare_since, self.compare_until)]
+            .map(|(name, a, b)| (name, a.zip(b)));
+        let (name, _) = spans.into_iter().find(|(_, span)| span.is_some_and(|(since, until)| until < since))?;
+        Some(format!(
+            "--{name}until is before --{name}since: times such as 2h are before now, so from two hours ago until one hour ago is \
+             --{name}since 2h --{name}until 1h"
+        ))
+    }
+
     /// The processes they are compared with: the same executable or pod, but another pid.
     fn compared(&self) -> Selection {
         Selection { pid: self.compare_pid, since: self.compare_since, until: self.compare_until, ..self.selection() }
@@ -96,6 +107,10 @@ impl TimelineArgs {
 }
 
 pub fn run(args: &TimelineArgs) -> anyhow::Result<Exit> {
+    if let Some(wrong) = args.backwards() {
+        eprintln!("parkwarden: {wrong}");
+        return Ok(Exit::Usage);
+    }
     if let Some(path) = &args.capture {
         return trace(path, args);
     }
@@ -190,11 +205,17 @@ fn histories(
 fn wall_clock_ns(text: &str) -> Result<u64, String> {
     let at = match humantime::parse_duration(text) {
         Ok(ago) => SystemTime::now().checked_sub(ago),
-        Err(_) => humantime::parse_rfc3339_weak(text).ok(),
+        Err(_) => {
+            humantime::parse_rfc3339_weak(text).or_else(|_| humantime::parse_rfc3339(&format!("{text}T00:00:00Z"))).ok()
+        }
     };
     at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
         .and_then(|since| u64::try_from(since.as_nanos()).ok())
-        .ok_or_else(|| "expected a time such as 2026-11-23T02:41:00Z, or one before now such as 2h".to_owned())
+        .ok_or_else(|| {
+            "times are written as 2026-11-23T02:41:00Z, \"2026-11-23 02:41:00\" or 2026-11-23, all in UTC, or as a time before now: \
+             90s, 30m, 2h, 1day, \"1h 30m\""
+                .to_owned()
+        })
 }
 
 #[cfg(test)]
@@ -206,6 +227,13 @@ mod tests {
         assert_eq!(wall_clock_ns("1970-01-01T00:00:07Z"), Ok(7_000_000_000));
         assert_eq!(wall_clock_ns("1970-01-01 00:01:00"), Ok(60_000_000_000));
         assert!(wall_clock_ns("2h").expect("a time") < wall_clock_ns("1h").expect("a time"));
+        assert_eq!(wall_clock_ns("1970-01-02"), Ok(86_400_000_000_000));
+        for said in ["2026-11-23T02:41:00Z", "2026-11-23 02:41:00", "2026-11-23", "90s", "30m", "2h", "1day", "1h 30m"]
+        {
+            assert!(wall_clock_ns(said).is_ok(), "{said}");
+            assert!(wall_clock_ns("soon").expect_err("no time").contains(said), "{said}");
+        }
+        assert!(wall_clock_ns("2026-13-01").is_err() && wall_clock_ns("T").is_err());
         assert!(wall_clock_ns("yesterday").is_err() && wall_clock_ns("1960-01-01T00:00:00Z").is_err());
     }
 }

@@ -219,15 +219,29 @@ impl NodeConfig {
         })
     }
 
-    /// As a file that says all of it.
+    /// As a file that says all of it; what is not set is there as a comment, with an example.
     pub fn to_toml(&self) -> String {
+        let settings = Settings::from(self);
         // Nothing in the settings is without a form in TOML.
-        toml::to_string(&Settings::from(self)).unwrap_or_default()
+        let set = toml::to_string(&settings).unwrap_or_default();
+        let all = toml::to_string(&settings.or(Settings::examples())).unwrap_or_default();
+        // The same lines in the same order, and further ones.
+        let mut set = set.lines().peekable();
+        let mut text = String::new();
+        for line in all.lines() {
+            let unset = set.next_if_eq(&line).is_none();
+            text.push_str(if unset && !line.is_empty() { "# " } else { "" });
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
+
     use super::*;
 
     fn load(text: &str) -> Result<NodeConfig, ConfigError> {
@@ -243,6 +257,26 @@ mod tests {
         assert_eq!(again.to_toml(), default.to_toml());
         assert_eq!(again.watch, default.watch);
         assert_eq!(load("").expect("nothing said"), default);
+    }
+
+    #[test]
+    fn what_is_not_set_is_shown_as_a_comment() {
+        let config =
+            load("[record]\nfile = \"/srv/recording.db\"\n[http]\ntoken_file = \"/srv/a\\nb\"\n").expect("valid");
+        let text = config.to_toml();
+        for line in
+            ["# node = \"node-1\"", "# namespaces = [\"shop-*\"]", "# tls_key = ", "file = \"/srv/recording.db\""]
+        {
+            assert!(text.lines().any(|other| other.starts_with(line)), "{line}: {text}");
+        }
+        assert_eq!(load(&text).expect("valid"), load(&config.to_toml()).expect("valid"));
+        assert_eq!(load(&text).expect("valid").http.token_file, config.http.token_file);
+        // Every option of the command is there, in a comment or not.
+        let whole = NodeConfig::default().to_toml();
+        let options = Settings::augment_args(clap::Command::new("agent")).get_arguments().count();
+        assert_eq!(whole.lines().filter(|line| line.contains(" = ")).count(), options, "{whole}");
+        let unset: String = whole.lines().map(|line| format!("{}\n", line.trim_start_matches("# "))).collect();
+        load(&unset).expect("the examples are valid");
     }
 
     #[test]

@@ -248,6 +248,34 @@ pub enum Switch {
 }
 
 impl Settings {
+    /// A value of each that has none unless somebody gives it one.
+    pub fn examples() -> Self {
+        let patterns = |pattern: &str| pattern.parse().ok().map(|pattern| vec![pattern]);
+        Self {
+            select: SelectSettings {
+                namespaces: patterns("shop-*"),
+                exclude_namespaces: patterns("kube-*"),
+                pod_labels: Some(vec![Label { key: "app".to_owned(), value: "cart".to_owned() }]),
+                containers: patterns("server"),
+                executables: patterns("/srv/*"),
+                users: Some(vec!["www-data".to_owned()]),
+                ..SelectSettings::default()
+            },
+            http: HttpSettings {
+                token_file: Some("/etc/parkwarden/token".into()),
+                tls_cert: Some("/etc/parkwarden/tls.crt".into()),
+                tls_key: Some("/etc/parkwarden/tls.key".into()),
+                ..HttpSettings::default()
+            },
+            record: RecordSettings {
+                file: Some("/var/lib/parkwarden/recording.db".into()),
+                ..RecordSettings::default()
+            },
+            kubernetes: KubernetesSettings { node: Some("node-1".to_owned()), ..KubernetesSettings::default() },
+            ..Self::default()
+        }
+    }
+
     /// These, and where they are silent, `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {

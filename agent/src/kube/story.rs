@@ -54,14 +54,7 @@ impl LeakStories {
     /// What the groups of a report at time `now` (of any clock that does not jump) give to tell. While the pod is not known
     /// nothing is told, and nothing forgotten.
     pub fn observe(&mut self, now: Duration, workload: &Workload, groups: &[Group]) -> Vec<LeakEvent> {
-        let mut leaks: BTreeMap<GroupKey, &Group> = BTreeMap::new();
-        for group in groups.iter().filter(|group| group.verdict > Verdict::Idle) {
-            // Stacks can differ behind the place where goroutines block: the worst speaks for all.
-            let worst = leaks.entry(GroupKey::of(group)).or_insert(group);
-            if (group.verdict, group.count) > (worst.verdict, worst.count) {
-                *worst = group;
-            }
-        }
+        let leaks = worst(groups);
         for (key, story) in &mut self.stories {
             if !leaks.contains_key(key) {
                 story.likely_since = None;
@@ -88,6 +81,18 @@ impl LeakStories {
         }
         events
     }
+}
+
+/// The groups that something is wrong with. Stacks can differ behind the place where goroutines block: the worst speaks for all.
+pub fn worst(groups: &[Group]) -> BTreeMap<GroupKey, &Group> {
+    let mut wrong: BTreeMap<GroupKey, &Group> = BTreeMap::new();
+    for group in groups.iter().filter(|group| group.verdict > Verdict::Idle) {
+        let worst = wrong.entry(GroupKey::of(group)).or_insert(group);
+        if (group.verdict, group.count) > (worst.verdict, worst.count) {
+            *worst = group;
+        }
+    }
+    wrong
 }
 
 impl GroupKey {
@@ -119,20 +124,24 @@ pub(super) fn first_bytes(hash: Sha256) -> u64 {
     hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// For example: `container cart: 120 goroutines made by main.poll /src/main.go:42 can never run again: they wait at
-/// main.poll.func1 /src/main.go:47 [chan send], the first for 2h 5m, and 3.2 more come every second; each sends on an
-/// unbuffered channel that nobody can receive from any more`.
+/// What an Event says: whose container it is, and [`told`].
 fn sentence(workload: &Workload, group: &Group) -> String {
     let container =
         workload.container.as_deref().map_or_else(|| "a container".to_owned(), |name| format!("container {name}"));
+    truncate(format!("{}: {}", printable(&container), told(group)))
+}
+
+/// For example: `120 goroutines made by main.poll /src/main.go:42 can never run again: they wait at main.poll.func1
+/// /src/main.go:47 [chan send], the first for 2h 5m, and 3.2 more come every second; each sends on an unbuffered channel that
+/// nobody can receive from any more`.
+pub fn told(group: &Group) -> String {
     let (count, verdict) = match group.verdict {
         Verdict::Proven => (group.proven, "can never run again"),
         Verdict::Stuck => (group.count, "are stuck"),
         _ => (if group.loops { group.waiting } else { group.count }, "behave like a leak"),
     };
     let mut sentence = format!(
-        "{}: {} made by {} {verdict}: they wait at {} [{}]",
-        printable(&container),
+        "{} made by {} {verdict}: they wait at {} [{}]",
         goroutines(count),
         creator(group.created_by.as_ref()),
         blocker(group.blocked_at.as_ref()),

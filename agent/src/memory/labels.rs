@@ -71,11 +71,10 @@ impl Labelled {
             }
             let set = read(memory, form, goroutine.labels).map(|labels| {
                 let next = taken.sets.len() as u32;
-                let index = *known.entry(labels).or_insert_with_key(|labels| {
+                *known.entry(labels).or_insert_with_key(|labels| {
                     taken.sets.push(labels.clone());
                     next
-                });
-                index
+                })
             });
             places.insert(goroutine.labels, set);
         }

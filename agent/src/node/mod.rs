@@ -3,6 +3,7 @@
 //! Each process is watched by a thread of its own; what goes wrong with one stays there.
 
 mod examine;
+mod leaks;
 pub mod select;
 mod state;
 pub mod supervisor;

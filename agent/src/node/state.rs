@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::totals::Totals;
+use crate::clock::unix_now_ns;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::record::Exit;
@@ -65,7 +66,8 @@ struct Now {
     state: WatchState,
     workload: Workload,
     report: Option<Arc<Report>>,
-    looked: Option<Instant>,
+    /// When, by the clock of durations and by that of people in nanoseconds since the Unix epoch.
+    looked: Option<(Instant, u64)>,
 }
 
 impl NodeProcess {
@@ -112,7 +114,12 @@ impl NodeProcess {
 
     /// Time since the last look.
     pub fn looked_ago(&self) -> Option<Duration> {
-        self.now().looked.map(|looked| looked.elapsed())
+        self.now().looked.map(|(looked, _)| looked.elapsed())
+    }
+
+    /// When the last look was, in nanoseconds since the Unix epoch.
+    pub fn looked_unix_ns(&self) -> Option<u64> {
+        self.now().looked.map(|(_, at)| at)
     }
 
     /// Something else becomes of it. What was seen of one that is not watched any more is of no use: it gets older and older.
@@ -173,7 +180,7 @@ impl Node {
         let mut now = process.now();
         self.totals.lock().looked(now.report.as_deref(), &report);
         now.state = WatchState::Watched;
-        now.looked = Some(Instant::now());
+        now.looked = Some((Instant::now(), unix_now_ns()));
         now.report = Some(report);
     }
 

@@ -393,7 +393,8 @@ impl Loop {
     fn judge_new(&mut self, entry: &mut GoProcess, opened: Opened) {
         let Some(workload) = self.workload(entry) else {
             // Asked again when the pods change, or when it has waited long enough.
-            entry.process.set_state(WatchState::Starting);
+            // Until then nobody has chosen it, and its profiles are nobody's business.
+            entry.process.set_state(WatchState::Unselected { why: "its pod is not known yet".to_owned() });
             return self.examine_at(Instant::now() + Duration::from_secs(1), entry.process.key.pid);
         };
         entry.process.set_workload(workload);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::leaks::LeakLog;
 use super::state::{Node, NodeProcess, WatchState};
 use crate::clock::now_ns;
 use crate::config::WatchConfig;
@@ -23,6 +24,7 @@ use crate::session::{EndReason, Session};
 use crate::watch::fate::Fate;
 use crate::watch::recording::{Recording, Recordings};
 use crate::watch::{self as one, Commons, Progress, WatchError};
+use crate::words::printable;
 
 /// A process and its binary, open.
 pub type Opened = (Arc<process::Process>, Arc<GoBinary>);
@@ -99,11 +101,12 @@ impl Task {
         };
         let mut fate = Fate::of(Arc::clone(target.process()), self.oom_victims);
         let mut recording = recordings.map(|recordings| recordings.of(process.workload()));
-        let mut stories = LeakStories::default();
+        let (mut stories, mut log) = (LeakStories::default(), LeakLog::default());
         let progress = |progress: Progress<'_>| {
             let Progress::Looked(session, report) = progress else { return };
             fate.looked();
             looked(recording.as_mut(), session, &report, &fate);
+            warn(&process, log.observe(&report.groups));
             let workload = process.workload();
             for leak in stories.observe(Duration::from_nanos(now_ns()), &workload, &report.groups) {
                 events.leak(&workload, &leak);
@@ -125,11 +128,13 @@ impl Task {
                 if let Some(recording) = recording {
                     recording.ended(&outcome.session, &report, &fate, exit.as_ref());
                 }
-                match outcome.session.end().map(|end| end.reason) {
+                let ended = match outcome.session.end().map(|end| end.reason) {
                     Some(EndReason::TargetExited) => Ended::Exited(exit),
                     Some(EndReason::TargetReplaced) => Ended::Replaced,
-                    _ => Ended::Stopped,
-                }
+                    _ => return Ended::Stopped,
+                };
+                warn(&process, log.ended(&report.groups));
+                ended
             }
             Err(error) => failed(process.key.pid, &error),
         }
@@ -145,6 +150,17 @@ fn oom_killed(pods: &Pods, process: &NodeProcess, runtime: &Handle, stop: &mut w
             _ = stop.wait_for(|stop| *stop) => false,
         }
     })
+}
+
+/// Logs what there is to say of a process.
+fn warn(process: &NodeProcess, lines: Vec<String>) {
+    let workload = process.workload();
+    let [namespace, pod, container] = workload.labels();
+    let place = [namespace, pod, container].into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/");
+    let place = if place.is_empty() { place } else { format!(", {place}") };
+    for line in lines {
+        log::warn!("pid {} ({}{}): {line}", process.key.pid, printable(process.exe_name()), printable(&place));
+    }
 }
 
 fn looked(recording: Option<&mut Recording>, session: &Session, report: &Report, fate: &Fate) {

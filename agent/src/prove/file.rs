@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Pause, Program, Saved};
 use crate::capture::frame::{self, FrameReader, FrameWriter};
 use crate::discover::info::TargetInfo;
+use crate::files;
 use crate::golang::pclntab::{PcLnTab, PcLnTabError};
 use crate::golang::proof_layout::ReachLayout;
 use crate::golang::version::GoVersion;
@@ -98,7 +99,7 @@ struct Begin {
 /// Writes an image.
 pub fn write(path: &Path, saved: &Saved) -> Result<(), FileError> {
     let failed = |source| FileError::Io { what: "write", path: path.to_owned(), source };
-    let file = File::create(path).map_err(failed)?;
+    let file = files::create(path).map_err(failed)?;
     let mut out = FrameWriter::new(BufWriter::new(file), MAGIC, VERSION).map_err(failed)?;
     let program = &saved.program;
     let begin = Begin {

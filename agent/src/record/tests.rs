@@ -673,3 +673,15 @@ fn the_queries_of_the_readme_run() {
         assert_eq!(rows.map_err(|error| error.to_string()), Ok(expected), "{query}");
     }
 }
+
+#[test]
+fn a_recording_and_the_files_beside_it_are_for_their_owner() {
+    let scratch = Scratch::new();
+    let mut recorder = recorder(&scratch.file(), 0);
+    let watch = recorder.begin(process(7));
+    recorder.interval(watch, &look(1, 5));
+    for suffix in ["", "-wal", "-shm"] {
+        let path = format!("{}{suffix}", scratch.file().display());
+        assert_eq!(crate::files::mode(Path::new(&path)), 0o600, "{path}");
+    }
+}

@@ -16,6 +16,7 @@ use super::retention::Retention;
 use super::schema::{self, Unusable};
 use super::store::{self, Ids, WatchIds};
 use crate::config::RecordConfig;
+use crate::files;
 
 /// A watch of one process by this recorder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -353,7 +354,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 fn open(path: &Path, config: &RecordConfig) -> Result<Database, Trouble> {
     let failed = |source| Trouble::Refused(RecordError::Open { path: path.to_owned(), source });
-    let lock = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
+    // SQLite gives its files beside it the same permissions.
+    let lock = files::open(path).map_err(failed)?;
     // Who is just ending, or starting another program, lets go of it in a moment.
     let deadline = Instant::now() + LOCK_WAIT;
     loop {

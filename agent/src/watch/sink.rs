@@ -5,6 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use crate::capture::Writer;
+use crate::files;
 use crate::session::{Header, Input, Session};
 
 /// See the module.
@@ -35,7 +36,7 @@ impl Sink {
         let save = path
             .map(|path| {
                 let failed = |source| SaveError { path: path.to_owned(), source };
-                let file = File::create(path).map_err(failed)?;
+                let file = files::create(path).map_err(failed)?;
                 let mut writer = Writer::new(BufWriter::new(file)).map_err(failed)?;
                 writer.write(&Input::Begin(header.clone())).map_err(failed)?;
                 Ok(Save { path: path.to_owned(), writer })
@@ -64,5 +65,19 @@ impl Sink {
     /// The session, when there is no more to come.
     pub fn into_session(self) -> Session {
         self.session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::tests::header;
+
+    #[test]
+    fn a_capture_is_for_its_owner() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("capture");
+        Sink::new(header(), Some(&path)).expect("a sink");
+        assert_eq!(files::mode(&path), 0o600);
     }
 }

@@ -63,6 +63,17 @@ pub fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Beginning and end of a text, of so many characters together at most, with an ellipsis where some are missing.
+pub fn cut_middle(text: &str, width: usize) -> String {
+    let length = text.chars().count();
+    if length <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(1);
+    let (begin, end) = (kept / 2, kept - kept / 2);
+    text.chars().take(begin).chain(['…']).chain(text.chars().skip(length - end)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +103,6 @@ mod tests {
     #[test]
     fn what_is_cut_says_so() {
         assert_eq!([cut("läuft", 5), cut("läuft", 4)], ["läuft", "läu…"]);
+        assert_eq!([6, 5, 4, 1, 0].map(|width| cut_middle("läüfts", width)), ["läüfts", "lä…ts", "l…ts", "…", "…"]);
     }
 }

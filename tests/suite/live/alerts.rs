@@ -3,10 +3,11 @@
 //! Only the API server that knows the pod is made up.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 
+use flate2::read::GzDecoder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parkwarden::config::settings::RuntimeMetrics;
@@ -27,7 +28,7 @@ use xtask::packages;
 use xtask::toolchain::NEWEST;
 
 use super::servers;
-use crate::deploy::passes_promtool;
+use crate::deploy::{is_open_metrics, passes_promtool};
 
 const UID: &str = "0d1e2f3a-4b5c-6d7e-8f90-a1b2c3d4e5f6";
 
@@ -84,8 +85,9 @@ fn prometheus(dir: &Path, port: u16, node: &Node, alertmanager: u16) -> servers:
         format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n");
     let config = [quick, &alerting, &adapted("scrape.yml", &[("localhost:9465", address)])].concat();
     fs::write(dir.join("prometheus.yml"), config).expect("written");
-    let rules = fs::canonicalize(deploy("prometheus/parkwarden.rules.yml")).expect("the rules");
-    symlink(rules, dir.join("parkwarden.rules.yml")).expect("a link");
+    // A leak that stays is told after ten minutes; here it stays long enough within a second.
+    let rules = adapted("parkwarden.rules.yml", &[("for: 10m", "for: 1s")]);
+    fs::write(dir.join("parkwarden.rules.yml"), rules).expect("written");
     let arguments = [
         format!("--config.file={}", dir.join("prometheus.yml").display()),
         format!("--storage.tsdb.path={}", dir.join("prometheus").display()),
@@ -113,6 +115,19 @@ fn alertmanager(dir: &Path, port: u16, receiver: &Server) -> servers::Server {
 fn get(port: u16, path: &str) -> Option<Value> {
     let body = ureq::get(format!("http://127.0.0.1:{port}{path}")).call().ok()?.into_body().read_to_string().ok()?;
     serde_json::from_str(&body).ok()
+}
+
+/// A scrape in the format and encoding that Prometheus asks for.
+fn as_prometheus_asks(node: &Node) -> String {
+    let request = ureq::get(format!("{}/metrics", node.url))
+        .header("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+        .header("Accept-Encoding", "gzip");
+    let mut response = request.call().expect("an answer");
+    assert_eq!(response.headers()["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let mut text = String::new();
+    GzDecoder::new(response.body_mut().as_reader()).read_to_string(&mut text).expect("gzip");
+    text
 }
 
 #[test]
@@ -155,7 +170,7 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
             node.wait_for(&format!("an alert of container {name}"), |_| alerts_of("GoroutineLeakProven", name));
         let [alert] = &*alerts else { panic!("one leak is told of {} times: {alerts:#?}", alerts.len()) };
         let labels = json!({
-            "severity": "critical", "created_by": created_by, "namespace": namespace, "pod": pod, "exe": "quotes",
+            "severity": "warning", "created_by": created_by, "namespace": namespace, "pod": pod, "exe": "quotes",
             "pid": container.pid.to_string(),
         });
         // Labels that are empty are none to Prometheus.
@@ -164,7 +179,7 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
         }
         assert_eq!(alert["status"]["state"], "active", "{alert:#}");
         let text = alert["annotations"]["description"].as_str().expect("a description");
-        assert!(text.starts_with(&format!("The go statement at {created_by} made ")), "{text}");
+        assert!(text.contains(&format!(" goroutines made by {created_by} that block at ")), "{text}");
     }
 
     // One page for each of the two.
@@ -188,7 +203,20 @@ fn leaks_and_what_they_end_in_reach_alertmanager() {
     let alerts = node.wait_for("an alert of its end", |_| alerts_of("GoroutineLeakOOMKilled", &alone.id));
     assert_eq!(alerts[0]["labels"]["how"], "oom", "{alerts:#?}");
 
+    // Whoever reads the log alone has been told too, once each.
+    let said = node.said();
+    let of_it = format!("pid {} (quotes, {}): ", alone.pid, alone.id);
+    let told: Vec<&str> = said.iter().filter_map(|line| line.split_once(&of_it)).map(|(_, told)| told).collect();
+    let made = format!(" goroutines made by {created_by} can never run again: ");
+    let (ends, before): (Vec<&str>, Vec<&str>) = told.iter().partition(|line| line.starts_with("ended with a leak: "));
+    assert_eq!(before.iter().filter(|line| line.contains(&made)).count(), 1, "{said:#?}");
+    assert!(ends.len() == 1 && ends[0].contains(&format!(" made by {created_by} ")), "{said:#?}");
+
     passes_promtool(&node.get("/metrics").1);
+    let scrape = as_prometheus_asks(&node);
+    is_open_metrics(&scrape);
+    let own = format!("process_resident_memory_bytes{{exe=\"parkwarden\",pid=\"{}\"}} ", node.pid());
+    assert!(scrape.lines().any(|line| line.starts_with(&own)), "{scrape}");
 }
 
 /// What a query finds.

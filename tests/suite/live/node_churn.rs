@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use parkwarden::clock::unix_now_ns;
 use parkwarden_tests::node::Node;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture, wait};
@@ -59,10 +60,10 @@ impl Taken {
         }
     }
 
-    /// The pids in labels of series.
+    /// The pids in labels of series, but for the agent's own.
     fn pids(&self) -> BTreeSet<u32> {
         let pid = |series: &String| series.split_once(",pid=\"")?.1.split_once('"')?.0.parse().ok();
-        self.series.iter().filter_map(pid).collect()
+        self.series.iter().filter(|series| !series.contains("exe=\"parkwarden\"")).filter_map(pid).collect()
     }
 }
 
@@ -133,11 +134,11 @@ fn programs_that_stay_are_watched_without_a_break_and_those_that_go_leave_nothin
             return;
         }
         look_at = Instant::now() + Duration::from_secs(1);
-        let looks = node.series("parkwarden_process_last_look_seconds");
+        let looks = node.series("parkwarden_process_last_look_timestamp_seconds");
         for pid in &pids {
             let label = format!(",pid=\"{pid}\"}}");
-            let (_, age) = looks.iter().find(|(labels, _)| labels.ends_with(&label)).expect("its series");
-            longest = longest.max(*age);
+            let (_, at) = looks.iter().find(|(labels, _)| labels.ends_with(&label)).expect("its series");
+            longest = longest.max(unix_now_ns() as f64 / 1e9 - at);
         }
     });
     let passed = started.elapsed().as_secs_f64();

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -348,6 +349,8 @@ fn programs_with_plugins_are_proven_and_their_variables_followed() {
         let pid = target.pid().to_string();
         let output = run(["prove", "--pid", &pid, "--save-image", image].into_iter().chain(PATIENT));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It holds the program's memory.
+        assert_eq!(std::fs::metadata(image).expect("the image").permissions().mode() & 0o777, 0o600);
         is_right(&serde_json::from_slice(&output.stdout).expect("a report"));
         let output = run(["prove", "--image", image, "--format", "json"]);
         is_right(&serde_json::from_slice(&output.stdout).expect("a report"));

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::config::settings::Switch;
+use crate::export::metrics::Format;
 use crate::node::Node;
 
 pub use numbers::HttpNumbers;
@@ -104,7 +105,7 @@ pub enum HttpError {
 }
 
 /// What `/metrics` answers.
-pub type Metrics = dyn Fn(&HttpNumbers) -> Vec<u8> + Send + Sync;
+pub type Metrics = dyn Fn(&HttpNumbers, Format) -> Vec<u8> + Send + Sync;
 
 /// A running server. It ends with the runtime it was started on, or when it is dropped.
 #[derive(Debug)]

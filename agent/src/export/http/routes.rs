@@ -1,14 +1,18 @@
 //! Which request gets which answer.
 
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::Full;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
-    RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
@@ -24,6 +28,7 @@ use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::export::goroutine_text;
+use crate::export::metrics::{Format, openmetrics};
 use crate::export::profile::{self, Kind, ProfileError};
 use crate::live::Target;
 use crate::node::{Node, NodeProcess, WatchState};
@@ -65,11 +70,13 @@ struct Answer {
     body: Vec<u8>,
     /// Of a file: what it is to be called.
     name: Option<&'static str>,
+    /// Whether the body is compressed.
+    gzip: bool,
 }
 
 impl Answer {
     fn ok(kind: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, kind, body, name: None }
+        Self { status: StatusCode::OK, kind, body, name: None, gzip: false }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -80,8 +87,12 @@ impl Answer {
     /// An error, with what can be done about it.
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
         let body = serde_json::json!({ "error": message.into() });
-        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None }
+        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None, gzip: false }
     }
+}
+
+fn not_watched(why: &str) -> Answer {
+    Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
 }
 
 fn panicked() -> Answer {
@@ -183,6 +194,12 @@ impl Router {
                 HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
             );
         }
+        if answer.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if route == "metrics" {
+            headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        }
         if let Some(name) = answer.name
             && let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
         {
@@ -208,14 +225,19 @@ impl Router {
         let path = request.uri().path();
         match path {
             "/metrics" => {
-                let scrape = self.apart(&self.scrapes, |router| Answer::ok(METRICS, (router.metrics)(&router.numbers)));
+                let open = openmetrics::is_wanted(values(request, &ACCEPT));
+                let gzip = takes_gzip(values(request, &ACCEPT_ENCODING));
+                let scrape = self.apart(&self.scrapes, move |router| router.scrape(open, gzip));
                 return ("metrics", scrape.await.unwrap_or_else(|busy| busy));
             }
             "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {
                 let body = b"the first search for processes is not done\n".to_vec();
-                return ("health", Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None });
+                return (
+                    "health",
+                    Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None, gzip: false },
+                );
             }
             _ => {}
         }
@@ -244,6 +266,17 @@ impl Router {
                 (route, self.profile(kind, request.uri().query().unwrap_or_default()).await)
             }
             Ok(Some(answer)) | Err(answer) => (route, answer),
+        }
+    }
+
+    fn scrape(&self, open: bool, gzip: bool) -> Answer {
+        let (format, kind) =
+            if open { (Format::OpenMetrics, openmetrics::CONTENT_TYPE) } else { (Format::Text, METRICS) };
+        let body = (self.metrics)(&self.numbers, format);
+        match gzip.then(|| compressed(&body)) {
+            Some(Ok(body)) => Answer { gzip, ..Answer::ok(kind, body) },
+            // Memory does not fail; if it did, what is not compressed serves as well.
+            _ => Answer::ok(kind, body),
         }
     }
 
@@ -322,9 +355,7 @@ impl Router {
             (None, WatchState::Refused { message, .. }) => {
                 Answer::error(StatusCode::CONFLICT, format!("it cannot be watched: {message}"))
             }
-            (None, WatchState::Unselected { why }) => {
-                Answer::error(StatusCode::CONFLICT, format!("it is not watched: {why}"))
-            }
+            (None, WatchState::Unselected { why }) => not_watched(&why),
             (None, _) => Answer::error(StatusCode::SERVICE_UNAVAILABLE, "it has not been looked at yet: try again"),
         }
     }
@@ -344,6 +375,10 @@ impl Router {
             Ok(process) => process,
             Err(answer) => return answer,
         };
+        // Who has chosen not to have it watched has not chosen to have its memory shown.
+        if let WatchState::Unselected { why } = process.state() {
+            return not_watched(&why);
+        }
         let (pid, debug) = (process.key.pid, wanted.debug);
         match self.looks.look(pid, move || take(pid, kind, debug)).await {
             Ok(answer) => answer,
@@ -414,6 +449,27 @@ const PROFILES_HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta char
 <tr><th>PID</th><th>Executable</th><th>Namespace</th><th>Pod</th><th>Container</th><th>Profiles</th></tr>\n";
 const PROFILES_END: &str = "</table>\n<p>heap, allocs, block and mutex are what the program records itself: nothing is switched on in \
 it. <code>go tool pprof URL</code> reads all but the last two of each.</p>\n</body></html>\n";
+
+/// What a request has in that header, wherever it is text.
+fn values<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// Whether the values of `Accept-Encoding` have gzip.
+fn takes_gzip<'a>(accepted: impl Iterator<Item = &'a str>) -> bool {
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = parameters.split_once('=').map_or(Ok(1.0), |(_, quality)| quality.trim().parse::<f64>());
+        name.trim().eq_ignore_ascii_case("gzip") && quality.is_ok_and(|quality| quality > 0.0)
+    })
+}
+
+/// As gzip, quickly: a scrape is the same names again and again.
+fn compressed(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(body)?;
+    gzip.finish()
+}
 
 /// The profile of that name.
 fn kind(name: &str) -> Option<Kind> {

@@ -12,6 +12,7 @@ use super::{HttpConfig, LAST_AT_MOST, MAX_PER_ADDRESS, Metrics, Running, serve};
 use crate::config::settings::Switch;
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
+use crate::export::metrics::Format;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 
 const TOKEN: &str = "0123456789abcdef0123";
@@ -43,7 +44,7 @@ impl Server {
 
     /// With these as its metrics.
     fn answering(listen: SocketAddr, config: &HttpConfig, metrics: &'static [u8]) -> Self {
-        Self::with(listen, config, Arc::new(move |_: &_| metrics.to_vec()))
+        Self::with(listen, config, Arc::new(move |_: &_, _| metrics.to_vec()))
     }
 
     fn with(listen: SocketAddr, config: &HttpConfig, metrics: Arc<Metrics>) -> Self {
@@ -132,6 +133,39 @@ fn each_route_answers_and_others_do_not() {
 }
 
 #[test]
+fn metrics_come_in_the_format_and_encoding_that_are_asked_for() {
+    let metrics = |_: &_, format| match format {
+        Format::Text => b"text".repeat(100),
+        Format::OpenMetrics => b"open".repeat(100),
+    };
+    let server = Server::with(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &HttpConfig::default(), Arc::new(metrics));
+    let ask = |headers: &str| {
+        let mut stream = server.connect();
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer.split_off(end))
+    };
+    let (head, body) = ask("");
+    assert!(head.contains("content-type: text/plain; version=0.0.4") && head.contains("vary: accept, accept-encoding"));
+    assert!(!head.contains("content-encoding"), "{head}");
+    assert_eq!(body, b"text".repeat(100));
+    let (head, body) =
+        ask("Accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\nAccept-Encoding: br, GZIP;q=0.5\r\n");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(head.contains("content-encoding: gzip") && body.len() < 100, "{head}");
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).expect("gzip");
+    assert_eq!(plain, b"open".repeat(100));
+    for not in ["identity", "gzip;q=0", "gzip; q=0.000", "gzippy", ""] {
+        let (head, body) = ask(&format!("Accept-Encoding: {not}\r\n"));
+        assert!(!head.contains("content-encoding") && body.len() == 400, "{not}: {head}");
+    }
+}
+
+#[test]
 fn the_index_of_profiles_has_those_of_each_watched_process_and_their_names_stay_text() {
     let server = Server::start(&HttpConfig::default());
     let key = ProcessKey { pid: 7, start_ticks: 1 };
@@ -172,6 +206,23 @@ fn processes_are_listed_with_their_state_and_reason() {
     assert_eq!(listing["processes"][1]["state"], "starting");
     assert_eq!(server.status("/api/v1/processes/7"), 409);
     assert_eq!(server.status("/api/v1/processes/8"), 503, "not looked at yet");
+}
+
+#[test]
+fn of_a_process_that_was_not_chosen_there_is_no_profile() {
+    let server = Server::start(&HttpConfig::default());
+    let (left_alone, starting) = (process(4_194_305), process(4_194_306));
+    left_alone.set_state(WatchState::Unselected { why: "its pod says so".to_owned() });
+    for process in [&left_alone, &starting] {
+        server.node.insert(Arc::clone(process));
+    }
+    for profile in ["heap?", "goroutine?debug=2&"] {
+        let (status, answer) = server.get(&format!("/debug/pprof/{profile}pid=4194305"), "");
+        assert!(status == 409 && answer.contains("it is not watched: its pod says so"), "{answer}");
+        // That there is no such process is found out by looking.
+        let (status, answer) = server.get(&format!("/debug/pprof/{profile}pid=4194306"), "");
+        assert!(status == 409 && !answer.contains("it is not watched"), "{answer}");
+    }
 }
 
 #[test]
@@ -318,7 +369,7 @@ fn health_waits_for_nothing_that_others_wait_for() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     // Metrics that are there when the sender is gone, one scrape after the other.
-    let metrics = move |_: &_| {
+    let metrics = move |_: &_, _| {
         let _ = held.lock().map(|held| held.recv());
         Vec::new()
     };

@@ -67,8 +67,8 @@ definitions! {
         "The program's own goroutines that wait, by the runtime's words for why.";
     PARKED_LONG: Gauge process "goroutines_parked_over_threshold" []
         "The program's own goroutines parked longer than the threshold.";
-    OLDEST: Gauge process "goroutine_oldest_parked_seconds" []
-        "Longest time that a goroutine has been parked, of those parked longer than the threshold; 0 without any.";
+    OLDEST: Gauge process "goroutine_oldest_parked_timestamp_seconds" []
+        "Since when the goroutine has been parked that has been for the longest time, in seconds since 1970, of those parked longer than the threshold; left out without any.";
     CREATED: Counter process "goroutines_created_total" []
         "Goroutines created since the watch began; in mode census those that lived from one look to the next are not seen.";
     EXITED: Counter process "goroutines_exited_total" []
@@ -101,7 +101,8 @@ definitions! {
     GROUP_USED: Gauge process "memory_group_used_bytes" [] "Bytes that the process's memory control group uses, where it has a limit.";
     GROUP_LIMIT: Gauge process "memory_group_limit_bytes" [] "The limit of that group, or of one around it.";
     UNUSUAL: Gauge process "runtime_unusual" ["rule"] "1 for what is unusual about the program's runtime; its report has it in words.";
-    LOOKED: Gauge process "process_last_look_seconds" [] "Time since the process's goroutines were last read.";
+    LOOKED: Gauge process "process_last_look_timestamp_seconds" []
+        "When the process's goroutines were last read, in seconds since 1970.";
     ENDS: Counter agent "process_exits_total" ["namespace", "pod", "container", "exe", "how"]
         "Watched processes that ended, by how: exit, signal, oom, perhaps_oom (SIGKILL, and memory ran out somewhere), exec, unknown; 0 while they run.";
     EVENTS: Counter agent "events_total" ["kind"] "Events that reached the agent.";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::definitions::{ALL, Definition, PROCESS};
 use super::tests::{process, report};
-use super::{AgentNumbers, Exporter, runtime};
+use super::{AgentNumbers, Exporter, Format, runtime};
 use crate::cause::{Cause, CauseKind};
 use crate::config::Mode;
 use crate::config::node::Limits;
@@ -30,8 +30,9 @@ use crate::runtime::signs::Sign;
 use crate::runtime::vitals::{Between, Vitals};
 use crate::words::Place;
 
-/// What a scrape at another time, or of another version, would say otherwise.
-const VARIES: &str = "parkwarden_process_last_look_seconds{";
+/// What a scrape at another time would say otherwise.
+const VARIES: [&str; 2] =
+    ["parkwarden_process_last_look_timestamp_seconds{", "parkwarden_goroutine_oldest_parked_timestamp_seconds{"];
 
 fn place(function: &str, line: u32) -> Option<Place> {
     Some(Place { function: function.to_owned(), file: "/src/cart/hub.go".to_owned(), line })
@@ -215,7 +216,7 @@ fn node() -> Node {
     node
 }
 
-fn scrape() -> String {
+fn scrape(format: Format) -> String {
     let stopped = record::RecorderStatus {
         state: record::RecorderState::Recording,
         intervals: 100,
@@ -227,15 +228,26 @@ fn scrape() -> String {
         recording: Some((stopped, 4096)),
         pods: Some(PodsStatus { synced: true, connected: true, watch_errors: 2, pods: 1, left_out: 0 }),
         events: Some(EventCounts { written: 4, repeated: 3, dropped: 2, failed: 1 }),
+        process: Some((
+            99,
+            ProcessNumbers {
+                cpu_ns: 2_500_000_000,
+                rss_bytes: 70 << 20,
+                virtual_bytes: 90 << 20,
+                start_unix_ns: 1_790_000_000_250_000_000,
+                open_files: Some(31),
+                max_files: Some(1024),
+            },
+        )),
     };
     let http = HttpNumbers::default();
     http.accepted();
     http.answered("/metrics", 200);
     let limits = Limits { groups: 2, ..Limits::default() };
-    let text = Exporter::default().render(&node(), limits, RuntimeMetrics::All, &numbers, Some(&http));
+    let text = Exporter::default().render(format, &node(), limits, RuntimeMetrics::All, &numbers, Some(&http));
     let text = String::from_utf8(text).expect("UTF-8");
     let normal = |line: &str| match line.rsplit_once(' ') {
-        Some((series, _)) if line.starts_with(VARIES) => format!("{series} 0\n"),
+        Some((series, _)) if VARIES.iter().any(|name| line.starts_with(name)) => format!("{series} 0\n"),
         _ => format!("{line}\n").replace(env!("CARGO_PKG_VERSION"), "VERSION"),
     };
     text.lines().map(normal).collect()
@@ -243,7 +255,7 @@ fn scrape() -> String {
 
 #[test]
 fn a_scrape_is_as_it_was_and_has_every_metric() {
-    let scrape = scrape();
+    let scrape = scrape(Format::Text);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/metrics.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, &scrape).expect("written");
@@ -265,4 +277,45 @@ fn a_scrape_is_as_it_was_and_has_every_metric() {
         scrape == golden,
         "the scrape is not tests/golden/metrics.txt; if it should not be, run with UPDATE_GOLDEN=1 and read the diff\n{scrape}"
     );
+}
+
+/// Each sample as name and labels, with its value; bounds and quantiles as numbers, which the formats write differently.
+fn samples(text: &str) -> BTreeMap<String, String> {
+    let normal = |series: &str| {
+        let mut parts: Vec<String> = Vec::new();
+        for part in series.split_inclusive(',') {
+            let bound = ["le=\"", "quantile=\""].iter().find_map(|name| part.find(name).map(|at| at + name.len()));
+            parts.push(match bound.and_then(|from| part[from..].split_once('"').map(|(number, _)| (from, number))) {
+                Some((from, number)) => format!("{}{:?}", &part[..from], number.parse::<f64>()),
+                None => part.to_owned(),
+            });
+        }
+        parts.concat()
+    };
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit_once(' ').expect("a value")).map(|(s, value)| (normal(s), value.to_owned())).collect()
+}
+
+#[test]
+fn open_metrics_say_the_same_in_their_own_way() {
+    let (text, open) = (scrape(Format::Text), scrape(Format::OpenMetrics));
+    assert_eq!(samples(&text), samples(&open));
+    assert!(open.ends_with("\n# EOF\n") && open.matches("# EOF").count() == 1);
+    // No sample of a family has a name that another family may use.
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for (family, kind) in open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')) {
+        let suffixes: &[&str] = match kind {
+            "counter" => &["_total", "_created"],
+            "histogram" => &["_bucket", "_sum", "_count", "_created"],
+            "summary" => &["", "_sum", "_count", "_created"],
+            _ => &[""],
+        };
+        for name in suffixes.iter().map(|suffix| format!("{family}{suffix}")).chain([family.to_owned()]) {
+            if let Some(other) = names.insert(name.clone(), family.to_owned()) {
+                assert_eq!(other, family, "{name}");
+            }
+        }
+    }
+    assert!(open.contains("# TYPE parkwarden_losses counter\n") && open.contains("\nparkwarden_losses_total{"));
+    assert!(open.contains("# TYPE go_memstats_alloc_bytes_total unknown\n"));
 }

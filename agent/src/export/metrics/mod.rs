@@ -5,6 +5,7 @@
 pub mod definitions;
 #[cfg(test)]
 mod golden;
+pub mod openmetrics;
 pub mod runtime;
 mod scrape;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use strum::VariantNames as _;
 use crate::config::node::Limits;
 use crate::config::settings::RuntimeMetrics;
 use crate::detect::Verdict;
+use crate::discover::usage::ProcessNumbers;
 use crate::export::http::HttpNumbers;
 use crate::kube::{EventCounts, PodsStatus};
 use crate::node::totals::{EndKey, SECONDS, Totals};
@@ -45,6 +47,18 @@ pub struct AgentNumbers {
     pub pods: Option<PodsStatus>,
     /// What became of Events.
     pub events: Option<EventCounts>,
+    /// The agent's own pid, and what its process takes.
+    pub process: Option<(u32, ProcessNumbers)>,
+}
+
+/// How a scrape is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The text format of Prometheus.
+    #[default]
+    Text,
+    /// OpenMetrics.
+    OpenMetrics,
 }
 
 /// What lasts from scrape to scrape.
@@ -54,9 +68,10 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// All metrics, in the text format.
+    /// All metrics.
     pub fn render(
         &self,
+        format: Format,
         node: &Node,
         limits: Limits,
         runtime: RuntimeMetrics,
@@ -100,8 +115,15 @@ impl Exporter {
         }
         let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
         scrape.add(&SERIES_DROPPED, &[], &Value::Number(dropped as f64));
+        if let Some((pid, process)) = &numbers.process {
+            runtime::of_agent(&mut scrape, *pid, process);
+        }
+        let families = scrape.families();
+        if format == Format::OpenMetrics {
+            return openmetrics::encode(&families);
+        }
         let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&scrape.families(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&families, &mut text) {
             log::error!("the metrics cannot be written: {error}");
         }
         text
@@ -204,19 +226,24 @@ fn of_watch(scrape: &mut Scrape, process_labels: &[&str], process: &NodeProcess,
     for (reason, count) in &goroutines.by_wait_reason {
         add(&PARKED, &[reason], &Value::Number(*count as f64));
     }
-    let oldest = report.groups.iter().map(|group| group.parked_seconds.max).fold(0.0, f64::max);
     for (definition, value) in [
         (&GOROUTINES, goroutines.live as f64),
         (&PARKED_LONG, goroutines.parked_over_threshold as f64),
-        (&OLDEST, oldest),
         (&CREATED, goroutines.created as f64),
         (&EXITED, goroutines.exited as f64),
         (&OVERHEAD_SECONDS, observed.cost.target_seconds),
         (&OVERHEAD_RATIO, observed.cost.percent_of_target / 100.0),
         (&OVER_BUDGET, observed.cost.over_budget_seconds),
-        (&LOOKED, process.looked_ago().unwrap_or_default().as_secs_f64()),
     ] {
         add(definition, &[], &Value::Number(value));
+    }
+    // Times and not ages: what is scraped late, or no more, is still right.
+    if let Some(looked) = process.looked_unix_ns().map(|ns| ns as f64 / 1e9) {
+        add(&LOOKED, &[], &Value::Number(looked));
+        let oldest = report.groups.iter().map(|group| group.parked_seconds.max).reduce(f64::max);
+        if let Some(parked) = oldest {
+            add(&OLDEST, &[], &Value::Number(looked - parked));
+        }
     }
     let bounds = BOUNDS_NS.map(|ns| ns as f64 / 1e9);
     for durations in &report.park_durations {

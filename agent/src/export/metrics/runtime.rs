@@ -11,6 +11,7 @@
 use super::definitions::{Definition, Kind};
 use super::scrape::{Scrape, Value};
 use crate::config::settings::RuntimeMetrics;
+use crate::discover::usage::ProcessNumbers;
 use crate::report::{Report, Runtime};
 use crate::runtime::histogram::Histogram;
 use crate::runtime::mem::MemStats;
@@ -82,6 +83,23 @@ fn stops<'a>(from: &From<'a>, name: &str) -> Said<'a> {
     Said::Times(from.now.memory.stop_times.get(name))
 }
 
+fn process<'a>(from: &From<'a>, name: &str) -> Said<'a> {
+    Said::Number(from.runtime.process.and_then(|process| process_number(&process, name)))
+}
+
+/// What a process collector has by that name.
+fn process_number(process: &ProcessNumbers, name: &str) -> Option<f64> {
+    Some(match name {
+        "process_cpu_seconds_total" => process.cpu_ns as f64 / 1e9,
+        "process_resident_memory_bytes" => process.rss_bytes as f64,
+        "process_virtual_memory_bytes" => process.virtual_bytes as f64,
+        "process_start_time_seconds" => process.start_unix_ns as f64 / 1e9,
+        "process_open_fds" => process.open_files? as f64,
+        "process_max_fds" => process.max_files? as f64,
+        _ => return None,
+    })
+}
+
 rows! {
     Basic Gauge "go_goroutines" [] "Goroutines of the program, those of the runtime left out."
         |from| number(from.report.goroutines.live.saturating_sub(from.report.goroutines.system));
@@ -124,17 +142,17 @@ rows! {
     Basic Gauge "go_memstats_gc_cpu_fraction" [] "The collector's share of the CPU time since the program began."
         |from| Said::Number(Some(from.now.memory.stats.gc_cpu_fraction));
     Basic Counter "process_cpu_seconds_total" [] "CPU time of the process in user and kernel."
-        |from| Said::Number(from.runtime.process.map(|process| process.cpu_ns as f64 / 1e9));
+        |from| process(from, "process_cpu_seconds_total");
     Basic Gauge "process_resident_memory_bytes" [] "Resident memory of the process."
-        |from| Said::Number(from.runtime.process.map(|process| process.rss_bytes as f64));
+        |from| process(from, "process_resident_memory_bytes");
     Basic Gauge "process_virtual_memory_bytes" [] "Address space of the process."
-        |from| Said::Number(from.runtime.process.map(|process| process.virtual_bytes as f64));
+        |from| process(from, "process_virtual_memory_bytes");
     Basic Gauge "process_start_time_seconds" [] "When the process began, in seconds since 1970."
-        |from| Said::Number(from.runtime.process.map(|process| process.start_unix_ns as f64 / 1e9));
+        |from| process(from, "process_start_time_seconds");
     Basic Gauge "process_open_fds" [] "Open files of the process; 100000 are counted at most."
-        |from| Said::Number(from.runtime.process.and_then(|process| process.open_files).map(|files| files as f64));
+        |from| process(from, "process_open_fds");
     Basic Gauge "process_max_fds" [] "How many files the process may open."
-        |from| Said::Number(from.runtime.process.and_then(|process| process.max_files).map(|files| files as f64));
+        |from| process(from, "process_max_fds");
 
     All Counter "go_cpu_classes_gc_total_cpu_seconds_total" [] "CPU time of the collector, as of the last collection."
         |from| seconds(from.now.memory.gc_cpu_ns);
@@ -201,6 +219,17 @@ rows! {
     All Histogram "go_sched_pauses_total_other_seconds" [] "The same for other reasons." |from| stops(from, "/sched/pauses/total/other:seconds");
     All Counter "go_sync_mutex_wait_total_seconds_total" [] "Time that goroutines have waited for mutexes, as the runtime samples it."
         |from| seconds(from.now.scheduler.mutex_wait_ns.saturating_add(from.now.scheduler.runtime_lock_wait_ns.unwrap_or(0)));
+}
+
+/// Adds what there is of them about the agent's own process. It has no namespace, pod and container: Prometheus adds those that it
+/// knows of the agent.
+pub fn of_agent(scrape: &mut Scrape, pid: u32, process: &ProcessNumbers) {
+    for row in ALL {
+        if let Some(number) = process_number(process, row.definition.name) {
+            let definition = Definition { of_process: false, labels: &["exe", "pid"], ..row.definition };
+            scrape.add(&definition, &[env!("CARGO_PKG_NAME"), &pid.to_string()], &Value::Number(number));
+        }
+    }
 }
 
 /// Adds those of one process, with the values of the labels that say which it is; none where its runtime could not be read.

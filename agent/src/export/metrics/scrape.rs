@@ -7,6 +7,7 @@ use prometheus::proto::{
 };
 
 use super::definitions::{Definition, Kind, PROCESS};
+use crate::words::short;
 
 /// Characters of a label's value that are kept.
 const MAX_VALUE: usize = 256;
@@ -37,7 +38,8 @@ impl Scrape {
         let labels = names.zip(values).map(|(name, value)| {
             let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
-            pair.set_value(shortened(value));
+            // Of a place the end is file and line.
+            pair.set_value(short::cut_middle(value, MAX_VALUE));
             pair
         });
         let mut metric = Metric::from_label(labels.collect());
@@ -125,11 +127,4 @@ fn histogram(bounds: &[f64], counts: &[u64], sum: f64) -> Histogram {
     histogram.set_sample_sum(sum);
     histogram.set_bucket(buckets);
     histogram
-}
-
-fn shortened(value: &str) -> String {
-    match value.char_indices().nth(MAX_VALUE) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::definitions::{ALL, Definition, Kind, PROCESS};
-use super::{AgentNumbers, Exporter, runtime};
+use super::{AgentNumbers, Exporter, Format, runtime};
 use crate::config::node::Limits;
 use crate::config::settings::RuntimeMetrics;
 use crate::discover::describe::Description;
@@ -24,7 +24,8 @@ pub(super) fn process(pid: u32, exe: &str) -> Arc<NodeProcess> {
 }
 
 fn scrape(node: &Node, limits: Limits) -> String {
-    let text = Exporter::default().render(node, limits, RuntimeMetrics::All, &AgentNumbers::default(), None);
+    let text =
+        Exporter::default().render(Format::Text, node, limits, RuntimeMetrics::All, &AgentNumbers::default(), None);
     String::from_utf8(text).expect("UTF-8")
 }
 
@@ -156,7 +157,9 @@ fn names_from_a_hostile_program_stay_within_their_label() {
     let mut report = report();
     let group = report.groups.first_mut().expect("a group");
     group.verdict = crate::detect::Verdict::Proven;
-    group.created_by.as_mut().expect("a place").function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
+    let place = group.created_by.as_mut().expect("a place");
+    let end = format!("ü {}:{}\"", place.file, place.line);
+    place.function = format!("a\"}} 1\nevil{{x=\"{}", "ü".repeat(10_000));
     let process = process(7, "/srv/\"\n\\");
     process.set_state(WatchState::Watched);
     node.insert(Arc::clone(&process));
@@ -165,6 +168,9 @@ fn names_from_a_hostile_program_stay_within_their_label() {
     let ours = |line: &str| ["parkwarden_", "go_", "process_", "# "].iter().any(|start| line.starts_with(start));
     assert!(text.lines().all(ours), "{text}");
     assert!(text.lines().all(|line| line.chars().count() < 2000), "shortened");
+    let leak = lines(&text, "parkwarden_leaked_goroutines").into_iter().find(|line| line.contains("evil"));
+    let leak = leak.expect("its series");
+    assert!(leak.contains(&end), "file and line stay: {leak}");
 }
 
 #[test]
@@ -178,7 +184,7 @@ fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
     let none = Runtime { unknown: Some("its layout is not known".to_owned()), ..Runtime::default() };
     node.looked(&unknown, Arc::new(Report { runtime: Some(none), ..report() }));
     let series = |wanted, limits| {
-        let text = Exporter::default().render(&node, limits, wanted, &AgentNumbers::default(), None);
+        let text = Exporter::default().render(Format::Text, &node, limits, wanted, &AgentNumbers::default(), None);
         let text = String::from_utf8(text).expect("UTF-8");
         let of_runtime = |line: &&str| line.starts_with("go_") || line.starts_with("process_");
         let lines: Vec<String> = text.lines().filter(of_runtime).map(str::to_owned).collect();
@@ -190,7 +196,7 @@ fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
         .map(|wanted| series(wanted, Limits::default()));
     assert_eq!(counts, [0, 43, 141], "as the settings' description says, about");
     let others = Exporter::default()
-        .render(&node, Limits::default(), RuntimeMetrics::Off, &AgentNumbers::default(), None)
+        .render(Format::Text, &node, Limits::default(), RuntimeMetrics::Off, &AgentNumbers::default(), None)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.starts_with(b"#"))
         .count();
@@ -206,7 +212,9 @@ out; where nothing of the runtime can be read there are none of these series, an
 `/api/v1/processes/PID` says why. Where series exceed `limits.series`, these are left out first. Numbers are as of the last look, and \
 as exact as the runtime's own: of a program that is at rest they are the same. What changes while it is read can differ by what \
 happens in a few hundred microseconds; CPU times and the GC's share are as of the last collection. Not to be had from outside: \
-counts by size class, the parts of the CPU time of user code and of the scavenger, and calls to C.\n\n";
+counts by size class, the parts of the CPU time of user code and of the scavenger, and calls to C.\n\nOf the agent's own process there \
+are the `process_*` too, whatever the setting says, with `exe=\"parkwarden\"` and its `pid`; its namespace and pod are what Prometheus \
+knows of what it scrapes.\n\n";
 
 fn row(metric: &Definition, of: &str) -> String {
     let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
