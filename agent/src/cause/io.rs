@@ -47,6 +47,11 @@ const DIRECTIONS: [(&str, Direction); 4] = [
 const FILES: [(&str, File); 2] = [("net.", File::Network), ("os.", File::Os)];
 
 impl Io {
+    /// Whether it waits to be sent something over the network.
+    pub fn reads_network(self) -> bool {
+        self == Self { direction: Some(Direction::Read), file: Some(File::Network) }
+    }
+
     /// What a goroutine with this stack does, innermost frame first.
     pub fn of(stack: &[Frame]) -> Self {
         let through = |start: &str| stack.iter().any(|frame| frame.function.starts_with(start));

@@ -47,6 +47,12 @@ pub struct Known {
     pub does_not: String,
     /// What to do, in a line for a Go developer.
     pub remedy: String,
+    /// Whether that many wait so means that many clients are there, and nothing else.
+    #[serde(default)]
+    pub load: bool,
+    /// Whether one alone may wait so for as long as it likes, as the second of a pair of servers does.
+    #[serde(default)]
+    pub standby: bool,
     /// What it waits to get, if it is a sign that something is wrong when for a while nobody got any.
     pub resource: Option<String>,
     /// Goroutines of which this is to be said, and no other entry.

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::cause::io::{Direction, File, Io};
+use crate::cause::io::Io;
 use crate::detect::stuck::standstill::Rest;
 use crate::golang::Frame;
 use crate::memory::StackId;
@@ -70,8 +70,7 @@ fn readers(session: &Session) -> Readers {
         // Whoever serves a request has a reader beside it that waits for the client to go: so it does where it hangs.
         let reads = *read.entry(key.stack).or_insert_with(|| {
             let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
-            let Io { direction, file } = Io::of(&stack);
-            (direction, file) == (Some(Direction::Read), Some(File::Network))
+            Io::of(&stack).reads_network()
                 && !stack.iter().any(|frame| frame.function == "net/http.(*connReader).backgroundRead")
         });
         if reads {

@@ -510,7 +510,7 @@ fn build_group(
         doing: key.doing,
         ended,
         wait,
-        resource: known.and_then(|known| known.resource.as_deref()),
+        known,
         stack: &stack,
         waiting,
         live: suspect.live,

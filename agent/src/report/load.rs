@@ -11,7 +11,8 @@ use std::cell::OnceCell;
 use hashbrown::{HashMap, HashSet};
 
 use super::build::Members;
-use crate::cause::io::{Direction, File, Io};
+use crate::cause::io::Io;
+use crate::cause::library::Known;
 use crate::golang::Frame;
 use crate::session::{GroupKey, Session};
 use crate::words::Place;
@@ -47,11 +48,9 @@ impl<'s> Load<'s> {
 
     /// The sentence that says that the growth of a group may be load, if it may.
     pub(super) fn says(&self, key: &GroupKey) -> Option<String> {
-        if self.session.reason_of(key) == "IO wait" && is_between_requests(self.session, key) {
-            return Some(
-                "May be load: keep-alive connections of an HTTP server, between two requests of their clients."
-                    .to_owned(),
-            );
+        let stack: Vec<Frame> = self.session.stack_frames(key.stack).cloned().collect();
+        if let Some(known) = Known::of(&self.session.reason_of(key), &stack).filter(|known| known.load) {
+            return Some(format!("May be load: each {}.", known.does.trim_end_matches(',')));
         }
         if let Some(one) = self.connections.iter().find(|one| one.key == *key) {
             return Some(format!(
@@ -77,13 +76,6 @@ pub(super) fn belong_together(session: &Session, kin: &Kin, one: &GroupKey, othe
     one.creation_pc != other.creation_pc && in_step(session, one, other) && kin.are(session, one, other)
 }
 
-/// Whether they wait for the next request of an HTTP client: that one has been answered, and another may come (`conn.serve` in
-/// src/net/http/server.go peeks for it).
-fn is_between_requests(session: &Session, key: &GroupKey) -> bool {
-    let functions: Vec<&str> = session.stack_frames(key.stack).map(|frame| frame.function.as_str()).collect();
-    functions.windows(2).any(|pair| pair == ["bufio.(*Reader).Peek", "net/http.(*conn).serve"])
-}
-
 /// Largest first.
 fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<Connections> {
     let mut found: Vec<Connections> = members
@@ -93,8 +85,7 @@ fn connections(session: &Session, members: &HashMap<GroupKey, Members>) -> Vec<C
                 return None;
             }
             let stack: Vec<Frame> = session.stack_frames(key.stack).cloned().collect();
-            let Io { direction, file } = Io::of(&stack);
-            if (direction, file) != (Some(Direction::Read), Some(File::Network)) {
+            if !Io::of(&stack).reads_network() {
                 return None;
             }
             let (moved, seconds) = moved(session, key, members)?;

@@ -24,8 +24,8 @@ pub(super) fn in_a_call(standing: &Standing<'_>) -> Option<String> {
         1 => "the goroutine has".to_owned(),
         count => format!("all {count} goroutines have"),
     };
-    // One alone may stand by for whoever has the lock, as the second of a pair of servers does.
-    if let Some(what) = standing.resource.filter(|what| unmoved.count > 1 || !what.starts_with("a lock on a file")) {
+    let stands_by = unmoved.count == 1 && standing.known.is_some_and(|known| known.standby);
+    if let Some(what) = standing.resource().filter(|_| !stands_by) {
         return Some(format!("For {} s {they} been in one system call, which waits for {what}.", unmoved.seconds));
     }
     (standing.passes("runtime.cgocall") && standing.ended >= ENDED).then(|| {
@@ -51,9 +51,10 @@ pub(super) fn running(standing: &Standing<'_>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{SECOND, frame, resource, standing};
+    use super::super::tests::{SECOND, frame, standing};
     use super::super::{Series, signs};
     use super::*;
+    use crate::cause::library::Known;
     use crate::cause::wait::SYSCALL;
     use crate::golang::Frame;
 
@@ -65,7 +66,7 @@ mod tests {
         signs(&Standing {
             doing,
             ended,
-            resource: resource(SYSCALL, &stack),
+            known: Known::of(SYSCALL, &stack),
             stack: &stack,
             waiting: &series,
             parked_since: &[0],

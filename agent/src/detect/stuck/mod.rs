@@ -13,6 +13,7 @@ mod senders;
 pub mod standstill;
 
 use super::Series;
+use crate::cause::library::Known;
 use crate::cause::wait::{Doing, Wait};
 use crate::golang::Frame;
 
@@ -28,8 +29,8 @@ pub struct Standing<'a> {
     pub ended: u64,
     /// What they wait for, if that is something others have to bring about.
     pub wait: Option<Wait>,
-    /// What they wait to get, if the place where they wait is known for that: nobody waits there for long as a rule.
-    pub resource: Option<&'a str>,
+    /// What is known of the place where they wait.
+    pub known: Option<&'a Known>,
     /// Their stack, innermost first.
     pub stack: &'a [Frame],
     /// Members that wait, since when ever: history.
@@ -62,10 +63,19 @@ struct Unmoved {
 }
 
 impl Standing<'_> {
+    /// So many thresholds.
+    fn long(&self, times: u64) -> u64 {
+        self.threshold_ns.max(SHORTEST_NS).saturating_mul(times)
+    }
+
+    /// What they wait to get, if nobody waits there for long as a rule.
+    fn resource(&self) -> Option<&str> {
+        self.known.and_then(|known| known.resource.as_deref())
+    }
+
     /// Those that waited `times` thresholds ago, if every one of them still does.
     fn unmoved(&self, times: u64) -> Option<Unmoved> {
-        let long = self.threshold_ns.max(SHORTEST_NS).saturating_mul(times);
-        let wanted = self.now_ns.checked_sub(long)?;
+        let wanted = self.now_ns.checked_sub(self.long(times))?;
         if wanted < self.first_look_ns {
             return None;
         }
@@ -110,7 +120,6 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
-    use crate::cause::library::Known;
 
     pub(super) const SECOND: u64 = 1_000_000_000;
 
@@ -122,7 +131,7 @@ mod tests {
             doing: Doing::Waits(0),
             ended: 0,
             wait: None,
-            resource: None,
+            known: None,
             stack: &[],
             waiting: &NONE,
             live: &NONE,
@@ -141,11 +150,6 @@ mod tests {
         Frame { function: function.to_owned(), file: String::new(), line: 1, inlined: false }
     }
 
-    /// What goroutines wait to get that wait so with this stack.
-    pub(super) fn resource(wait_reason: &str, stack: &[Frame]) -> Option<&'static str> {
-        Known::of(wait_reason, stack)?.resource.as_deref()
-    }
-
     /// A group of which `waited` were there at each of 14 looks, 5 s apart, and `since` tells of those that are now.
     fn told(wait: Wait, functions: &[&str], waited: u64, since: &[u64], first_look: u64) -> Vec<String> {
         let mut series = Series::default();
@@ -154,7 +158,7 @@ mod tests {
         let since: Vec<u64> = since.iter().map(|second| second * SECOND).collect();
         signs(&Standing {
             wait: Some(wait),
-            resource: resource("select", &stack),
+            known: Known::of("select", &stack),
             stack: &stack,
             waiting: &series,
             parked_since: &since,

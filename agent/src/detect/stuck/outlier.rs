@@ -48,7 +48,7 @@ pub(super) fn sign(standing: &Standing<'_>) -> Option<String> {
         return None;
     }
     let lived_ns = lived_ns(standing)?;
-    let long = (THRESHOLDS * standing.threshold_ns.max(super::SHORTEST_NS)).max(TIMES.saturating_mul(lived_ns));
+    let long = standing.long(THRESHOLDS).max(TIMES.saturating_mul(lived_ns));
     let stood = standing.parked_since.partition_point(|since| since.saturating_add(long) <= standing.now_ns);
     // The shortest of those times is true of all.
     let since = *standing.parked_since[..stood].last()?;

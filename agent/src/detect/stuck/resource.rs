@@ -6,7 +6,7 @@ use super::Standing;
 const THRESHOLDS: u64 = 3;
 
 pub(super) fn sign(standing: &Standing<'_>) -> Option<String> {
-    let what = standing.resource.filter(|_| standing.wait.is_some())?;
+    let what = standing.resource().filter(|_| standing.wait.is_some())?;
     let unmoved = standing.unmoved(THRESHOLDS)?;
     Some(match unmoved.count {
         1 => format!("For {} s the goroutine that waits for {what} has not got it.", unmoved.seconds),
