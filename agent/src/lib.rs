@@ -34,6 +34,8 @@ pub mod session;
 pub mod snapshot;
 pub mod symbolize;
 pub mod timeline;
+#[cfg(feature = "agent")]
+pub mod top;
 pub mod watch;
 pub mod why;
 pub mod words;

@@ -20,6 +20,7 @@ pub mod manifests;
 pub mod node;
 pub mod promql;
 pub mod target;
+pub mod terminal;
 pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};

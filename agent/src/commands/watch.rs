@@ -10,19 +10,18 @@ use parkwarden::config::{
     BpfLog, ModeChoice, Percent, ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig, nanoseconds,
 };
 use parkwarden::detect::Verdict;
+use parkwarden::discover::process::Process;
 use parkwarden::discover::workload::Workload;
 use parkwarden::exit::{Exit, chain};
 use parkwarden::report::{self, Report};
+use parkwarden::top::{self, OneView};
 use parkwarden::watch::fate::Fate;
 use parkwarden::watch::recording::Recordings;
 use parkwarden::watch::{self, Progress, replay};
 
 use super::show::ShowArgs;
 use super::which::{WHICH, Which};
-use super::{EXIT_HELP, print_json};
-
-/// Shortest time between two censuses.
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
+use super::{EXIT_HELP, MIN_INTERVAL, print_json};
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
@@ -93,7 +92,7 @@ pub struct WatchArgs {
     #[arg(long, requires = "prove")]
     pub track_writes: bool,
 
-    /// How to print the report: text is refreshed on a terminal, json is one document at the end, jsonl one a line at every look.
+    /// How to print the report: text is a live view on a terminal and the report at its end, json is one document at the end, jsonl one a line at every look.
     #[arg(long, value_enum, default_value_t = WatchFormat::Text)]
     pub format: WatchFormat,
 
@@ -185,7 +184,13 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         return Ok(verdict(&report, args));
     }
     let pid = args.which.pid()?;
-    let live = args.format == WatchFormat::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let live = args.format == WatchFormat::Text && top::is_there();
+    let mut view = None;
+    // A terminal that cannot be taken does not end the watch; printing the report will tell.
+    let show = |process: &Process| {
+        let shown = args.show.shown();
+        OneView::open(process, shown.filter, shown.color).inspect_err(|error| log::warn!("{}", chain(error))).ok()
+    };
     let open = |path| Recordings::open(path, &config, args.record_config(), None);
     let recordings = args.record.as_deref().map(open).transpose()?;
     let mut recording = None;
@@ -196,6 +201,7 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
             let of =
                 |recordings: &Recordings| (recordings.of(Workload::of(process)), Fate::of(Arc::clone(process), None));
             recording = recordings.as_ref().map(of);
+            view = if live { show(process) } else { None };
         }
         Progress::Attached if !live => {
             let how_long =
@@ -207,21 +213,23 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
                 fate.looked();
                 recording.looked(session, &report, fate);
             }
-            if live {
-                // A terminal that cannot be written to does not end the watch; printing the report will tell.
-                let _ = refresh(&report, &args.show);
+            if let Some(view) = &view {
+                view.looked(&report);
             } else if args.format == WatchFormat::Jsonl && unread.is_none() {
                 unread = print_report(&report, args).err();
             }
         }
         Progress::Attached => {}
-    })?;
+    });
+    // In this order: the terminal is given back before anything is printed.
+    let shown = view.map_or(Ok(()), OneView::close);
+    let outcome = outcome?;
+    if let Err(error) = shown {
+        eprintln!("parkwarden: {}", chain(&error));
+    }
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
     if let Some((recording, fate)) = recording {
         recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session, || false).as_ref());
-    }
-    if live {
-        clear()?;
     }
     print_report(&report, args)?;
     let verdict = verdict(&report, args);
@@ -250,19 +258,6 @@ fn print_report(report: &Report, args: &WatchArgs) -> anyhow::Result<()> {
         WatchFormat::Jsonl => writeln!(out, "{}", serde_json::to_string(report)?)?,
     }
     Ok(())
-}
-
-fn refresh(report: &Report, show: &ShowArgs) -> io::Result<()> {
-    clear()?;
-    let mut out = io::stdout().lock();
-    let text = report::render(report, &show.live());
-    write!(out, "{text}\n(Ctrl-C ends the watch with the whole report.)\n")?;
-    out.flush()
-}
-
-/// Clears the terminal (ECMA-48: cursor to the first cell, erase the display).
-fn clear() -> io::Result<()> {
-    write!(io::stdout().lock(), "\x1b[H\x1b[2J")
 }
 
 #[cfg(test)]

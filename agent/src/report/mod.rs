@@ -27,7 +27,9 @@ use crate::words::Place;
 
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
-pub use text::render;
+#[cfg(feature = "agent")]
+pub(crate) use text::{losses, place};
+pub use text::{render, render_group};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;

@@ -26,6 +26,7 @@ mod recording;
 mod removal;
 mod runtime;
 mod servers;
+mod top;
 mod verdicts;
 pub(crate) mod watch;
 mod why;
