@@ -8,7 +8,7 @@ mod column;
 mod draw;
 mod model;
 mod save;
-mod terminal;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -6,6 +6,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parkwarden::report::Report;
+use parkwarden::top::terminal::Screen;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::copied::Copied;
 use parkwarden_tests::target::Target;
@@ -116,4 +117,27 @@ fn without_a_terminal_there_is_no_view_and_it_is_said_what_there_is() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("no terminal") && said.contains("ps --format json"), "{said}");
+}
+
+/// Set where [`a_panic_gives_the_terminal_back_before_it_is_told_of`] runs this test's own program.
+const CHILD: &str = "PARKWARDEN_TEST_SCREEN";
+
+/// Panics with the terminal taken. Does nothing unless it is that process.
+#[test]
+fn screen_process() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let _screen = Screen::open().expect("there is a terminal");
+    panic!("as it is to");
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_before_it_is_told_of() {
+    let mut command = Command::new("env");
+    command.arg(format!("{CHILD}=1")).arg(std::env::current_exe().expect("this test"));
+    command.args(["--exact", "live::top::screen_process", "--nocapture"]);
+    let (status, screen) = Terminal::run(&command, (200, 100)).end();
+    assert_ne!(status, 0, "{screen}");
+    assert!(screen.contains("as it is to"), "{screen}");
 }
