@@ -8,6 +8,7 @@ pub mod census;
 pub mod chain;
 pub mod globals;
 pub mod image;
+pub mod launch;
 pub mod look;
 pub mod pidfd;
 pub mod process;

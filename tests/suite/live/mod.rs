@@ -14,6 +14,7 @@ mod holders;
 mod hostile;
 mod hung;
 mod incident;
+mod launch;
 mod library;
 mod matrix;
 mod modes;
