@@ -32,7 +32,7 @@ pub enum Column {
     Held,
     /// Bytes of heap objects.
     Heap,
-    /// The collector's share of the program's CPU time in percent, over the last looks.
+    /// The collector's share of the CPU that the program could use, in percent, over the last looks.
     Gc,
     /// Goroutines that are ready to run and wait for a processor.
     Runnable,
@@ -105,7 +105,7 @@ impl Column {
             Self::Goroutines => of(|numbers| short::count(numbers.goroutines)),
             Self::Stuck => of(|numbers| short::count(numbers.stuck)),
             Self::Leaked => of(|numbers| short::count(numbers.leaked)),
-            Self::Growth => or_dash(process.numbers().map(|_| signed_rate(process.growth()))),
+            Self::Growth => or_dash(process.numbers().map(|_| signed_rate(process.growth))),
             Self::Held => of(|numbers| short::bytes(numbers.held)),
             Self::Heap => or_dash(process.numbers().and_then(|numbers| numbers.heap).map(short::bytes)),
             Self::Gc => or_dash(process.gc_share().map(|share| short::percent(100.0 * share))),
@@ -130,7 +130,7 @@ impl Column {
             Self::Goroutines => numbers(|numbers| Some(numbers.goroutines)),
             Self::Stuck => numbers(|numbers| Some(numbers.stuck)),
             Self::Leaked => numbers(|numbers| Some(numbers.leaked)),
-            Self::Growth => floats(|process| process.numbers().map(|_| process.growth())),
+            Self::Growth => floats(|process| process.numbers().map(|_| process.growth)),
             Self::Held => numbers(|numbers| Some(numbers.held)),
             Self::Heap => numbers(|numbers| numbers.heap),
             Self::Gc => floats(Shown::gc_share),

@@ -286,7 +286,7 @@ impl OneView {
                 }
                 !until.load(Ordering::Acquire)
             });
-            if !until.load(Ordering::Acquire) {
+            if shown.is_ok() && !until.load(Ordering::Acquire) {
                 // It has a handler, so that it fails for no reason.
                 let _ = signal_hook::low_level::raise(SIGINT);
             }

@@ -41,6 +41,8 @@ pub struct Shown {
     pub report: Option<Arc<Report>>,
     /// Numbers of the last looks, the oldest first.
     pub history: VecDeque<Numbers>,
+    /// By how many its goroutines have grown a second, over these looks.
+    pub growth: f64,
     groups: HashMap<GroupId, VecDeque<u64>>,
 }
 
@@ -117,7 +119,7 @@ pub fn held(group: &Group) -> u64 {
 impl Shown {
     /// A process that has just been found.
     pub fn new(name: String, described: Description, state: WatchState) -> Self {
-        Self { name, described, state, report: None, history: VecDeque::new(), groups: HashMap::new() }
+        Self { name, described, state, report: None, history: VecDeque::new(), growth: 0.0, groups: HashMap::new() }
     }
 
     /// It has been looked at. Of a report that is known already nothing new is learned.
@@ -131,6 +133,7 @@ impl Shown {
             self.history.clear();
         }
         push(&mut self.history, numbers);
+        self.growth = growth(&self.history);
         let mut largest: Vec<&Group> = report.groups.iter().collect();
         largest.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
         let counts: HashMap<GroupId, u64> =
@@ -154,15 +157,6 @@ impl Shown {
         self.history.back()
     }
 
-    /// By how many its goroutines have grown a second, over the looks that are kept.
-    pub fn growth(&self) -> f64 {
-        let mut series = Series::default();
-        for look in &self.history {
-            series.push((look.seconds * 1e9) as u64, look.goroutines);
-        }
-        series.growth_per_second()
-    }
-
     /// The collector's share of the CPU, over the looks that are kept: the runtime adds it up at the end of each collection. None
     /// where there was no collection.
     pub fn gc_share(&self) -> Option<f64> {
@@ -183,6 +177,14 @@ impl Shown {
         groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
         groups
     }
+}
+
+fn growth(looks: &VecDeque<Numbers>) -> f64 {
+    let mut series = Series::default();
+    for look in looks {
+        series.push((look.seconds * 1e9) as u64, look.goroutines);
+    }
+    series.growth_per_second()
 }
 
 fn push<T>(line: &mut VecDeque<T>, value: T) {

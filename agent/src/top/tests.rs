@@ -299,7 +299,7 @@ fn lines_are_bounded_and_begin_anew_with_another_watch() {
         shown.looked(report);
     }
     assert_eq!(shown.history.len(), 120, "each look once");
-    assert!((shown.growth() - 5.0).abs() < 0.1, "ten each two seconds: {}", shown.growth());
+    assert!((shown.growth - 5.0).abs() < 0.1, "ten each two seconds: {}", shown.growth);
     assert!(shown.gc_share().is_some_and(|share| (share - 1.0 / 80.0).abs() < 1e-9));
     let largest = GroupId::of(&shop(299).groups[0]);
     assert_eq!((shown.counts(largest).len(), shown.counts(largest).last()), (120, Some(&2990)));

@@ -44,7 +44,8 @@ fn totals<'a>(model: &Model) -> Line<'a> {
     let goroutines = sum(|process| process.numbers().map_or(0, |numbers| numbers.goroutines));
     let leaked = sum(|process| process.numbers().map_or(0, |numbers| numbers.leaked));
     let stuck = sum(|process| process.numbers().map_or(0, |numbers| numbers.stuck));
-    let mut text = format!("{} Go processes, {watched} watched", model.processes.len());
+    let processes = if model.processes.len() == 1 { "process" } else { "processes" };
+    let mut text = format!("{} Go {processes}, {watched} watched", model.processes.len());
     if refused > 0 {
         text += &format!(", {refused} refused");
     }
@@ -62,6 +63,7 @@ fn order(view: &View, model: &Model) -> String {
     let filter = if view.filter().is_empty() { String::new() } else { format!("; only {}", printable(view.filter())) };
     let unseen = match model.unseen {
         0 => String::new(),
+        1 => "; 1 process may not be looked at: it takes root, or CAP_SYS_PTRACE".to_owned(),
         some => format!("; {some} processes may not be looked at: it takes root, or CAP_SYS_PTRACE"),
     };
     format!("by {}{way}{filter}{unseen}", view.sort.title().to_lowercase())
