@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use clap::ValueEnum;
 
 use super::model::{Numbers, Shown};
-use crate::node::ProcessKey;
+use crate::node::{ProcessKey, WatchState};
 use crate::words::numbers::signed_rate;
 use crate::words::{printable, short};
 
@@ -100,7 +100,7 @@ impl Column {
             Self::Name => printable(&process.name),
             Self::Verdict => match process.numbers() {
                 Some(numbers) => numbers.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
-                None => <&str>::from(&process.state).to_owned(),
+                None => state(&process.state).to_owned(),
             },
             Self::Goroutines => of(|numbers| short::count(numbers.goroutines)),
             Self::Stuck => of(|numbers| short::count(numbers.stuck)),
@@ -138,5 +138,15 @@ impl Column {
             Self::Cost => floats(|process| process.numbers().map(|numbers| numbers.cost)),
         }
         .then_with(|| a.0.cmp(&b.0))
+    }
+}
+
+/// What becomes of a process, in the place of a verdict.
+const fn state(state: &WatchState) -> &'static str {
+    match state {
+        WatchState::Starting => "starts",
+        WatchState::Watched => "watched",
+        WatchState::Unselected { .. } => "skipped",
+        WatchState::Refused { .. } => "refused",
     }
 }

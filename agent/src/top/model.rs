@@ -130,7 +130,7 @@ impl Shown {
         let numbers = Numbers::of(&report);
         if self.history.back().is_some_and(|last| last.seconds > numbers.seconds) {
             // Another watch of it.
-            self.history.clear();
+            self.forget();
         }
         push(&mut self.history, numbers);
         self.growth = growth(&self.history);
@@ -208,6 +208,10 @@ impl Model {
     fn take(&mut self, process: &NodeProcess) {
         let new = || Shown::new(process.exe_name().to_owned(), process.described.clone(), process.state());
         let shown = self.processes.entry(process.key).or_insert_with(new);
+        if shown.name != process.exe_name() {
+            // It has executed another program.
+            *shown = new();
+        }
         shown.state = process.state();
         match process.report() {
             Some(report) => shown.looked(report),

@@ -236,6 +236,10 @@ fn a_process_is_stopped_only_after_a_yes() {
     assert_eq!(press(&mut view, &model, KeyCode::Char('s')), Action::Save(process));
     assert_eq!(press(&mut view, &model, KeyCode::Char('w')), Action::Why(process));
     press(&mut view, &model, KeyCode::End);
+    let screen = |view: &View| drawn(view, &model, (80, 24));
+    keys(&mut view, &model, "\n");
+    assert!(screen(&view).contains("It is not watched: it was built with go1.15"), "{}", screen(&view));
+    press(&mut view, &model, KeyCode::Esc);
     for key in ['p', 's', 'w'] {
         assert_eq!(press(&mut view, &model, KeyCode::Char(key)), Action::None, "there is nothing on it");
         assert_eq!((view.asks, view.said.as_deref()), (None, Some("pid 4194304 is not watched")));
@@ -257,8 +261,8 @@ fn escape_takes_the_filter_away_first() {
     assert_eq!((view.filter(), view.has_back()), ("", true));
     press(&mut view, &model, KeyCode::Esc);
     assert_eq!((view.page(), view.filter()), (&Page::Processes, "prom"));
-    press(&mut view, &model, KeyCode::Esc);
-    assert_eq!(view.processes(&model).len(), 5);
+    view.update(KeyEvent::new(KeyCode::Char('j'), KeyModifiers::ALT), &model);
+    assert_eq!((view.processes(&model).len(), view.process(&model)), (5, 1), "Esc, and then j");
 }
 
 #[test]
@@ -271,6 +275,19 @@ fn the_page_of_a_process_goes_with_it() {
     view.follow(&model);
     assert_eq!((view.page(), view.said.as_deref()), (&Page::Processes, Some("the process has ended")));
     assert!(model.processes.is_empty());
+}
+
+#[test]
+fn what_executes_another_program_begins_anew() {
+    let (node, mut model) = (Node::default(), Model::default());
+    for exe in ["/srv/sh", "/srv/shop"] {
+        let process = Arc::new(found(7, exe));
+        node.insert(Arc::clone(&process));
+        node.looked(&process, Arc::new(quiet()));
+        model.follow(&node);
+    }
+    let [shown] = model.processes.values().collect::<Vec<_>>()[..] else { panic!("one process") };
+    assert_eq!((shown.name.as_str(), shown.history.len()), ("shop", 1));
 }
 
 #[test]

@@ -255,6 +255,11 @@ impl View {
 
     /// A key was pressed.
     pub fn update(&mut self, key: KeyEvent, model: &Model) -> Action {
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            // As terminals send Esc and a key that follows at once.
+            self.update(KeyCode::Esc.into(), model);
+            return self.update(KeyEvent::new(key.code, key.modifiers - KeyModifiers::ALT), model);
+        }
         self.said = None;
         self.read = model.logged.clone();
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'C')) {

@@ -62,6 +62,7 @@ fn a_leak_is_seen_to_begin_and_opened_down_to_its_stack() {
     terminal.wait_for("a proof, or why there is none", proves);
 
     terminal.press(&["Escape"]);
+    terminal.wait_for("the stack again", |screen| screen.contains("runtime.gopark"));
     terminal.press(&["s"]);
     let screen = terminal.wait_for("a file", |screen| screen.contains("saved as "));
     let name = screen.lines().find_map(|line| line.strip_prefix("saved as ")).expect("a name").trim();
@@ -108,6 +109,20 @@ fn a_watch_on_a_terminal_is_a_view_and_then_the_report() {
     let (status, screen) = terminal.end();
     assert_eq!(status, 0, "{screen}");
     assert!(screen.contains(&format!("parkwarden: pid {pid} ")) && screen.contains("behave like it"), "{screen}");
+    assert!(target.exit().success(), "the target ran on");
+}
+
+#[test]
+fn a_signal_ends_a_watch_on_a_terminal_with_its_report() {
+    let (_copied, target) = leaking();
+    let pid = target.pid();
+    let mut command = Command::new(binary());
+    command.args(["watch", &pid.to_string(), "--for", "0s"]).args(SOON);
+    let terminal = Terminal::run(&command, (100, 100));
+    terminal.wait_for("its page", |screen| screen.contains(&format!("(pid {pid})")) && screen.contains("watched"));
+    kill(Pid::from_raw(terminal.pid().cast_signed()), Signal::SIGTERM).expect("it runs");
+    let (status, screen) = terminal.end();
+    assert!(status == 0 && screen.contains(&format!("parkwarden: pid {pid} ")), "{status}: {screen}");
     assert!(target.exit().success(), "the target ran on");
 }
 

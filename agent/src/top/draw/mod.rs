@@ -13,6 +13,7 @@ use ratatui::widgets::Paragraph;
 
 use super::model::Model;
 use super::view::{Page, View};
+use crate::config::ProveConfig;
 use crate::detect::Verdict;
 use crate::words::printable;
 
@@ -44,11 +45,9 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, model: &Model) {
 /// The line above the keys.
 fn said<'a>(view: &View, model: &Model) -> Line<'a> {
     if let Some(key) = view.asks {
-        let text = format!(
-            "Stop pid {} for a moment (50 ms at most) to prove what leaks?  y: yes  any other key: no",
-            key.pid
-        );
-        return Line::styled(text, Style::new().add_modifier(Modifier::BOLD));
+        let most = ProveConfig::default().max_pause.as_millis();
+        let text = format!("Stop pid {} for {most} ms at most to prove what leaks? y: yes, other keys: no", key.pid);
+        return Line::styled(text, bold());
     }
     let text = match (&view.said, &model.logged) {
         (Some(said), _) => printable(said),

@@ -9,7 +9,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use super::super::model::{GroupId, Numbers, Shown, held};
 use super::super::view::{Item, View, first_root};
 use super::processes::goroutines;
-use super::{bold, chosen, dim, verdict, visible};
+use super::{bold, chosen, dim, scrolled, verdict, visible};
 use crate::node::{ProcessKey, WatchState};
 use crate::report::{self, Group, Report};
 use crate::words::numbers::{number, signed_rate};
@@ -30,7 +30,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, view: &View, key: ProcessK
         return frame.render_widget(Paragraph::new("Waiting for the first look at it …"), area);
     };
     let Some(report) = &process.report else {
-        return frame.render_widget(Paragraph::new(not_watched(process)), area);
+        let title = format!("{} (pid {})", printable(&process.name), key.pid);
+        return scrolled(frame, area, view, &title, &not_watched(process));
     };
     let items = view.items(process);
     let at = view.item(&items);
