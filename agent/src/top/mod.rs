@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use ratatui::crossterm::event::{Event, KeyEventKind};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::agent;
 use crate::config::node::NodeConfig;
@@ -103,7 +103,8 @@ pub fn run(config: TopConfig) -> Result<usize, TopError> {
         return Err(TopError::NoTerminal);
     }
     let ends = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    // SIGHUP ends it at once: there is no terminal to give back.
+    for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).map_err(TopError::Setup)?;
     }
     let stderr = Stderr::take().map_err(TopError::Setup)?;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -174,10 +175,19 @@ fn without_colours(line: &str) -> String {
     })
 }
 
-/// Waits that long for a key or another size.
-pub fn event(wait: Duration) -> io::Result<Option<ratatui::crossterm::event::Event>> {
-    use ratatui::crossterm::event;
-    Ok(if event::poll(wait)? { Some(event::read()?) } else { None })
+/// Waits that long for a key or another size. A terminal that is gone is an error: crossterm would read its end again and again.
+pub fn event(wait: Duration) -> io::Result<Option<Event>> {
+    let (keys, wait) = (io::stdin(), Timespec::try_from(wait).map_err(io::Error::other)?);
+    let mut waited = [PollFd::new(&keys, PollFlags::IN)];
+    match poll(&mut waited, Some(&wait)) {
+        // Another size is a signal.
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if waited[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is gone"));
+    }
+    Ok(if event::poll(Duration::ZERO)? { Some(event::read()?) } else { None })
 }
 
 #[cfg(test)]

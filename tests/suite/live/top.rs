@@ -1,6 +1,7 @@
 //! `parkwarden top`, and `watch` on a terminal: what people see and press there, and how the terminal is afterwards.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,8 +10,9 @@ use parkwarden::report::Report;
 use parkwarden::top::terminal::Screen;
 use parkwarden_tests::agent::binary;
 use parkwarden_tests::copied::Copied;
-use parkwarden_tests::target::Target;
+use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::terminal::Terminal;
+use parkwarden_tests::wait;
 use serde_json::Value;
 
 /// How people most often have it.
@@ -94,6 +96,23 @@ fn a_process_that_ends_goes_and_a_signal_ends_the_view() {
     kill(Pid::from_raw(terminal.pid().cast_signed()), Signal::SIGTERM).expect("it runs");
     let (status, screen) = terminal.end();
     assert_eq!(status, 0, "{screen}");
+}
+
+#[test]
+fn without_its_terminal_it_ends() {
+    let (copied, target) = leaking();
+    let top = top(&copied);
+    // The second does not hear of it by a signal.
+    for how in [&[][..], &["--ignore-signal=HUP"]] {
+        let mut command = Command::new("env");
+        command.args(how).arg(top.get_program()).args(top.get_args());
+        let terminal = Terminal::run(&command, SMALL);
+        terminal.wait_for("the process", |screen| !row(screen, target.pid()).is_empty());
+        let process = Path::new("/proc").join(terminal.pid().to_string());
+        drop(terminal);
+        wait::until(format!("the end of {how:?}"), DEADLINE, || (!process.exists()).then_some(()));
+    }
+    assert!(target.exit().success(), "the target ran on");
 }
 
 #[test]
