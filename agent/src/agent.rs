@@ -59,10 +59,10 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     crate::memory::allocator::keep_little();
     let config = load(flags, file, bpf_log)?;
     let (sender, receiver) = channel();
-    let runtime = runtime("agent")?;
+    let runtime = runtime("agent").map_err(NodeError::Runtime)?;
     signals(&runtime, sender.clone(), flags.clone(), file.map(Path::to_owned), bpf_log)?;
     // Before everything that may take its time: whoever asks how the agent is gets an answer, whatever that waits for.
-    let serving_on = self::runtime("http")?;
+    let serving_on = self::runtime("http").map_err(NodeError::Runtime)?;
     let node = Arc::new(Node::default());
     let started = Arc::new(Started::default());
     let http = HttpConfig {
@@ -119,9 +119,10 @@ struct Started {
     cluster: OnceLock<kube::Cluster>,
 }
 
-fn runtime(name: &str) -> Result<Runtime, NodeError> {
+/// Where tasks wait.
+pub(crate) fn runtime(name: &str) -> std::io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(2).thread_name(name).enable_all().build().map_err(NodeError::Runtime)
+    builder.worker_threads(2).thread_name(name).enable_all().build()
 }
 
 fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeConfig, ConfigError> {
@@ -131,12 +132,12 @@ fn load(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<NodeCo
 }
 
 /// How loudly to say that BPF cannot be used: who asks for mode census alone does without.
-fn missing(config: &NodeConfig) -> log::Level {
+pub(crate) fn missing(config: &NodeConfig) -> log::Level {
     if config.watch.mode == ModeChoice::Census { log::Level::Info } else { log::Level::Warn }
 }
 
 /// Where processes may be watched without probes, none have to be loaded.
-fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
+pub(crate) fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
     match watch::prober(&config.watch) {
         Ok(prober) => {
             for (_, reason) in prober.refused() {
@@ -236,7 +237,7 @@ fn signals(
 }
 
 /// Whether this is the host's PID namespace, whose pids are the kernel's.
-fn sees_host() -> bool {
+pub(crate) fn sees_host() -> bool {
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let is_host = namespace.as_os_str() == INITIAL_PID_NAMESPACE;
     if !is_host {
@@ -261,7 +262,7 @@ fn oom_victims(missing: log::Level) -> Option<OomVictims> {
 }
 
 /// Has the kernel tell which processes begin and end. Returns whether it does.
-fn lifecycles(tell: Sender<Message>, missing: log::Level) -> bool {
+pub(crate) fn lifecycles(tell: Sender<Message>, missing: log::Level) -> bool {
     let attached = Lifecycles::attach().map_err(|error| crate::exit::chain(&error));
     let started = attached.and_then(|mut lifecycles| {
         let thread = std::thread::Builder::new().name("lifecycles".to_owned()).spawn(move || {

@@ -35,6 +35,8 @@ pub mod session;
 pub mod snapshot;
 pub mod symbolize;
 pub mod timeline;
+#[cfg(feature = "agent")]
+pub mod top;
 pub mod watch;
 pub mod why;
 pub mod words;

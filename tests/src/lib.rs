@@ -21,6 +21,7 @@ pub mod node;
 pub mod pprof;
 pub mod promql;
 pub mod target;
+pub mod terminal;
 pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::command::{self, say};
 
 /// Programs that tests take from the PATH, and Debian's packages that have them.
-const PROGRAMS: [(&str, &[&str]); 9] = [
+const PROGRAMS: [(&str, &[&str]); 10] = [
     // Fixtures come in ways that take a C compiler: cgo, external linking, the race detector.
     ("gcc", &["gcc", "libc6-dev"]),
     ("objcopy", &["binutils"]),
@@ -23,6 +23,8 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
     ("containerd", &["containerd"]),
     ("runc", &["runc"]),
     ("setpriv", &["util-linux"]),
+    // A terminal of any size, whose screen can be read.
+    ("tmux", &["tmux"]),
     // What contributors have who are not root.
     ("sudo", &["sudo"]),
 ];

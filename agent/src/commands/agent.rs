@@ -37,9 +37,6 @@ pub fn run(args: &AgentArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let left = agent::run(&args.settings, file, bpf_log)?;
-    if left > 0 {
-        // Their probes go with this process.
-        eprintln!("parkwarden: {left} processes were not let go of in time; the kernel does it now");
-    }
+    super::say_left(left);
     Ok(Exit::Done)
 }

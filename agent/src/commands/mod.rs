@@ -14,6 +14,7 @@ mod sched;
 mod show;
 mod snapshot;
 mod timeline;
+mod top;
 mod watch;
 pub mod which;
 mod why;
@@ -63,6 +64,8 @@ pub enum Command {
     Watch(watch::WatchArgs),
     /// List every Go process of this host: its Go version, its goroutines, and whether it can be watched.
     Ps(ps::PsArgs),
+    /// Show every Go process of this host, live, on a terminal: goroutines, leaks, memory, and of each what is wrong and why.
+    Top(top::TopArgs),
     /// Look once at all goroutines of a running Go program, with their stacks; no probes, nothing is stopped.
     Snapshot(snapshot::SnapshotArgs),
     /// Look at the scheduler of a running Go program: the lines of GODEBUG=schedtrace, and what is wrong with it.
@@ -99,6 +102,7 @@ impl Command {
             Self::Prove(args) => args.which.by_pid(),
             Self::Why(args) => args.which.by_pid(),
             Self::Ps(_)
+            | Self::Top(_)
             | Self::Agent(_)
             | Self::Timeline(_)
             | Self::Doctor(_)
@@ -114,6 +118,7 @@ impl Cli {
         match &self.command {
             Command::Watch(args) => watch::run(args, self.bpf_log()),
             Command::Ps(args) => ps::run(args),
+            Command::Top(args) => top::run(args, self.bpf_log()),
             Command::Snapshot(args) => snapshot::run(args),
             Command::Sched(args) => sched::run(args),
             Command::Mem(args) => mem::run(args),
@@ -153,6 +158,17 @@ const EXIT_HELP: &str = "Exit status: 0 done; 1 parkwarden failed; 2 wrong usage
 /// The same for commands that look at one process's runtime.
 const OVERVIEW_EXIT: &str =
     "Exit status: 0 done, whatever was found; 1 parkwarden failed; 2 wrong usage; 4 the process cannot be looked at.";
+
+/// Shortest time between two looks at a process that somebody watches.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Tells of processes that were not let go of in time.
+fn say_left(left: usize) {
+    if left > 0 {
+        // Their probes go with this process.
+        eprintln!("parkwarden: {left} processes were not let go of in time; the kernel does it now");
+    }
+}
 
 /// How to print a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -43,17 +43,14 @@ fn verdict(text: &str) -> Result<Verdict, String> {
     text.parse().map_err(|_| "it is idle, stuck, likely or proven".to_owned())
 }
 
-/// Lines of the screen that are not the table's: what is above it, and what it ends with.
-const OTHER_LINES: usize = 22;
-
 impl ShowArgs {
     /// For a report that is printed once.
     pub fn shown(&self) -> Shown {
-        let on_terminal = io::stdout().is_terminal();
         let default = Shown::default();
         Shown {
             rows: if self.details { usize::MAX } else { self.top },
             details: if self.details { usize::MAX } else { default.details },
+            frames: default.frames,
             all: self.details,
             filter: Filter {
                 package: self.package.clone(),
@@ -61,30 +58,28 @@ impl ShowArgs {
                 verdict: self.verdict,
                 min_count: self.min_count,
             },
-            color: match self.color {
-                ColorChoice::Always => true,
-                ColorChoice::Never => false,
-                // https://no-color.org: any value but an empty one.
-                ColorChoice::Auto => {
-                    on_terminal
-                        && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
-                        && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
-                }
-            },
-            width: size().map(|(columns, _)| columns),
+            color: has_colors(self.color),
+            width: columns(),
         }
-    }
-
-    /// For a report that is printed anew again and again: what fits on the screen.
-    pub fn live(&self) -> Shown {
-        let room = size().map_or(Shown::default().rows, |(_, rows)| rows.saturating_sub(OTHER_LINES).max(3));
-        let shown = self.shown();
-        Shown { rows: shown.rows.min(room), details: 0, ..shown }
     }
 }
 
-/// Columns and rows of the terminal that is written to.
-fn size() -> Option<(usize, usize)> {
+/// Whether what is printed has colours.
+pub fn has_colors(choice: ColorChoice) -> bool {
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        // https://no-color.org: any value but an empty one.
+        ColorChoice::Auto => {
+            io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+                && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
+        }
+    }
+}
+
+/// Columns of the terminal that is written to.
+fn columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+    (size.ws_col > 0).then_some(size.ws_col.into())
 }

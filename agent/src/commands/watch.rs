@@ -1,7 +1,9 @@
 //! `parkwarden watch`: from the command line to the report, on a terminal, in a file or in a recording.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,24 +12,23 @@ use parkwarden::config::{
     BpfLog, ModeChoice, Percent, ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig, nanoseconds,
 };
 use parkwarden::detect::Verdict;
+use parkwarden::discover::process::Process;
 use parkwarden::discover::workload::Workload;
 use parkwarden::exit::{Exit, chain};
 use parkwarden::report::{self, Report};
+use parkwarden::top::{self, OneView};
 use parkwarden::watch::fate::Fate;
 use parkwarden::watch::recording::Recordings;
-use parkwarden::watch::{self, Progress, replay};
+use parkwarden::watch::{self, Outcome, Progress, replay};
 
 use super::show::ShowArgs;
 use super::which::{WHICH, Which};
-use super::{EXIT_HELP, print_json};
-
-/// Shortest time between two censuses.
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
+use super::{EXIT_HELP, MIN_INTERVAL, print_json};
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_HELP)]
-#[command(group = ArgGroup::new("which").required(true).args(WHICH).arg("replay"))]
+#[command(group = ArgGroup::new("which").required(true).args(WHICH).args(["replay", "command"]))]
 pub struct WatchArgs {
     #[command(flatten)]
     pub which: Which,
@@ -94,7 +95,7 @@ pub struct WatchArgs {
     #[arg(long, requires = "prove")]
     pub track_writes: bool,
 
-    /// How to print the report: text is refreshed on a terminal, json is one document at the end, jsonl one a line at every look.
+    /// How to print the report: text is a live view on a terminal and the report at its end, json is one document at the end, jsonl one a line at every look.
     #[arg(long, value_enum, default_value_t = WatchFormat::Text)]
     pub format: WatchFormat,
 
@@ -130,6 +131,11 @@ pub struct WatchArgs {
           value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub record_size: u64,
 
+    /// Start this command, and watch it from its first goroutine to its end. It has the terminal, so that there is no live view. Of
+    /// SIGINT and SIGTERM the first is for the command.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "duration")]
+    pub command: Vec<OsString>,
+
     /// Size of the ring buffer between the kernel and parkwarden, in KiB (rounded up to a power of two).
     #[arg(long, value_name = "KIB", default_value_t = WatchConfig::default().ring_bytes / 1024,
           value_parser = clap::value_parser!(u32).range(4..=1 << 20))]
@@ -152,7 +158,7 @@ impl WatchArgs {
     fn config(&self, bpf_log: BpfLog) -> WatchConfig {
         WatchConfig {
             threshold: self.threshold.into(),
-            duration: self.duration.into(),
+            duration: if self.command.is_empty() { self.duration.into() } else { Duration::ZERO },
             // An interval of zero would read the target without a pause.
             interval: Duration::from(self.interval).max(MIN_INTERVAL),
             rules: Rules { windows: self.windows, min_growth: self.min_growth, ..Rules::default() },
@@ -185,44 +191,59 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         print_report(&report, args)?;
         return Ok(verdict(&report, args));
     }
-    let pid = args.which.pid()?;
-    let live = args.format == WatchFormat::Text && io::IsTerminal::is_terminal(&io::stdout());
+    let live = args.format == WatchFormat::Text && args.command.is_empty() && top::is_there();
+    let mut view = None;
+    // A terminal that cannot be taken does not end the watch; printing the report will tell.
+    let show = |process: &Process| {
+        let shown = args.show.shown();
+        OneView::open(process, shown.filter, shown.color).inspect_err(|error| log::warn!("{}", chain(error))).ok()
+    };
     let open = |path| Recordings::open(path, &config, args.record_config(), None);
     let recordings = args.record.as_deref().map(open).transpose()?;
     let mut recording = None;
     // Whoever reads the lines has gone: the watch goes on for its recording, and says so at its end.
     let mut unread = None;
-    let outcome = watch::run(pid, &config, |progress| match progress {
+    let mut pid = 0;
+    let progress = |progress: Progress<'_>| match progress {
         Progress::Opened(process) => {
+            pid = process.pid();
             let of =
                 |recordings: &Recordings| (recordings.of(Workload::of(process)), Fate::of(Arc::clone(process), None));
             recording = recordings.as_ref().map(of);
+            view = if live { show(process) } else { None };
         }
         Progress::Attached if !live => {
             let how_long =
                 if config.duration.is_zero() { "until it exits".to_owned() } else { format!("for {}", args.duration) };
-            eprintln!("parkwarden: watching pid {pid} {how_long}; Ctrl-C ends the watch early, with its report");
+            let early = if args.command.is_empty() { "; Ctrl-C ends the watch early, with its report" } else { "" };
+            eprintln!("parkwarden: watching pid {pid} {how_long}{early}");
         }
         Progress::Looked(session, report) => {
             if let Some((recording, fate)) = &mut recording {
                 fate.looked();
                 recording.looked(session, &report, fate);
             }
-            if live {
-                // A terminal that cannot be written to does not end the watch; printing the report will tell.
-                let _ = refresh(&report, &args.show);
+            if let Some(view) = &view {
+                view.looked(&report);
             } else if args.format == WatchFormat::Jsonl && unread.is_none() {
                 unread = print_report(&report, args).err();
             }
         }
         Progress::Attached => {}
-    })?;
+    };
+    let outcome = watched(args, &config, progress);
+    // In this order: the terminal is given back before anything is printed.
+    let shown = view.map_or(Ok(()), OneView::close);
+    let (outcome, status) = outcome?;
+    if let Some(status) = status.filter(|status| !status.success()) {
+        eprintln!("parkwarden: the command ended with {status}");
+    }
+    if let Err(error) = shown {
+        eprintln!("parkwarden: {}", chain(&error));
+    }
     let report = Report::of(&outcome.session, threshold_ns, &config.rules);
     if let Some((recording, fate)) = recording {
         recording.ended(&outcome.session, &report, &fate, fate.exit(&outcome.session, || false).as_ref());
-    }
-    if live {
-        clear()?;
     }
     print_report(&report, args)?;
     let verdict = verdict(&report, args);
@@ -235,6 +256,21 @@ pub fn run(args: &WatchArgs, bpf_log: BpfLog) -> anyhow::Result<Exit> {
         Some(why) => Err(why.into()),
         None => Ok(verdict),
     }
+}
+
+/// Watches whatever is to be watched to its end; of a command, how that ended.
+fn watched(
+    args: &WatchArgs,
+    config: &WatchConfig,
+    progress: impl FnMut(Progress<'_>),
+) -> anyhow::Result<(Outcome, Option<ExitStatus>)> {
+    let [program, arguments @ ..] = args.command.as_slice() else {
+        return Ok((watch::run(args.which.pid()?, config, progress)?, None));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let (outcome, status) = watch::launch::run(command, config, progress)?;
+    Ok((outcome, Some(status)))
 }
 
 fn verdict(report: &Report, args: &WatchArgs) -> Exit {
@@ -253,25 +289,24 @@ fn print_report(report: &Report, args: &WatchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn refresh(report: &Report, show: &ShowArgs) -> io::Result<()> {
-    clear()?;
-    let mut out = io::stdout().lock();
-    let text = report::render(report, &show.live());
-    write!(out, "{text}\n(Ctrl-C ends the watch with the whole report.)\n")?;
-    out.flush()
-}
-
-/// Clears the terminal (ECMA-48: cursor to the first cell, erase the display).
-fn clear() -> io::Result<()> {
-    write!(io::stdout().lock(), "\x1b[H\x1b[2J")
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
 
     use super::*;
     use crate::commands::{Cli, Command};
+
+    #[test]
+    fn a_command_is_watched_to_its_end() {
+        let watch = |words: &[&str]| Cli::try_parse_from(["parkwarden", "watch"].iter().chain(words));
+        let cli = watch(&["--threshold", "1s", "--", "shop", "--port", "80"]).expect("valid");
+        let Command::Watch(args) = cli.command else { panic!("watch expected") };
+        assert_eq!(args.command, ["shop", "--port", "80"]);
+        assert!(args.config(BpfLog::Off).duration.is_zero());
+        for wrong in [&["7", "--", "shop"][..], &["--for", "7s", "--", "shop"], &["--"], &["shop"]] {
+            assert!(watch(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn defaults_are_those_of_the_config() {

@@ -81,17 +81,30 @@ impl Target {
     /// Opens process `pid`, understands its binary, and takes a first look: a target that does not look as its binary
     /// says is refused.
     pub fn open(pid: u32) -> Result<Self, TargetError> {
+        let (process, binary) = Self::parts(pid)?;
+        Self::of(process, binary)
+    }
+
+    /// A process, and its binary understood.
+    pub fn parts(pid: u32) -> Result<(Arc<Process>, Arc<GoBinary>), TargetError> {
         let process = Arc::new(Process::open(pid)?);
         let binary = GoBinary::parse(process.exe()).map_err(|source| TargetError::Binary {
             pid,
             exe: process.exe_path().display().to_string(),
             source: Box::new(source),
         })?;
-        Self::of(process, Arc::new(binary))
+        Ok((process, Arc::new(binary)))
     }
 
     /// The same of a process whose binary is understood already.
     pub fn of(process: Arc<Process>, binary: Arc<GoBinary>) -> Result<Self, TargetError> {
+        let mut target = Self::unchecked(process, binary)?;
+        target.begun()?;
+        Ok(target)
+    }
+
+    /// Opens a process that may not have run yet. Nothing of its memory is known before [`Target::begun`].
+    pub fn unchecked(process: Arc<Process>, binary: Arc<GoBinary>) -> Result<Self, TargetError> {
         let pid = process.pid();
         let slide = process.slide(&binary.elf)?;
         if let Some(difference) = binary.layout_differs.first() {
@@ -103,24 +116,12 @@ impl Target {
             );
         }
         let memory = ProcessMemory::new(pid);
-        let allgs = match variables::allgs(&process, &binary, slide, &memory) {
-            Ok(address) => address,
-            Err(_) if process.has_exited() => return Err(TargetError::Exited { pid }),
-            Err(NotFound::Fault(source)) => return Err(TargetError::Memory { pid, source }),
-            Err(error) => {
-                let reason = format!(
-                    "it has no symbols, and its list of goroutines, runtime.allgs, was not found: {error} (if it has \
-                     just started, try again)"
-                );
-                return Err(TargetError::Layout { pid, reason });
-            }
-        };
         let pclntab = plugins::with(&binary, &memory, slide).map_err(|source| TargetError::Memory { pid, source })?;
         let tables = LoadedTables::new(Arc::clone(&pclntab), slide);
         let target = Self {
             memory,
-            allgs,
-            census: CensusReader::new(binary.layout.g, allgs),
+            allgs: 0,
+            census: CensusReader::new(binary.layout.g, 0),
             unwinder: Unwinder::new(binary.arch),
             symbolizer: Symbolizer::new(Arc::clone(&pclntab), slide),
             tables,
@@ -132,9 +133,33 @@ impl Target {
             binary,
             slide,
         };
-        target.check()?;
         log::info!("pid {pid} is {}, loaded at a slide of {slide:#x}", target.binary.version);
         Ok(target)
+    }
+
+    /// Finds its goroutines, and refuses a process that does not look as its binary says; one that has just started may do so later.
+    pub fn begun(&mut self) -> Result<(), TargetError> {
+        if self.allgs == 0 {
+            self.allgs = self.find_allgs()?;
+            self.census = CensusReader::new(self.binary.layout.g, self.allgs);
+        }
+        self.check()
+    }
+
+    fn find_allgs(&self) -> Result<u64, TargetError> {
+        let pid = self.process.pid();
+        match variables::allgs(&self.process, &self.binary, self.slide, &self.memory) {
+            Ok(address) => Ok(address),
+            Err(_) if self.process.has_exited() => Err(TargetError::Exited { pid }),
+            Err(NotFound::Fault(source)) => Err(TargetError::Memory { pid, source }),
+            Err(error) => {
+                let reason = format!(
+                    "it has no symbols, and its list of goroutines, runtime.allgs, was not found: {error} (if it has \
+                     just started, try again)"
+                );
+                Err(TargetError::Layout { pid, reason })
+            }
+        }
     }
 
     /// The process.

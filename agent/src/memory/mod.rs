@@ -9,6 +9,7 @@ pub mod chain;
 pub mod globals;
 pub mod image;
 pub mod labels;
+pub mod launch;
 pub mod look;
 pub mod pidfd;
 pub mod process;

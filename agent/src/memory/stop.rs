@@ -297,7 +297,7 @@ fn registers(tid: i32) -> Thread {
 const STACK_POINTER: usize = if cfg!(target_arch = "aarch64") { 31 } else { 19 };
 
 /// A request without an address.
-fn ptrace(request: libc::c_uint, tid: i32, data: usize) -> io::Result<()> {
+pub(super) fn ptrace(request: libc::c_uint, tid: i32, data: usize) -> io::Result<()> {
     // SAFETY: these requests read no memory of this process; `data` is a number to them.
     let done = unsafe { libc::ptrace(request, tid, 0usize, data) };
     if done == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }

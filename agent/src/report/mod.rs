@@ -32,7 +32,9 @@ pub(crate) use labels::most as most_labels;
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
 pub use started::{Ancestor, MAX_WAYS, StartedBy, Way};
-pub use text::render;
+#[cfg(feature = "agent")]
+pub(crate) use text::{losses, place};
+pub use text::{render, render_group};
 
 /// Version of the document's shape; it changes when a field changes its meaning or goes away.
 pub const SCHEMA: u32 = 1;

@@ -13,6 +13,8 @@ pub struct Shown {
     pub rows: usize,
     /// Groups told in full at most.
     pub details: usize,
+    /// Frames of a stack at most.
+    pub frames: usize,
     /// Whether idle groups are told in full too, and the probes one by one.
     pub all: bool,
     /// Which groups.
@@ -25,7 +27,7 @@ pub struct Shown {
 
 impl Default for Shown {
     fn default() -> Self {
-        Self { rows: 20, details: 5, all: false, filter: Filter::default(), color: false, width: None }
+        Self { rows: 20, details: 5, frames: 12, all: false, filter: Filter::default(), color: false, width: None }
     }
 }
 

@@ -15,9 +15,6 @@ const MAX_INCIDENTS_SHOWN: usize = 5;
 /// Columns of a function's name and its place in the table.
 const PLACE_WIDTH: usize = 60;
 
-/// Frames of a blocking stack shown.
-const MAX_FRAMES_SHOWN: usize = 12;
-
 /// Goroutines at one place that are always told of in the summary.
 const MANY: u64 = 1000;
 /// Of a program with so many goroutines also half of them.
@@ -30,6 +27,14 @@ pub fn render(report: &Report, shown: &Shown) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write_report(&mut out, report, shown);
+    out
+}
+
+/// One group in full, of a program whose main module has this path.
+pub fn render_group(group: &Group, module: Option<&str>, shown: &Shown) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_group(&mut out, group, module, shown);
     out
 }
 
@@ -112,7 +117,7 @@ fn write_table(out: &mut String, groups: &[&Group], shown: &Shown) -> std::fmt::
 const VERDICT_WIDTH: usize = 7;
 
 /// A place in a column.
-fn place(place: Option<&Place>) -> String {
+pub(crate) fn place(place: Option<&Place>) -> String {
     let Some(place) = place else { return "(runtime)".to_owned() };
     short::cut(&place.short(), PLACE_WIDTH)
 }
@@ -241,7 +246,7 @@ fn write_group(out: &mut String, group: &Group, module: Option<&str>, shown: &Sh
         remedy: group.cause.as_ref().map(|cause| cause.remedy.as_str()),
         evidence: &group.evidence,
         stack: if shown.all || group.verdict > Verdict::Idle { &group.stack } else { &[] },
-        frames: MAX_FRAMES_SHOWN,
+        frames: shown.frames,
         ..GroupText::default()
     };
     text.write(out)
@@ -304,7 +309,8 @@ fn write_standing(out: &mut String, report: &Report) -> std::fmt::Result {
     )
 }
 
-fn losses(lost: &Lost) -> String {
+/// What was lost, in words.
+pub(crate) fn losses(lost: &Lost) -> String {
     let causes: Vec<String> = [
         ("ring full", lost.ring_full),
         ("read fault", lost.read_fault),

@@ -49,6 +49,15 @@ pub enum WatchError {
     /// The session cannot be saved.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// The command cannot be started.
+    #[error("{program} cannot be started")]
+    Launch {
+        /// Its name.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The host gave no timer or signal handler.
     #[error("cannot set up the watch")]
     Runtime(#[source] std::io::Error),
@@ -61,7 +70,7 @@ impl WatchError {
             Self::Target(error) => error.word(),
             Self::Plan { .. } => "no_probe_site",
             Self::Load(_) | Self::Attach { .. } | Self::ProbesLost { .. } | Self::Counters(_) => "kernel",
-            Self::Save(_) | Self::Runtime(_) => "internal",
+            Self::Save(_) | Self::Launch { .. } | Self::Runtime(_) => "internal",
         }
     }
 
@@ -83,6 +92,7 @@ impl WatchError {
             | Self::ProbesLost { .. }
             | Self::Counters(_)
             | Self::Save(_)
+            | Self::Launch { .. }
             | Self::Runtime(_) => false,
         }
     }

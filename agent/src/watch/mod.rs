@@ -8,6 +8,7 @@ mod commons;
 mod error;
 pub mod fate;
 mod incidents;
+pub mod launch;
 mod observer;
 mod probes;
 pub mod recording;

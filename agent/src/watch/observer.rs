@@ -152,6 +152,17 @@ impl Observer {
         })
     }
 
+    /// Whether the runtime of a target that was just started has begun. What happens meanwhile is not missed.
+    pub fn has_begun(&mut self) -> Result<bool, WatchError> {
+        self.take_events()?;
+        match self.target.begun() {
+            Ok(()) => Ok(true),
+            Err(TargetError::Layout { .. } | TargetError::Census { .. }) if !self.target_has_exited() => Ok(false),
+            Err(_) if self.target_has_exited() => Err(TargetError::Exited { pid: self.pid() }.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The target's pid.
     pub fn pid(&self) -> u32 {
         self.target.process().pid()

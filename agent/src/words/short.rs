@@ -55,6 +55,45 @@ pub fn time(seconds: f64) -> String {
     }
 }
 
+/// `118`, `99999`, `118k`, `3M`: five characters at most, short of a thousand million.
+pub fn count(count: u64) -> String {
+    match count {
+        0..100_000 => count.to_string(),
+        100_000..10_000_000 => format!("{}k", count / 1000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}
+
+/// `341K`, `4095M`, `12.3G`, `1234G`: five characters, for any size that is met.
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..0x40_0000 => format!("{}K", count >> 10),
+        0x40_0000..0x1_0000_0000 => format!("{}M", count >> 20),
+        0x1_0000_0000..0x19_0000_0000 => format!("{:.1}G", count as f64 / f64::from(1 << 30)),
+        _ => format!("{}G", count >> 30),
+    }
+}
+
+/// `0`, `.05`, `1.2`, `12`: three characters, up to 999.
+pub fn percent(percent: f64) -> String {
+    match percent {
+        // Less than half of the last digit.
+        ..0.005 => "0".to_owned(),
+        ..0.995 => format!("{percent:.2}").trim_start_matches('0').to_owned(),
+        ..9.95 => format!("{percent:.1}"),
+        _ => format!("{percent:.0}"),
+    }
+}
+
+/// How a number went, as a line of so many characters at most: the last of them, each as high as it is beside the highest.
+pub fn line(values: &[u64], width: usize) -> String {
+    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let shown = &values[values.len().saturating_sub(width)..];
+    let highest = shown.iter().max().copied().unwrap_or(0).max(1);
+    let height = |value: &u64| (u128::from(*value) * 7).div_ceil(u128::from(highest));
+    shown.iter().map(|value| HEIGHTS[height(value).min(7) as usize]).collect()
+}
+
 /// The beginning of a text, of so many characters at most, with an ellipsis where some are missing.
 pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
@@ -98,6 +137,22 @@ mod tests {
     fn times_have_two_units_at_most() {
         let said = [0.25, 12.7, 252.0, 12_000.0, 187_200.0, -1.0].map(time);
         assert_eq!(said, ["0.2s", "12s", "4m12s", "3h20m", "2d4h", "0.0s"]);
+    }
+
+    #[test]
+    fn numbers_fit_their_column() {
+        assert_eq!([7, 99_999, 118_400, 12_000_000].map(count), ["7", "99999", "118k", "12M"]);
+        let sizes = [0, 349_184, 4_194_303, 4_194_304, 4_294_967_295, 13_207_024_435, 1 << 40];
+        assert_eq!(sizes.map(bytes), ["0K", "341K", "4095K", "4M", "4095M", "12.3G", "1024G"]);
+        let shares = [0.0, 0.004, 0.05, 0.994, 0.996, 1.25, 9.94, 9.96, 100.0, -1.0];
+        assert_eq!(shares.map(percent), ["0", "0", ".05", ".99", "1.0", "1.2", "9.9", "10", "100", "0"]);
+    }
+
+    #[test]
+    fn lines_are_as_high_as_their_numbers() {
+        assert_eq!(line(&[0, 1, 50, 100], 10), "▁▂▅█");
+        assert_eq!(line(&[100, 0, 0], 2), "▁▁", "the last of them");
+        assert_eq!((line(&[], 5), line(&[u64::MAX], 5)), (String::new(), "█".to_owned()));
     }
 
     #[test]
