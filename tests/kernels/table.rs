@@ -1,4 +1,4 @@
-//! What was found: a table for people, and when all kernels were tried docs/kernels.md and a line of the README.
+//! What was found: a table for people, and when all kernels were tried docs/kernels.md and a line of docs/support.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -145,7 +145,7 @@ pub fn render(rows: &[Row]) -> String {
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written, or the README has no place for it.
+/// When a file cannot be read or written, or docs/support.md has no place for it.
 pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = now.split('T').next().unwrap_or_default();
@@ -164,9 +164,9 @@ pub fn publish(rows: &[Row]) -> anyhow::Result<()> {
     text.push_str(&programs(rows));
     fs::write(kernels::document(), text)?;
 
-    let readme = xtask::root().join("README.md");
-    let old = fs::read_to_string(&readme)?;
-    fs::write(&readme, kernels::with_line(&old, &line(rows, date))?)?;
+    let page = xtask::root().join("docs/support.md");
+    let old = fs::read_to_string(&page)?;
+    fs::write(&page, kernels::with_line(&old, &line(rows, date))?)?;
     Ok(())
 }
 
@@ -209,7 +209,7 @@ fn line(rows: &[Row], date: &str) -> String {
     ];
     let told: Vec<String> =
         parts.iter().filter(|(_, of)| !of.is_empty()).map(|(what, of)| format!("{what}{of}")).collect();
-    let mut text = format!("Tried on {date} ([how, and what](docs/kernels.md)): {}.", told.join("; "));
+    let mut text = format!("Tried on {date} ([how, and what](kernels.md)): {}.", told.join("; "));
     let failed: Vec<&str> = rows.iter().filter(|row| row.failed()).map(|row| row.name).collect();
     if !failed.is_empty() {
         let _ = write!(text, " Something was wrong on {}.", failed.join(", "));

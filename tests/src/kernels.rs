@@ -13,14 +13,14 @@ pub fn document() -> PathBuf {
 const START: &str = "<!-- kernels -->\n";
 const END: &str = "\n<!-- end of kernels -->";
 
-/// The README with another line about kernels.
+/// What the page about what is supported says of kernels, anew.
 ///
 /// # Errors
 ///
 /// When it has no place for it.
-pub fn with_line(readme: &str, line: &str) -> anyhow::Result<String> {
-    let (head, rest) = readme.split_once(START).context("the README has no place for kernels")?;
-    let (_, tail) = rest.split_once(END).context("the README has no end of the place for kernels")?;
+pub fn with_line(page: &str, line: &str) -> anyhow::Result<String> {
+    let (head, rest) = page.split_once(START).context("the page has no place for kernels")?;
+    let (_, tail) = rest.split_once(END).context("the page has no end of the place for kernels")?;
     Ok(format!("{head}{START}{line}{END}{tail}"))
 }
 

@@ -39,6 +39,47 @@ fn the_files_that_recipes_name_are_there() {
     }
 }
 
+/// Where links in a document lead, without those to other places than this tree.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+    targets.filter(|target| !target.contains("://") && !target.contains(char::is_whitespace))
+}
+
+/// What a heading is called in links, as GitHub does it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let pages = fs::read_dir(xtask::root().join("docs")).expect("docs").map(|entry| {
+        let name = entry.expect("an entry").file_name();
+        format!("docs/{}", name.to_string_lossy())
+    });
+    let top =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/README.md"].map(str::to_owned);
+    let mut seen = 0;
+    for document in top.into_iter().chain(pages).filter(|name| name.ends_with(".md")) {
+        let text = read(&document);
+        for link in links(&text) {
+            let (path, heading) = link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
+            let directory = Path::new(&document).parent().expect("a file is in a directory");
+            let path = if path.is_empty() { document.clone().into() } else { directory.join(path) };
+            let leads_to = xtask::root().join(&path);
+            assert!(leads_to.exists(), "{document} leads to {link}");
+            if let Some(wanted) = heading {
+                let there = fs::read_to_string(&leads_to).expect("a page");
+                let mut headings = there.lines().filter_map(|line| line.strip_prefix('#'));
+                let found = headings.any(|line| anchor(line.trim_start_matches('#')) == wanted);
+                assert!(found, "{document} leads to {link}, a heading that is not there");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
 #[test]
 fn the_table_has_the_environment_variables_that_the_sources_know() {
     let text = read("CONTRIBUTING.md");

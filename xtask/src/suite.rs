@@ -158,7 +158,9 @@ fn build_parkwarden() -> anyhow::Result<()> {
 
 fn integration_tests(arguments: &TestArgs, which: &[&str]) -> anyhow::Result<()> {
     let mut suite = cargo(&["test", "--locked"]);
-    suite.args(SUITE).arg("--").args(which);
+    // Most of them watch a program for a while, which takes time and not a CPU.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1;
+    suite.args(SUITE).args(["--", "--test-threads", &threads.to_string()]).args(which);
     if arguments.full_matrix {
         suite.env("PARKWARDEN_FULL_MATRIX", "1");
     }

@@ -655,15 +655,15 @@ fn a_recording_of_the_first_version_is_read_and_continued() {
 }
 
 #[test]
-fn the_queries_of_the_readme_run() {
+fn the_queries_of_the_documents_run() {
     let scratch = Scratch::new();
     let mut recorder = recorder(&scratch.file(), 0);
     let id = recorder.begin(process(7));
     recorder.interval(id, &look(1, 10));
     drop(recorder);
     let db = rusqlite::Connection::open(scratch.file()).expect("a database");
-    let readme = include_str!("../../../README.md");
-    let sql = readme.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("queries");
+    let document = include_str!("../../../docs/timeline.md");
+    let sql = document.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("queries");
     let queries: Vec<&str> = sql.split(';').map(str::trim).filter(|query| !query.is_empty()).collect();
     assert_eq!(queries.len(), 5);
     for query in queries {

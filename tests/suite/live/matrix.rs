@@ -1,6 +1,6 @@
 //! However a Go program was built, with whichever Go: `watch` reports the same groups, or refuses with the reason.
 //!
-//! The README's table of what is supported is what this test found:
+//! docs/support.md's table of what is supported is what this test found:
 //! `UPDATE_GOLDEN=1 cargo xtask test --full-matrix` rewrites it; read the diff. A run without `--full-matrix` goes through
 //! some of the cells and checks these.
 
@@ -164,18 +164,21 @@ fn render(outcomes: &BTreeMap<(&'static str, &'static str), Outcome>, before: &s
 fn however_a_program_is_built_its_leaks_are_reported_as_it_says() {
     let outcomes = outcomes();
     let refused: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Refused(_))).collect();
-    // What is refused is in the README; nothing of the matrix is.
+    // What is refused is in that page too; nothing of the matrix is.
     assert!(refused.is_empty(), "{refused:#?}");
-    let path = xtask::root().join("README.md");
-    let readme = std::fs::read_to_string(&path).expect("the README");
-    let (head, rest) = readme.split_once(START).expect("the README has a place for the table");
-    let (before, tail) = rest.split_once(END).expect("the README has a place for the table");
+    let path = xtask::root().join("docs/support.md");
+    let page = std::fs::read_to_string(&path).expect("docs/support.md");
+    let (head, rest) = page.split_once(START).expect("a place for the table");
+    let (before, tail) = rest.split_once(END).expect("a place for the table");
     let table = render(&outcomes, before);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, format!("{head}{START}{table}{END}{tail}")).expect("written");
         return;
     }
-    assert_eq!(before, table, "the README's table is not what was found: run with UPDATE_GOLDEN=1 and read the diff");
+    assert_eq!(
+        before, table,
+        "the table of docs/support.md is not what was found: run with UPDATE_GOLDEN=1 and read the diff"
+    );
 }
 
 /// A program of the newest Go, said to be of one that does not exist yet.
