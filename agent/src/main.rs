@@ -14,12 +14,14 @@ use parkwarden::memory::stop::StopError;
 use parkwarden::prove::ProveError;
 use parkwarden::watch::WatchError;
 
-use commands::Cli;
 use commands::which::WhichError;
+use commands::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = match cli.verbose {
+        // What leaks is on the screen.
+        0 if matches!(cli.command, Command::Top(_)) => "warn,kube_client=off,parkwarden::leaks=off",
         // kube tells of each try of what parkwarden tells of once.
         0 => "warn,kube_client=off",
         1 => "parkwarden=info,warn,kube_client=off",

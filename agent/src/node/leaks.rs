@@ -10,6 +10,9 @@ use crate::report::Group;
 /// Leaks of one process that the log tells of; a hostile program has any number.
 const MAX_LEAKS: usize = 50;
 
+/// What the log calls these lines, so that they can be left out: whoever looks at a view of all leaks needs no list too.
+pub const LOG: &str = "parkwarden::leaks";
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LeakLog {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::leaks::LeakLog;
+use super::leaks::{LOG, LeakLog};
 use super::state::{Node, NodeProcess, WatchState};
 use crate::clock::now_ns;
 use crate::config::WatchConfig;
@@ -159,7 +159,7 @@ fn warn(process: &NodeProcess, lines: Vec<String>) {
     let place = [namespace, pod, container].into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/");
     let place = if place.is_empty() { place } else { format!(", {place}") };
     for line in lines {
-        log::warn!("pid {} ({}{}): {line}", process.key.pid, printable(process.exe_name()), printable(&place));
+        log::warn!(target: LOG, "pid {} ({}{}): {line}", process.key.pid, printable(process.exe_name()), printable(&place));
     }
 }
 

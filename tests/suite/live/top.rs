@@ -79,6 +79,7 @@ fn a_leak_is_seen_to_begin_and_opened_down_to_its_stack() {
     let (status, screen) = terminal.end();
     assert_eq!(status, 0, "{screen}");
     assert!(!screen.contains("MADE BY"), "nothing of it is left:\n{screen}");
+    assert!(!screen.contains("behave like a leak"), "what was seen is not told again:\n{screen}");
     assert!(target.exit().success(), "the target ran on");
 }
 
