@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use hashbrown::{HashMap, HashSet};
 
 use super::heap::{Spans, each_struct};
+use super::roots::Modules;
 use crate::cause::wait::{Wait, channels_of, in_g, sudog};
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{Goroutine, Status};
@@ -20,6 +21,8 @@ const SEMTABLE: u64 = 251;
 const COND_SEARCH: u64 = 4096;
 /// Where `sync.notifyList` keeps the head of its list: after two counters and a lock.
 const NOTIFY_HEAD: u64 = 16;
+/// Where it keeps the tail.
+const NOTIFY_TAIL: u64 = 24;
 /// Where `sync.Cond` keeps its `notifyList`: after the `Locker`.
 const COND_NOTIFY: u64 = 16;
 /// Size of a `runtime.coro`, and of the objects that hold one.
@@ -63,6 +66,8 @@ pub struct Finder<'a> {
     pub layout: &'a ReachLayout,
     /// Its spans.
     pub spans: &'a Spans,
+    /// Its modules.
+    pub modules: &'a Modules,
     /// Its goroutines.
     pub goroutines: &'a [Goroutine],
     /// What each goroutine waits for, by the text of its wait reason and its stack; `None` for one that cannot be leaked.
@@ -209,24 +214,41 @@ impl Finder<'_> {
         found
     }
 
-    /// Takes `list` for a `notifyList` and adds who waits on it, if it is one.
+    /// Takes `list` for a `notifyList` and adds who waits on it, if it is one: it lies where conditions do, and its tail is the last
+    /// of those that its head leads to.
     fn condition(&self, list: u64, waiters: &HashSet<u64>, found: &mut HashMap<u64, (u64, u64)>, budget: &mut usize) {
-        let layout = &self.layout.sudog;
-        let Ok(mut next) = self.memory.read_u64(list + NOTIFY_HEAD) else { return };
+        if !self.may_hold_condition(list) {
+            return;
+        }
+        let word = |offset: u64| self.memory.read_u64(list + offset).unwrap_or(0);
+        let (mut next, mut last) = (word(NOTIFY_HEAD), 0);
+        let mut waiting = Vec::new();
         while next != 0 && *budget > 0 {
             *budget -= 1;
-            let is_sudog = self.spans.find(next).is_some_and(|object| {
-                let span = self.spans.spans[object.span as usize];
-                span.object(object.index) == next && (u64::from(layout.size)..=MAX_SUDOG).contains(&span.elem)
-            });
-            let Some(sudog) = self.sudog(next).filter(|_| is_sudog) else { return };
-            let g = word_at(&sudog, layout.g as usize).unwrap_or(0);
-            if !waiters.contains(&g) || found.contains_key(&g) {
-                return;
-            }
-            found.insert(g, (next, list));
-            next = word_at(&sudog, layout.next as usize).unwrap_or(0);
+            let Some(sudog) = self.sudog(next).filter(|_| self.is_sudog(next)) else { return };
+            let word = |offset: u32| word_at(&sudog, offset as usize).unwrap_or(0);
+            waiting.push((word(self.layout.sudog.g), next));
+            (last, next) = (next, word(self.layout.sudog.next));
         }
+        if next == 0 && last == word(NOTIFY_TAIL) {
+            let waiting = waiting.into_iter().filter(|(g, _)| waiters.contains(g));
+            waiting.for_each(|(g, sudog)| _ = found.entry(g).or_insert((sudog, list)));
+        }
+    }
+
+    /// Whether a `sync.Cond` can be at this address: it is never on a stack, because its address goes to the runtime. There are
+    /// words on the waiters' stacks that look like a list that begins in its middle.
+    fn may_hold_condition(&self, address: u64) -> bool {
+        let of_variables = |(from, len): (u64, u64)| address.checked_sub(from).is_some_and(|offset| offset < len);
+        self.spans.find(address).is_some() || self.modules.variables().any(of_variables)
+    }
+
+    fn is_sudog(&self, address: u64) -> bool {
+        self.spans.find(address).is_some_and(|object| {
+            let span = self.spans.spans[object.span as usize];
+            let sizes = u64::from(self.layout.sudog.size)..=MAX_SUDOG;
+            span.object(object.index) == address && sizes.contains(&span.elem)
+        })
     }
 }
 

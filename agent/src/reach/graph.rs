@@ -115,8 +115,15 @@ pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
     if layout.minor < 24 {
         only_wait_groups(subject, &stacks, &goroutines, &mut waits);
     }
-    let finder =
-        Finder { memory, layout, spans: &spans, goroutines: &goroutines, waits: &waits, semtable: variables.semtable };
+    let finder = Finder {
+        memory,
+        layout,
+        spans: &spans,
+        modules: &modules,
+        goroutines: &goroutines,
+        waits: &waits,
+        semtable: variables.semtable,
+    };
     let found = finder.find();
     let waiting = waiting_for(&found.list, &goroutines);
     let node =

@@ -81,8 +81,8 @@ pub(super) fn of<'g>(
                 list.push(goid);
             }
         };
-        for Pending { captured, certain, outer } in unlocks.pending(goroutine) {
-            captured.iter().for_each(|lock| add(*lock, certain, outer));
+        for Pending { locks, certain, outer } in unlocks.pending(goroutine) {
+            locks.iter().for_each(|lock| add(*lock, certain, outer));
         }
         let mut pointers = Vec::new();
         stacks.scan(goroutine, Start::Walk, &[], &mut |pointer| {

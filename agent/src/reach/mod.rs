@@ -281,6 +281,7 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
         memory,
         layout,
         spans: &objects.spans,
+        modules: &modules,
         goroutines: &goroutines,
         waits: &waits,
         semtable: variables.semtable,

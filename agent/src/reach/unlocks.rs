@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 
 use hashbrown::HashMap;
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind, Register};
 
 use super::Subject;
 use super::stack::Stacks;
@@ -31,6 +31,8 @@ const MAX_RECORDS: usize = 1 << 10;
 const MAX_FRAMES: usize = 256;
 /// Code of one function looked at: longer ones are not understood.
 const MAX_CODE: u64 = 1 << 16;
+/// Where in a struct a lock is looked for at most.
+const MAX_ADDED: u64 = 1 << 16;
 /// Functions inlined into one that are looked at.
 const MAX_INLINED: usize = 1 << 12;
 /// Conditional jumps of a closure that only unlocks: one of its prologue, and those of an unlocking that is inlined. arm64 chooses
@@ -70,6 +72,10 @@ struct Conduct {
     straight: bool,
     /// Offsets in its closure of what it reads there.
     captured: Vec<u64>,
+    /// What it adds to pointers: where in its struct a lock is.
+    added: Vec<u64>,
+    /// Of a wrapper that does nothing with locks itself the only function that it calls.
+    wraps: Option<u64>,
 }
 
 impl Conduct {
@@ -91,8 +97,8 @@ impl Conduct {
 /// A deferred unlock that has not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
-    /// Addresses that its closure holds.
-    pub(super) captured: Vec<u64>,
+    /// Addresses that its closure holds, or that it makes of them.
+    pub(super) locks: Vec<u64>,
     /// It unlocks whatever happens, and nothing else has before.
     pub(super) certain: bool,
     /// It is of a function that has called the one in which the goroutine waits.
@@ -114,11 +120,11 @@ impl<'m> Unlocks<'m> {
     /// Those of a goroutine that waits.
     pub(super) fn pending(&self, goroutine: &Goroutine) -> Vec<Pending> {
         let mut found: Vec<Pending> =
-            self.records(goroutine).into_iter().filter_map(|(pc, closure)| self.unlock(pc, closure, false)).collect();
+            self.records(goroutine).into_iter().flat_map(|(pc, closure)| self.unlock(pc, closure, false)).collect();
         let mut outer = false;
         for (pc, varp) in self.stacks.frames(goroutine, MAX_FRAMES) {
             let closures = self.open_coded(pc, varp).unwrap_or_default();
-            found.extend(closures.into_iter().filter_map(|closure| self.unlock(pc, closure, outer)));
+            found.extend(closures.into_iter().flat_map(|closure| self.unlock(pc, closure, outer)));
             outer |= self.func(pc).is_some_and(|func| !is_library(func.name));
         }
         found
@@ -136,8 +142,8 @@ impl<'m> Unlocks<'m> {
             let Ok(entry) = memory.read_u64(closure) else { continue };
             let conduct = self.conduct(entry.wrapping_sub(self.subject.slide));
             if conduct.dones > 0 {
-                let read = |offset: &u64| memory.read_u64(closure.wrapping_add(*offset)).ok();
-                found.extend(conduct.captured.iter().filter_map(read));
+                let (held, made) = self.addresses(&conduct, closure);
+                found.extend(held.into_iter().chain(made));
             }
         }
         found
@@ -199,18 +205,39 @@ impl<'m> Unlocks<'m> {
     }
 
     /// What a closure unlocks that a function at `pc` has deferred; nothing if it does something else.
-    fn unlock(&self, pc: u64, closure: u64, outer: bool) -> Option<Pending> {
-        let memory = self.subject.memory;
-        let entry = memory.read_u64(closure).ok()?.wrapping_sub(self.subject.slide);
-        let conduct = self.conduct(entry);
+    fn unlock(&self, pc: u64, closure: u64, outer: bool) -> Vec<Pending> {
+        let Ok(entry) = self.subject.memory.read_u64(closure) else { return Vec::new() };
+        let conduct = self.closure(entry.wrapping_sub(self.subject.slide));
         if conduct.unlocks == 0 {
-            return None;
+            return Vec::new();
         }
-        let read = |offset: &u64| memory.read_u64(closure.wrapping_add(*offset)).ok();
-        let captured = conduct.captured.iter().filter_map(read).collect();
         let only_unlocks = conduct.unlocks == 1 && conduct.locks == 0 && conduct.straight;
         let at_the_end = self.func(pc).is_some_and(|func| self.conduct(func.entry).unlocks == 0);
-        Some(Pending { captured, certain: only_unlocks && at_the_end, outer })
+        let certain = only_unlocks && at_the_end;
+        let (held, made) = self.addresses(&conduct, closure);
+        // Where it adds something, a lock at the address itself may be another one than the one that it unlocks.
+        let held = Pending { locks: held, certain: certain && conduct.added.is_empty(), outer };
+        vec![held, Pending { locks: made, certain, outer }]
+    }
+
+    /// The addresses that a closure holds, and the one that it makes by adding to the only one that it holds.
+    fn addresses(&self, conduct: &Conduct, closure: u64) -> (Vec<u64>, Vec<u64>) {
+        let read = |offset: &u64| self.subject.memory.read_u64(closure.wrapping_add(*offset)).ok();
+        let held: Vec<u64> = conduct.captured.iter().filter_map(read).collect();
+        let made = match (&held[..], &conduct.added[..]) {
+            ([held], [added]) => vec![held.wrapping_add(*added)],
+            _ => Vec::new(),
+        };
+        (held, made)
+    }
+
+    /// What a closure does when it is called. That what a function which it only wraps unlocks is its argument's lock is not shown.
+    fn closure(&self, entry: u64) -> Conduct {
+        let own = self.conduct(entry);
+        match own.wraps {
+            Some(wrapped) => Conduct { straight: false, captured: own.captured, ..self.conduct(wrapped) },
+            None => own,
+        }
     }
 
     fn conduct(&self, entry: u64) -> Conduct {
@@ -234,13 +261,20 @@ impl<'m> Unlocks<'m> {
             Arch::Amd64 => amd64(&code, func.entry),
             Arch::Arm64 => arm64(&code, func.entry),
         };
-        told.calls.iter().filter_map(|target| pclntab.func(*target)).for_each(|target| conduct.count(target.name));
+        let calls = || told.calls.iter().filter_map(|target| pclntab.func(*target));
+        calls().for_each(|target| conduct.count(target.name));
         // The compiler's own wrapper of a deferred call does nothing else, but looks for a panic. What it calls can be inlined into
         // it, and have conditions.
         let is_wrapper =
             func.id == FuncId::Wrapper && pclntab.inlined_in(&func, MAX_INLINED).all(Conduct::is_of_unlocking);
         conduct.straight = is_wrapper || told.jumps <= max_jumps(layout.arch, inlined);
+        if func.id == FuncId::Wrapper && conduct.unlocks + conduct.locks + conduct.dones == 0 {
+            let called: Vec<u64> =
+                calls().filter(|called| !Conduct::is_of_unlocking(called.name)).map(|called| called.entry).collect();
+            conduct.wraps = called.first().copied().filter(|_| called.len() == 1);
+        }
         conduct.captured = told.captured;
+        conduct.added = told.added;
         Some(conduct)
     }
 }
@@ -257,9 +291,18 @@ struct Told {
     calls: Vec<u64>,
     jumps: u32,
     captured: Vec<u64>,
+    /// Numbers that are added to registers other than the stack's.
+    added: Vec<u64>,
 }
 
 impl Told {
+    /// Offsets of locks are multiples of four.
+    fn add(&mut self, number: u64) {
+        if (4..=MAX_ADDED).contains(&number) && number.is_multiple_of(4) && !self.added.contains(&number) {
+            self.added.push(number);
+        }
+    }
+
     fn capture(&mut self, offset: u64) {
         if (8..=256).contains(&offset) && offset.is_multiple_of(8) && !self.captured.contains(&offset) {
             self.captured.push(offset);
@@ -280,11 +323,24 @@ fn amd64(code: &[u8], entry: u64) -> Told {
             FlowControl::ConditionalBranch => told.jumps += 1,
             _ => {}
         }
+        let of_stack = |register| matches!(register, Register::RSP | Register::RBP | Register::RIP | Register::None);
+        match instruction.mnemonic() {
+            Mnemonic::Add if is_number(instruction.op1_kind()) && !of_stack(instruction.op0_register()) => {
+                told.add(instruction.immediate(1));
+            }
+            Mnemonic::Lea if !of_stack(instruction.memory_base()) => told.add(instruction.memory_displacement64()),
+            _ => {}
+        }
         if instruction.memory_base() == Register::RDX && instruction.memory_index() == Register::None {
             told.capture(instruction.memory_displacement64());
         }
     }
     told
+}
+
+/// Whether an operand is in the instruction itself.
+fn is_number(kind: OpKind) -> bool {
+    matches!(kind, OpKind::Immediate8to64 | OpKind::Immediate32to64)
 }
 
 /// R26 is the closure.
@@ -304,6 +360,9 @@ fn arm64(code: &[u8], entry: u64) -> Told {
         {
             // B.cond; CBZ and CBNZ; TBZ and TBNZ.
             told.jumps += 1;
+        } else if word & 0xffc0_0000 == 0x9100_0000 && base != 31 {
+            // ADD of 64 bits, immediate.
+            told.add(u64::from((word >> 10) & 0xfff));
         } else if word & 0xffc0_0000 == 0xf940_0000 && base == 26 {
             // LDR of 64 bits, unsigned offset.
             told.capture(u64::from((word >> 10) & 0xfff) * 8);
@@ -346,10 +405,19 @@ mod tests {
     fn code_tells_its_calls_its_conditions_and_what_it_takes_from_its_closure() {
         // cmp rsp,[r14+10h]; jbe +9; mov rax,[rdx+8]; call 0x1020; ret
         let code = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x0a, 0x48, 0x8b, 0x42, 0x08, 0xe8, 0x11, 0, 0, 0, 0xc3];
-        assert_eq!(amd64(&code, 0x1000), Told { calls: vec![0x1020], jumps: 1, captured: vec![8] });
+        assert_eq!(amd64(&code, 0x1000), Told { calls: vec![0x1020], jumps: 1, captured: vec![8], added: Vec::new() });
+        // sub rsp,10h; mov rax,[rdx+8]; add rax,18h; lea rcx,[rax+20h]; add rsp,10h; lea rbx,[rsp+8]
+        let code = [
+            0x48, 0x83, 0xec, 0x10, 0x48, 0x8b, 0x42, 0x08, 0x48, 0x83, 0xc0, 0x18, 0x48, 0x8d, 0x48, 0x20, 0x48, 0x83,
+            0xc4, 0x10, 0x48, 0x8d, 0x5c, 0x24, 0x08,
+        ];
+        assert_eq!(amd64(&code, 0x1000).added, [0x18, 0x20]);
         // ldr x0,[x26,#8]; cbz x0,.+8; bl .+16
         let words: [u32; 3] = [0xf940_0740, 0xb400_0040, 0x9400_0004];
         let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        assert_eq!(arm64(&code, 0x1000), Told { calls: vec![0x1018], jumps: 1, captured: vec![8] });
+        assert_eq!(arm64(&code, 0x1000), Told { calls: vec![0x1018], jumps: 1, captured: vec![8], added: Vec::new() });
+        // add x0,x0,#24; add x1,sp,#16
+        let code: Vec<u8> = [0x9100_6000_u32, 0x9100_43e1].iter().flat_map(|word| word.to_le_bytes()).collect();
+        assert_eq!(arm64(&code, 0x1000).added, [24]);
     }
 }

@@ -432,6 +432,23 @@ fn only_by_timer(session: &Session, members: &Members, rules: &Rules) -> Option<
     ))
 }
 
+/// The wait reason of iterators of `iter.Pull` and of those who ask them for values. `coroswitch_m` changes nothing in a `g` by which
+/// one that ran and waits again could be told from one that did not.
+const SWITCHED: &str = "coroutine";
+
+/// Said of them when they pile up.
+const SWITCHES_UNSEEN: &str = "Whether they have moved is not known: switches between coroutines leave no trace that could be seen from \
+    outside. Only --prove could show that nothing leads to them any more.";
+
+/// What piles up until timers end it is bounded: by its growth, as one watch saw it, for as long as the timers take.
+fn levels_off(growth_per_second: f64) -> String {
+    format!(
+        "If they end when their timers wake them, they level off at about {} for each minute that a timer takes: a watch shorter than \
+         that cannot tell.",
+        (60.0 * growth_per_second).ceil()
+    )
+}
+
 /// What a group is judged beside.
 struct Around<'s> {
     /// Created and exited by events, for each creation site.
@@ -495,6 +512,16 @@ fn build_group(
         verdict = Verdict::Idle;
         evidence.push(sentence);
     }
+    let switched = verdict == Verdict::Likely && wait_reason == SWITCHED;
+    let moves_unseen = switched && !members.parked.iter().any(lost);
+    if switched {
+        // The last says that they have not moved.
+        evidence.pop();
+    }
+    if moves_unseen {
+        verdict = Verdict::Idle;
+        evidence.push(SWITCHES_UNSEEN.to_owned());
+    }
     if loops && verdict == Verdict::Idle && !is_load && by_timer.is_none() {
         return None;
     }
@@ -528,7 +555,7 @@ fn build_group(
         threshold_ns,
     };
     let signs = stuck::signs(&standing);
-    let asks = stuck::asks(&standing);
+    let asks = stuck::asks(&standing) || moves_unseen;
     let verdict = if signs.is_empty() { verdict } else { verdict.max(Verdict::Stuck) };
     evidence.extend(signs);
     let told = if loops { &members.parked[..] } else { &members.parked[..over_threshold] };
@@ -559,7 +586,7 @@ fn build_group(
     if by_runtime > 0 {
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
-    let holds = holds(session, told);
+    let holds = if wait_reason == SWITCHED { Vec::new() } else { holds(session, told) };
     let verdict = if holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
     evidence.extend(holds.into_iter().map(|(_, sentence)| sentence));
     evidence.extend(held_by(session, told));
@@ -570,7 +597,11 @@ fn build_group(
             rules.unreached_looks
         ));
     }
+    let has_timer = wait_reason == "sleep" || by_timer.is_none() && standing.by_timer == Some(true);
     evidence.extend(by_timer);
+    if has_timer && verdict == Verdict::Likely && unreached == 0 {
+        evidence.push(levels_off(waiting.growth_per_second()));
+    }
     let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));

@@ -86,12 +86,12 @@ impl Shown {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::report::{Span, StartedBy};
     use crate::words::Place;
 
-    fn group(function: &str, reason: &str, verdict: Verdict, count: u64) -> Group {
+    pub(in crate::report) fn group(function: &str, reason: &str, verdict: Verdict, count: u64) -> Group {
         let place = Place { function: function.to_owned(), file: "main.go".to_owned(), line: 7 };
         Group {
             key: None,

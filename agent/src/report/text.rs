@@ -73,7 +73,10 @@ fn write_incidents(out: &mut String, report: &Report, shown: &Shown) -> std::fmt
     }
     match report.incidents.len().saturating_sub(MAX_INCIDENTS_SHOWN) {
         0 if report.incidents.is_empty() => Ok(()),
-        0 => writeln!(out, "  who waits for whom: parkwarden why --pid {pid}"),
+        0 => writeln!(
+            out,
+            "  counted when they were found, the groups below at the end; who waits for whom: parkwarden why --pid {pid}"
+        ),
         more => writeln!(out, "… and {more} more incidents: parkwarden why --pid {pid}"),
     }
 }
@@ -85,7 +88,7 @@ fn write_table(out: &mut String, groups: &[&Group], shown: &Shown) -> std::fmt::
     for group in groups.iter().take(shown.rows) {
         let held = group.stack_bytes.saturating_add(group.heap_bytes.unwrap_or(0));
         rows.push([
-            group.count.to_string(),
+            of_proven(group).unwrap_or_else(|| group.count.to_string()),
             signed_rate(group.growth_per_second),
             short::time(group.parked_seconds.max),
             bytes(held),
@@ -111,6 +114,12 @@ fn write_table(out: &mut String, groups: &[&Group], shown: &Shown) -> std::fmt::
         }
         _ => Ok(()),
     }
+}
+
+/// How many of a group are proven, where they are not all of them.
+fn of_proven(group: &Group) -> Option<String> {
+    let Group { proven, count, .. } = group;
+    (1..*count).contains(proven).then(|| format!("{proven} of {count}"))
 }
 
 /// Columns of a verdict in the table.
@@ -226,7 +235,7 @@ fn write_group(out: &mut String, group: &Group, module: Option<&str>, shown: &Sh
         out,
         "\n{} {} [{}], {} {} to {}, {}, {} of stacks{}",
         shown.verdict(group.verdict, 6),
-        goroutines(group.count),
+        of_proven(group).map_or_else(|| goroutines(group.count), |of| format!("{of} goroutines")),
         printable(&group.wait_reason),
         if [SYSCALL, C_CALL, RUNNING].contains(&group.wait_reason.as_str()) { "for" } else { "parked" },
         short::time(group.parked_seconds.min),
@@ -328,4 +337,21 @@ pub(crate) fn losses(lost: &Lost) -> String {
     .map(|(cause, count)| format!("{count} ({cause})"))
     .collect();
     if causes.is_empty() { "nothing".to_owned() } else { causes.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shown::tests::group;
+    use super::*;
+
+    #[test]
+    fn who_is_proven_is_told_from_who_came_later() {
+        let some = Group { proven: 126, ..group("main.serve", "chan send", Verdict::Proven, 151) };
+        let all = Group { proven: 151, ..some.clone() };
+        let mut out = String::new();
+        write_table(&mut out, &[&some, &all], &Shown::default()).expect("a String");
+        write_group(&mut out, &some, None, &Shown::default()).expect("a String");
+        assert!(out.contains("\nPROVEN   126 of 151  ") && out.contains("\nPROVEN   151         "), "{out}");
+        assert!(out.contains("\nPROVEN 126 of 151 goroutines [chan send], parked"), "{out}");
+    }
 }

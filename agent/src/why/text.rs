@@ -112,7 +112,9 @@ fn links(incident: &Incident, group: &Standing) -> Vec<String> {
         let to = waits.to;
         let sentence = match waits.link {
             Link::Holds => format!("goroutine {to} holds it: its deferred unlock has not run"),
-            Link::MayHold => format!("goroutine {to} may hold it: its stack refers to it, in a function that locks"),
+            Link::MayHold => format!(
+                "goroutine {to} may hold it: its stack refers to it in a function that locks, or its deferred calls may unlock it"
+            ),
             Link::Member => format!("goroutine {to} has yet to call Done: it is deferred"),
             Link::Made => format!("goroutine {to}, which it made, stands too"),
         };

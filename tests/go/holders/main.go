@@ -78,6 +78,42 @@ func deferredLiteral(mu *sync.Mutex, is told) {
 	<-never()
 }
 
+func deferredLiteralField(s *inner, is told) {
+	s.mu.Lock()
+	defer func() { s.mu.Unlock() }()
+	is <- goid()
+	<-never()
+}
+
+func readerLiteral(s *inner, is told) {
+	s.rw.RLock()
+	defer func() { s.rw.RUnlock() }()
+	is <- goid()
+	<-never()
+}
+
+// Of two locks in one struct it has the one that is not first, and another goroutine the other.
+type pair struct {
+	first, second sync.Mutex
+	pad           [4]int
+}
+
+func deferredSecond(p *pair, is told) {
+	p.second.Lock()
+	defer func() { p.second.Unlock() }()
+	is <- goid()
+	<-never()
+}
+
+func (s *inner) unlock() { s.mu.Unlock() }
+
+func deferredMethod(s *inner, is told) {
+	s.mu.Lock()
+	defer s.unlock()
+	is <- goid()
+	<-never()
+}
+
 func writer(s *inner, is told) {
 	s.rw.Lock()
 	defer s.rw.Unlock()
@@ -304,6 +340,28 @@ func main() {
 		mu := newMutex()
 		holder := run(func(is told) { deferredLiteral(mu, is) })
 		add("literal", holder, true, func(is told) { is <- goid(); mu.Lock() })
+	}()
+	func() {
+		s := new(inner)
+		holder := run(func(is told) { deferredLiteralField(s, is) })
+		add("literal of a field", holder, true, func(is told) { is <- goid(); s.mu.Lock() })
+	}()
+	func() {
+		s := new(inner)
+		holder := run(func(is told) { readerLiteral(s, is) })
+		add("reader's literal", holder, true, func(is told) { is <- goid(); s.rw.Lock() })
+	}()
+	func() {
+		p := new(pair)
+		first := run(func(is told) { explicit(&p.first, is) })
+		second := run(func(is told) { deferredSecond(p, is) })
+		add("first of two", first, false, func(is told) { is <- goid(); p.first.Lock() })
+		add("second of two", second, true, func(is told) { is <- goid(); p.second.Lock() })
+	}()
+	func() {
+		s := new(inner)
+		holder := run(func(is told) { deferredMethod(s, is) })
+		add("method", holder, false, func(is told) { is <- goid(); s.mu.Lock() })
 	}()
 	func() {
 		s := new(inner)

@@ -1,5 +1,6 @@
 // Iterators suspends coroutines of iter.Pull: some whose next and stop nobody has any more, and some that somebody can still
-// resume, all of them in ways of their own. It says how many of the first there are, and on "resume" resumes all others.
+// resume, all of them in ways of their own. It says how many of the first there are, and on "resume" resumes all others. With
+// the argument "cursors" it opens one after the other instead, and resumes all of them again and again.
 package main
 
 import (
@@ -175,7 +176,23 @@ func abandoned() {
 	}
 }
 
+// Opens cursors and keeps them, and asks each for its next value at every turn.
+func cursors() {
+	var open []pulled
+	for {
+		open = append(open, begun())
+		for _, cursor := range open {
+			cursor.next()
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "cursors" {
+		fmt.Println("{\"ready\":true,\"lost\":0}")
+		cursors()
+	}
 	done := make(chan bool)
 	go func() { abandoned(); close(done) }()
 	<-done

@@ -143,6 +143,17 @@ var ways = map[string]func(n int){
 			c.Wait()
 		})
 	},
+	// Eight wait for each, and stood in each other's way before.
+	"crowded conditions": func(n int) {
+		for i := 0; i < n; i++ {
+			c := sync.NewCond(&sync.Mutex{})
+			repeat(8, func() {
+				c.L.Lock()
+				runtime.Gosched()
+				c.Wait()
+			})
+		}
+	},
 	"context": func(n int) {
 		repeat(n, func() {
 			ctx, cancel := context.WithCancel(context.Background())

@@ -1,5 +1,7 @@
 //! Who holds a lock: what a proof says beside what the program says of itself, shape of locking by shape.
 
+use std::collections::BTreeMap;
+
 use parkwarden::prove::ProofReport;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
@@ -36,7 +38,8 @@ fn shown(report: &ProofReport, waiter: u64, what: &str) -> Option<u64> {
 
 #[test]
 fn whoever_is_said_to_hold_a_lock_does_and_deferred_unlocks_are_found() {
-    let (mut missed, mut deferred) = (Vec::new(), 0);
+    let (mut missed, mut deferred, mut programs) = (Vec::new(), 0, 0);
+    let mut shapes: BTreeMap<String, u32> = BTreeMap::new();
     for flags in [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::Unoptimized] {
         for version in toolchain::VERSIONS {
             let program = fixture("holders", version, flags);
@@ -49,12 +52,21 @@ fn whoever_is_said_to_hold_a_lock_does_and_deferred_unlocks_are_found() {
                 let what = format!("{version} {flags:?}, {}", shape.name);
                 match shown(&report, shape.waiter, &what) {
                     Some(holder) => assert_eq!(holder, shape.holder, "{what}"),
-                    None if shape.deferred => missed.push(what),
+                    None if shape.deferred => {
+                        missed.push(what);
+                        *shapes.entry(shape.name.clone()).or_default() += 1;
+                    }
                     None => {}
                 }
             }
+            programs += 1;
             deferred += said.shapes.iter().filter(|shape| shape.deferred).count();
         }
     }
     assert!(10 * missed.len() <= deferred, "not found: {missed:?} of {deferred}");
+    // No shape is one that is not understood.
+    assert!(
+        shapes.values().all(|missed| 2 * missed <= programs),
+        "not found in so many of {programs} programs: {shapes:?}"
+    );
 }

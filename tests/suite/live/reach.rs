@@ -219,6 +219,18 @@ fn causes_are_named() {
     }
 }
 
+/// Before Go 1.26 a condition is found on its waiters' stacks, beside words that only look like one.
+#[test]
+fn waiters_of_one_condition_are_proven_all_or_none() {
+    for version in versions() {
+        let program = fixture("stuck", version, BuildFlags::Default);
+        let (target, _): (_, Ready) = Target::ready(&program, ["crowded conditions=50"]);
+        let report = prove(target.pid());
+        assert_eq!(report.goroutines.proven, 400, "Go {version}: {report:#?}");
+        assert_eq!(report.goroutines.undecided, 0, "Go {version}");
+    }
+}
+
 #[test]
 fn goroutines_that_wait_for_good_reasons_are_never_proven() {
     // With cgo there is one class more: C threads that call back.

@@ -91,6 +91,13 @@ fn leaks_are_likely_within_five_windows_and_proven_where_that_is_possible() {
             assert!(causes.iter().any(|cause| cause.sentence == *sentence), "Go {version}, {class}: {causes:#?}");
         }
 
+        let asleep =
+            report.groups.iter().filter(|group| group.verdict == Verdict::Likely && group.wait_reason == "sleep");
+        for group in asleep {
+            let bounded = group.evidence.iter().any(|sentence| sentence.contains("they level off at about"));
+            assert!(bounded, "Go {version}: {group:#?}");
+        }
+
         let proofs = report.observed.proofs.as_ref().expect("a proof was tried");
         assert!(proofs.taken > 0 && proofs.contradicted == 0, "Go {version}: {proofs:?}");
         assert!(proofs.longest_pause_seconds > 0.0, "Go {version}: {proofs:?}");
@@ -126,6 +133,25 @@ fn goroutines_that_wait_for_good_reasons_are_idle() {
         assert!(report.goroutines.parked_over_threshold > 1000, "Go {version}: {:?}", report.goroutines);
         // Nothing was suspicious, so nothing was stopped.
         assert_eq!(report.observed.proofs, None, "Go {version}");
+    }
+}
+
+/// Cursors that are opened, kept and asked for values look as unmoved as those that everybody forgot: a switch between coroutines
+/// leaves no trace.
+#[test]
+fn iterators_that_pile_up_are_not_said_to_be_unmoved() {
+    for version in toolchain::VERSIONS.into_iter().filter(|version| *version >= "1.23") {
+        let program = fixture("iterators", version, BuildFlags::Default);
+        let (target, _): (_, Value) = Target::ready(&program, ["cursors"]);
+        let report = watch(target.pid(), ENOUGH, &[]);
+        let iterators: Vec<&Group> = report.groups.iter().filter(|group| group.wait_reason == "coroutine").collect();
+        assert!(iterators.iter().any(|group| group.count > 10), "Go {version}: {:#?}", report.groups);
+        for group in iterators {
+            assert_eq!(group.verdict, Verdict::Idle, "Go {version}: {group:#?}");
+            let unmoved = |sentence: &String| sentence.contains("not moved");
+            assert!(!group.evidence.iter().any(unmoved), "Go {version}: {group:#?}");
+            assert!(group.evidence.iter().any(|sentence| sentence.contains("no trace")), "Go {version}: {group:#?}");
+        }
     }
 }
 
