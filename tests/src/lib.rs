@@ -22,6 +22,7 @@ pub mod pprof;
 pub mod promql;
 pub mod target;
 pub mod terminal;
+pub mod turn;
 pub mod wait;
 
 pub use fixture::{BuildFlags, fixture};

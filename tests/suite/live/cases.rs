@@ -13,6 +13,7 @@ use parkwarden::detect::Verdict::{self, Idle, Likely, Proven, Stuck};
 use parkwarden::report::{Group, Report};
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture, wait};
 use xtask::toolchain::NEWEST;
 
@@ -214,6 +215,7 @@ fn wrong(case: &Case, report: &Report) -> Vec<String> {
 
 #[test]
 fn public_reports_are_told_right() {
+    let _turn = turn();
     let todo = Mutex::new(CASES.iter());
     let found = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {

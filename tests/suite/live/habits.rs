@@ -5,6 +5,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::report::Report;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde_json::Value;
 use xtask::toolchain::NEWEST;
@@ -28,6 +29,7 @@ fn watched(program: &std::path::Path, habit: &str) -> Report {
 
 #[test]
 fn what_used_to_move_and_stands_is_told_from_what_rests() {
+    let _turn = turn();
     let program = fixture("habits", NEWEST, BuildFlags::Default);
     let (_, habits): (_, Vec<String>) = Target::ready(&program, [] as [&str; 0]);
     assert!(WRONG.iter().all(|(wrong, ..)| habits.iter().any(|habit| habit == wrong)), "{habits:?}");

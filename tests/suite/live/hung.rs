@@ -7,6 +7,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::report::Report;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use xtask::toolchain::NEWEST;
@@ -71,6 +72,7 @@ const SAID: [(&str, &str, Verdict); 7] = [
 
 #[test]
 fn nine_of_ten_services_that_hang_are_not_called_idle() {
+    let _turn = turn();
     let found = found();
     assert!(found.len() >= 20, "{:?}", found.keys());
     let is_idle = |report: &Report| report.groups.iter().all(|group| group.verdict == Verdict::Idle);

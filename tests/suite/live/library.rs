@@ -7,6 +7,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::report::{Group, Report};
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture};
 use xtask::toolchain::{NEWEST, VERSIONS};
 
@@ -18,6 +19,7 @@ fn known_of(group: &Group) -> Option<&'static Known> {
 
 #[test]
 fn waits_inside_the_standard_library_are_told_by_their_entries() {
+    let _turn = turn();
     // net/http's HTTP/2 has other names since the newest.
     for version in [VERSIONS[0], NEWEST] {
         let folder = tempfile::tempdir().expect("a folder");

@@ -17,6 +17,7 @@ use parkwarden::snapshot::Snapshot;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::free_ports;
 use parkwarden_tests::target::DEADLINE;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::wait;
 use xtask::command;
 
@@ -159,6 +160,7 @@ fn configure(directory: &Path, [containerd, prometheus, node_exporter]: [u16; 3]
 
 #[test]
 fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
+    let _turn = turn();
     let long = std::env::var_os("PARKWARDEN_LONG").is_some();
     let unpacked = tempfile::tempdir().expect("a directory");
     let programs = programs(unpacked.path());

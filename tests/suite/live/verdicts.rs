@@ -6,6 +6,7 @@ use parkwarden::detect::Verdict;
 use parkwarden::report::{Group, Report};
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
+use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture};
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,6 +63,7 @@ fn makers(report: &Report, verdict: Verdict) -> BTreeSet<String> {
 /// Leaks of which everything stays reachable, and one of which nothing does, which is proven.
 #[test]
 fn leaks_are_likely_within_five_windows_and_proven_where_that_is_possible() {
+    let _turn = turn();
     let directory = tempfile::tempdir().expect("a directory");
     let capture = directory.path().join("capture");
     let capture = capture.to_str().expect("UTF-8");
