@@ -19,6 +19,11 @@ pub fn create(path: &Path) -> io::Result<File> {
     File::options().write(true).create(true).truncate(true).mode(PRIVATE).open(path)
 }
 
+/// Makes a file to write it. Nothing that is there already is opened, links to other places included.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(PRIVATE).open(path)
+}
+
 /// The permissions of a file, for tests.
 #[cfg(test)]
 pub fn mode(path: &Path) -> u32 {

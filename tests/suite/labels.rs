@@ -45,7 +45,7 @@ fn labels_are_those_of_the_programs_own_profile() {
             let Profile { text: said } = target.ask("profile");
             let mut live = Live::open(target.pid()).expect("a Go process");
             let look = Look::at(&mut live).expect("a look");
-            assert_eq!(look.labels_unread(), 0, "{what}");
+            assert_eq!(look.labels.unread, 0, "{what}");
             let text = goroutine_text::counts(&look);
             let said = by_labels(&said);
             assert!(said.len() > 20, "{what}: {said:#?}");

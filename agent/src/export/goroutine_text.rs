@@ -23,7 +23,7 @@ pub fn counts(look: &Look) -> String {
     let mut total = 0u64;
     for (goroutine, stack) in look.goroutines() {
         total += 1;
-        *counts.entry((look.stack(stack), look.labels(goroutine.goid))).or_default() += 1;
+        *counts.entry((look.stack(stack), look.labels.index(goroutine.goid))).or_default() += 1;
     }
     let mut counts: Vec<(String, u64, &[u64])> = counts
         .into_iter()
@@ -34,7 +34,8 @@ pub fn counts(look: &Look) -> String {
             });
             if let Some(labels) = labels {
                 let labels: Vec<String> = look
-                    .label_set(labels)
+                    .labels
+                    .set(labels)
                     .iter()
                     .map(|(key, value)| format!("{}:{}", quoted(key), quoted(value)))
                     .collect();

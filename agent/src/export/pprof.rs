@@ -256,7 +256,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
         let reason = goroutine.status.is_waiting().then_some(goroutine.wait_reason);
         let created = (group_by != GroupBy::Blocked).then_some(goroutine.creation_pc);
         let blocked = (group_by != GroupBy::Created).then_some((stack, goroutine.status, reason));
-        let labels = look.labels(goroutine.goid);
+        let labels = look.labels.index(goroutine.goid);
         let (count, parked) = samples.entry((created, blocked, labels)).or_default();
         *count += 1;
         *parked = parked.saturating_add_unsigned(look.parked_ns(goroutine).unwrap_or(0));
@@ -265,7 +265,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
     samples.sort_unstable();
     for ((created, blocked, labels), (count, parked)) in samples {
         let (mut location_id, mut label) = (Vec::new(), Vec::new());
-        for (key, value) in labels.into_iter().flat_map(|index| look.label_set(index)) {
+        for (key, value) in labels.into_iter().flat_map(|index| look.labels.set(index)) {
             label.push(builder.label(key, value));
         }
         if let Some((stack, status, reason)) = blocked {
@@ -304,7 +304,7 @@ fn losses(look: &Look) -> Vec<String> {
         (taken.stack_moved, "goroutines moved on while their stack was read"),
         (taken.stack_cut, "stacks lack their outer part"),
         (taken.stack_unknown, "goroutines have a stack that could not be read"),
-        (look.labels_unread(), "goroutines have labels that could not be read"),
+        (look.labels.unread, "goroutines have labels that could not be read"),
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)

@@ -94,6 +94,44 @@ impl Labelled {
     }
 }
 
+/// The same, to be asked by goroutine.
+#[derive(Clone, Debug, Default)]
+pub struct ByGoroutine {
+    sets: Vec<Labels>,
+    of: HashMap<u64, u32>,
+    /// See [`Labelled::unread`].
+    pub unread: u64,
+}
+
+impl From<Labelled> for ByGoroutine {
+    fn from(Labelled { sets, of, unread }: Labelled) -> Self {
+        Self { sets, of: of.into_iter().collect(), unread }
+    }
+}
+
+impl ByGoroutine {
+    /// Which labels a goroutine has, of those that [`ByGoroutine::set`] knows, if it has some and they could be read.
+    pub fn index(&self, goid: u64) -> Option<u32> {
+        self.of.get(&goid).copied()
+    }
+
+    /// Labels that some goroutine has; none for an index that no goroutine has.
+    pub fn set(&self, index: u32) -> &Labels {
+        static NONE: Labels = Labels::new();
+        self.sets.get(index as usize).unwrap_or(&NONE)
+    }
+
+    /// Those of a goroutine.
+    pub fn of(&self, goid: u64) -> Option<&Labels> {
+        self.sets.get(self.index(goid)? as usize)
+    }
+
+    /// Whether no goroutine has any.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+}
+
 /// What `g.labels` points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

@@ -10,7 +10,6 @@ mod holdings;
 mod http;
 mod incidents;
 mod input;
-mod labels;
 mod passages;
 mod proofs;
 mod runtime;
@@ -31,7 +30,6 @@ pub use input::{
     Busy, End, EndReason, Explained, Header, Holding, Input, ModeMove, Modes, ProbeInfo, ProbeReading, ProofTaken,
     Proven, RuntimeTaken, Tied, UnreachedTaken,
 };
-pub use labels::GoroutineLabels;
 pub use passages::{Passage, Passages};
 pub use proofs::{Proofs, Tally};
 pub use runtime::RuntimeLooks;
@@ -45,6 +43,7 @@ use crate::golang::Frame;
 use crate::governor::Budget;
 use crate::memory::StackId;
 use crate::memory::census::Goroutine;
+use crate::memory::labels::ByGoroutine;
 use crate::memory::look::CensusTaken;
 use crate::registry::Registry;
 use crate::symbolize::Symbols;
@@ -115,7 +114,7 @@ pub struct Session {
     incidents: Incidents,
     passages: Passages,
     creators: Creators,
-    labels: GoroutineLabels,
+    labels: ByGoroutine,
     http_connections: HttpConnections,
     runtime: RuntimeLooks,
     ring_fill_max: u64,
@@ -153,7 +152,7 @@ impl Session {
             incidents: Incidents::default(),
             passages: Passages::default(),
             creators: Creators::default(),
-            labels: GoroutineLabels::default(),
+            labels: ByGoroutine::default(),
             http_connections: HttpConnections::default(),
             runtime: RuntimeLooks::default(),
             ring_fill_max: 0,
@@ -202,7 +201,7 @@ impl Session {
             Input::Incidents(incidents) => {
                 self.incidents.take(incidents, self.latest.as_ref().map(|latest| &latest.census));
             }
-            Input::Labels(taken) => self.labels.take(taken),
+            Input::Labels(taken) => self.labels = taken.clone().into(),
             Input::Runtime(taken) => self.runtime.take(taken),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
@@ -317,7 +316,7 @@ impl Session {
     }
 
     /// The labels of goroutines.
-    pub fn labels(&self) -> &GoroutineLabels {
+    pub fn labels(&self) -> &ByGoroutine {
         &self.labels
     }
 

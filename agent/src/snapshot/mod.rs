@@ -18,7 +18,7 @@ use crate::golang::Frame;
 use crate::live::{News, Target, TargetError};
 use crate::memory::StackId;
 use crate::memory::census::{self, Status};
-use crate::memory::labels::{Labelled, Labels};
+use crate::memory::labels::ByGoroutine;
 use crate::memory::look::CensusTaken;
 use crate::report::{LabelValues, MAX_GOIDS, Span, most_labels};
 use crate::symbolize::{Symbols, call_of};
@@ -60,9 +60,7 @@ pub struct Look {
     /// When, nanoseconds since the Unix epoch.
     pub unix_ns: u64,
     /// Labels of the goroutines.
-    labels: Labelled,
-    /// Which of its sets each goroutine has.
-    label_sets: HashMap<u64, u32>,
+    pub labels: ByGoroutine,
     /// Entries of the functions that the stacks return to, by return address.
     entries: HashMap<u64, u64>,
 }
@@ -79,12 +77,10 @@ impl Look {
             wait_reasons: target.binary().wait_reasons.clone(),
             unix_ns,
             entries: HashMap::new(),
-            labels: Labelled::default(),
-            label_sets: HashMap::new(),
+            labels: ByGoroutine::default(),
             taken,
         };
-        look.labels = target.labels(&look.taken, MAX_LABELLED)?;
-        look.label_sets = look.labels.of.iter().copied().collect();
+        look.labels = target.labels(&look.taken, MAX_LABELLED)?.into();
         let News { names, stacks } = target.news(&look.taken, std::iter::empty());
         look.symbols.extend(&names);
         look.stacks = stacks;
@@ -97,22 +93,6 @@ impl Look {
     /// Entry of the function that a return address in a stack, or of a `go` statement, is in.
     pub fn entry(&self, return_address: u64) -> Option<u64> {
         self.entries.get(&return_address).copied()
-    }
-
-    /// Which labels a goroutine has, of those that [`Look::label_set`] knows.
-    pub fn labels(&self, goid: u64) -> Option<u32> {
-        self.label_sets.get(&goid).copied()
-    }
-
-    /// Labels that some goroutine has; none for an index that no goroutine has.
-    pub fn label_set(&self, index: u32) -> &Labels {
-        static NONE: Labels = Labels::new();
-        self.labels.sets.get(index as usize).unwrap_or(&NONE)
-    }
-
-    /// Goroutines whose labels are not known, though they have some.
-    pub fn labels_unread(&self) -> u64 {
-        self.labels.unread
     }
 
     /// A stack's addresses, innermost first; empty for one that could not be read.
@@ -281,7 +261,7 @@ fn groups(look: &Look, group_by: GroupBy) -> Vec<SnapshotGroup> {
 }
 
 fn group(look: &Look, mut members: Members, group_by: GroupBy) -> SnapshotGroup {
-    let labels = most_labels(members.goids.iter().filter_map(|goid| Some(look.label_set(look.labels(*goid)?))));
+    let labels = most_labels(members.goids.iter().filter_map(|goid| look.labels.of(*goid)));
     members.goids.sort_unstable();
     members.goids.truncate(MAX_GOIDS);
     let one_creator = group_by != GroupBy::Blocked;

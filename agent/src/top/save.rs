@@ -1,11 +1,11 @@
 //! `s`: a report as JSON, in a file of the current directory that was not there before.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::clock::unix_now_ns;
+use crate::files;
 use crate::report::Report;
 use crate::words::numbers::full;
 
@@ -26,8 +26,7 @@ fn create(directory: &Path, pid: u32, now_ms: u64) -> io::Result<(PathBuf, File)
     loop {
         let number = if tried == 0 { String::new() } else { format!("-{tried}") };
         let name = PathBuf::from(format!("parkwarden-{pid}-{at}{number}.json"));
-        // Of files that others have put there, links included, none is opened.
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(directory.join(&name)) {
+        match files::create_new(&directory.join(&name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < TRIES => tried += 1,
             opened => return Ok((name, opened?)),
         }

@@ -11,7 +11,7 @@ use crate::golang::Frame;
 pub(crate) struct GroupText<'a> {
     /// The `go` statement, see [`super::creator`].
     pub(crate) created_by: Option<String>,
-    /// Who ran it, see [`crate::report::StartedBy`].
+    /// Who ran it, a line each.
     pub(crate) started_by: Vec<String>,
     /// Labels of its goroutines, a line each.
     pub(crate) labels: Vec<String>,
