@@ -30,6 +30,9 @@ pub struct FuzzArgs {
     /// Only this target.
     #[arg(long)]
     pub target: Option<String>,
+    /// Optimize little: a short run is over sooner, a long one tries less.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Runs the targets one after the other.
@@ -39,6 +42,7 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
     let fuzz = |subcommand: &str| {
         let mut command = Command::new(&cargo_fuzz);
         command.args(["fuzz", subcommand, "--sanitizer", "none", "--fuzz-dir"]).arg(&directory);
+        command.args(arguments.quick.then_some("--dev"));
         // The coverage instrumentation is a compiler flag that stable Rust hides.
         command.env("RUSTC_BOOTSTRAP", "1").current_dir(xtask::root().join("agent"));
         command
