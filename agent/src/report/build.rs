@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Cost, Goroutines, Group, Incident, LastCensus, Lost, MAX_GOIDS, Modes, Observed, ParkDurations, Precision, Proofs,
-    Reach, Report, Ring, Runtime, SCHEMA, Span,
+    Cost, Goroutines, Group, Incident, LastCensus, LeakedMemory, Lost, MAX_GOIDS, Modes, Observed, ParkDurations,
+    Precision, Proofs, Reach, Report, Ring, Runtime, SCHEMA, Span,
     beside::Beside,
     cost, labels,
     load::{Kin, Load, belong_together},
@@ -55,6 +55,8 @@ impl Report {
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.goids.first().cmp(&b.goids.first())));
         let incidents = incidents(session, &mut groups);
         let parked = |group: &&Group| !group.loops && group.key.is_some_and(|key| matches!(key.doing, Doing::Waits(_)));
+        let runtime = Runtime::of(session);
+        let memory = LeakedMemory::of(session, &groups, runtime.as_ref(), rules);
         let parked_over_threshold = groups.iter().filter(parked).map(|group| group.count).sum();
         Self {
             schema: SCHEMA,
@@ -63,8 +65,9 @@ impl Report {
             goroutines: Goroutines { parked_over_threshold, ..goroutines },
             incidents,
             groups,
+            memory,
             park_durations: park_durations(session),
-            runtime: Runtime::of(session),
+            runtime,
         }
     }
 }

@@ -7,6 +7,7 @@ mod build;
 mod cost;
 mod labels;
 mod load;
+mod memory;
 mod runtime;
 mod shown;
 mod started;
@@ -29,6 +30,7 @@ use crate::words::Place;
 
 pub use labels::LabelValues;
 pub(crate) use labels::most as most_labels;
+pub use memory::{LeakedMemory, LimitReached};
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
 pub use started::{Ancestor, MAX_WAYS, StartedBy, Way};
@@ -59,6 +61,9 @@ pub struct Report {
     /// Goroutines parked beyond the threshold, and such that pile up although they wake up now and then; by creation site,
     /// blocking stack and wait reason; largest first.
     pub groups: Vec<Group>,
+    /// What leaks hold of the program's memory, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<LeakedMemory>,
     /// Ended parks by wait reason. Modes `census` and `births` see none end, and `filter` none that was shorter than `--min-park`.
     #[serde(default)]
     pub park_durations: Vec<ParkDurations>,

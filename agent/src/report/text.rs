@@ -280,6 +280,7 @@ fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
             },
             whose(largest.created_by.as_ref(), largest.in_program.as_ref(), &largest.start_function)
         )?;
+        super::memory::write(out, report)?;
     }
     if let Some(largest) = stuck.first() {
         writeln!(

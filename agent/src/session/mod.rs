@@ -202,7 +202,7 @@ impl Session {
                 self.incidents.take(incidents, self.latest.as_ref().map(|latest| &latest.census));
             }
             Input::Labels(taken) => self.labels = taken.clone().into(),
-            Input::Runtime(taken) => self.runtime.take(taken),
+            Input::Runtime(taken) => self.runtime.take(self.now_ns, taken),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }

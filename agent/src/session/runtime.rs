@@ -1,6 +1,7 @@
 //! The last looks at the target's runtime.
 
 use super::RuntimeTaken;
+use crate::detect::Series;
 use crate::discover::usage::ProcessNumbers;
 use crate::runtime::mem::Memories;
 use crate::runtime::sched::Scheduler;
@@ -14,6 +15,8 @@ const KEPT: usize = 10;
 pub struct RuntimeLooks {
     /// The last look.
     last: Option<RuntimeTaken>,
+    /// Bytes used by the process's memory control group, where that has a limit.
+    group_used: Series,
     /// What passed between the last two.
     between: Option<Between>,
     /// For how long the control group kept the process from running, at each of the looks kept.
@@ -23,10 +26,14 @@ pub struct RuntimeLooks {
 }
 
 impl RuntimeLooks {
-    pub(super) fn take(&mut self, taken: &RuntimeTaken) {
+    pub(super) fn take(&mut self, now_ns: u64, taken: &RuntimeTaken) {
+        if let Some((used, _)) = taken.memory_group {
+            self.group_used.push(now_ns, used);
+        }
         let before = self.last.replace(taken.clone()).and_then(|taken| taken.vitals.ok());
         let Ok(now) = &taken.vitals else {
-            *self = Self { last: self.last.take(), ..Self::default() };
+            let group_used = std::mem::take(&mut self.group_used);
+            *self = Self { last: self.last.take(), group_used, ..Self::default() };
             return;
         };
         self.between = before.map(|before| now.since(&before));
@@ -72,6 +79,11 @@ impl RuntimeLooks {
         self.last.as_ref()?.memory_group
     }
 
+    /// What that group used, over time.
+    pub fn group_used(&self) -> &Series {
+        &self.group_used
+    }
+
     /// For how long its control group has kept it from running so far.
     pub fn throttled_in_all_ns(&self) -> Option<u64> {
         self.last.as_ref()?.throttled_ns
@@ -113,7 +125,7 @@ mod tests {
     #[test]
     fn the_last_looks_are_kept_and_only_the_newest_in_full() {
         let mut looks = RuntimeLooks::default();
-        (0..15).for_each(|collections| looks.take(&look(collections)));
+        (0..15).for_each(|collections| looks.take(0, &look(collections)));
         let cycles: Vec<u64> = looks.memory().iter().map(|memory| memory.stats.num_gc).collect();
         assert_eq!(cycles, (5..15).collect::<Vec<u64>>());
         let pauses: Vec<usize> = looks.memory().iter().map(|memory| memory.pauses.len()).collect();
@@ -125,11 +137,11 @@ mod tests {
     #[test]
     fn where_nothing_can_be_read_nothing_of_before_is_told() {
         let mut looks = RuntimeLooks::default();
-        looks.take(&look(1));
-        looks.take(&RuntimeTaken { vitals: Err("no layout".to_owned()), ..look(2) });
+        looks.take(0, &look(1));
+        looks.take(0, &RuntimeTaken { vitals: Err("no layout".to_owned()), ..look(2) });
         assert_eq!((looks.unknown(), looks.latest(), looks.between()), (Some("no layout"), None, None));
         assert!(looks.memory().is_empty() && looks.throttled_ns().is_none());
-        looks.take(&look(9));
+        looks.take(0, &look(9));
         assert_eq!((looks.unknown(), looks.between()), (None, None));
     }
 }

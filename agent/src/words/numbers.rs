@@ -15,10 +15,16 @@ pub fn number(count: u64) -> String {
     grouped
 }
 
+/// The shortest time in which there are so many, in seconds, and its unit; a day if there is none.
+fn unit(per_second: f64, enough: f64) -> (f64, &'static str) {
+    const DAY: (f64, &str) = (86_400.0, "day");
+    let units = [(1.0, "s"), (60.0, "min"), (3600.0, "h"), DAY];
+    units.into_iter().find(|(scale, _)| per_second * scale >= enough).unwrap_or(DAY)
+}
+
 /// `65/s`, `3.2/min`, `1.5/h`, `2/day`: in the largest unit that gives a number a person can picture.
 pub fn rate(per_second: f64) -> String {
-    let units = [(1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "day")];
-    let (scale, unit) = units.into_iter().find(|(scale, _)| per_second * scale >= 0.95).unwrap_or((86_400.0, "day"));
+    let (scale, unit) = unit(per_second, 0.95);
     let value = per_second * scale;
     let value = if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.1}") };
     format!("{}/{unit}", value.strip_suffix(".0").unwrap_or(&value))
@@ -88,6 +94,12 @@ pub fn bytes(count: u64) -> String {
         0x40_0000..0x1_0000_0000 => format!("{} MiB", count >> 20),
         _ => format!("{:.1} GiB", count as f64 / f64::from(1 << 30)),
     }
+}
+
+/// `60 MiB/min`: of bytes, in the unit of time that gives a number a person can picture.
+pub fn rate_of_bytes(per_second: f64) -> String {
+    let (scale, unit) = unit(per_second, f64::from(10 << 20));
+    format!("{}/{unit}", bytes((per_second * scale) as u64))
 }
 
 #[cfg(test)]
