@@ -12,6 +12,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::candidates::{Finder, is_parked};
 use super::heap::Spans;
+use super::partners::{self, Partners};
 use super::stack::Stacks;
 use super::types::Types;
 use super::unlocks::Unlocks;
@@ -35,6 +36,8 @@ pub struct Node {
     pub primitives: Vec<Primitive>,
     /// Return addresses, innermost first.
     pub stack: Vec<u64>,
+    /// If it stands at a channel, who else that stands could do the other half, as far as stacks and code tell ([`Suspects`]).
+    pub could: Vec<u64>,
 }
 
 impl Node {
@@ -54,6 +57,8 @@ pub enum Link {
     Member,
     /// It may hold the lock.
     MayHold,
+    /// It could receive what is sent, as the only one seen, and waits for a lock, a wait group or a condition.
+    MayServe,
     /// It was made by the one that waits for a wait group.
     Made,
 }
@@ -89,8 +94,17 @@ pub struct Graph {
     pub goroutines: u64,
 }
 
+/// Of what stands at a channel, whose partners are looked for among all that stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspects {
+    /// Of everybody.
+    All,
+    /// Only where one waits for a lock, a wait group or a condition, of which there are few in a program that is well.
+    Waiting,
+}
+
 /// The graph of a subject, of which a goroutine was seen in a census before that is `before`: whoever has moved since is left out.
-pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
+pub fn of(subject: &Subject<'_>, before: &Census, suspects: Suspects) -> Result<Graph, ReachError> {
     let Subject { memory, layout, variables, .. } = *subject;
     let reader = CensusReader::new(layout.g, variables.allgs);
     let census = reader.read(memory, || 0)?;
@@ -126,8 +140,13 @@ pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
     };
     let found = finder.find();
     let waiting = waiting_for(&found.list, &goroutines);
-    let node =
-        |g: &Goroutine| Node { goroutine: *g, wait: None, primitives: Vec::new(), stack: stacks.pcs(g, MAX_FRAMES).0 };
+    let node = |g: &Goroutine| Node {
+        goroutine: *g,
+        wait: None,
+        primitives: Vec::new(),
+        stack: stacks.pcs(g, MAX_FRAMES).0,
+        could: Vec::new(),
+    };
     let mut nodes: HashMap<u64, Node> = goroutines.iter().map(|g| (g.goid, node(g))).collect();
     for candidate in &found.list {
         let Some(node) = nodes.get_mut(&goroutines[candidate.goroutine].goid) else { continue };
@@ -142,6 +161,18 @@ pub fn of(subject: &Subject<'_>, before: &Census) -> Result<Graph, ReachError> {
     let mut edges = locks(&nodes, &goroutines, &stacks, &unlocks, &spans, &released);
     edges.extend(members(&nodes, &goroutines, &unlocks));
     edges.extend(made(&nodes, &edges));
+    let partners = |suspects: &mut dyn Iterator<Item = &Goroutine>| {
+        partners::of(&nodes, suspects, memory, &stacks, &unlocks, &spans)
+    };
+    let few = partners(&mut goroutines.iter().filter(|g| nodes.get(&g.goid).is_some_and(waits_for_one_of_sync)));
+    // Whether it is the only one takes all the others.
+    let matter = suspects == Suspects::All || !served(&nodes, &few).is_empty();
+    let partners = if matter { partners(&mut goroutines.iter()) } else { few };
+    edges.extend(served(&nodes, &partners));
+    for node in nodes.values_mut() {
+        let partners = partners::wanted(node).and_then(|wanted| partners.get(&wanted));
+        node.could = partners.cloned().unwrap_or_default();
+    }
     let after = reader.read(memory, || 0)?;
     let stayed = standing(&census, after.goroutines.iter());
     nodes.retain(|goid, _| stayed.contains(goid));
@@ -213,6 +244,25 @@ fn members(nodes: &HashMap<u64, Node>, goroutines: &[Goroutine], unlocks: &Unloc
         for group in unlocks.dones(g) {
             let waiting = groups.get(&group).into_iter().flatten().filter(|from| **from != g.goid);
             edges.extend(waiting.map(|from| Edge { from: *from, to: g.goid, link: Link::Member, primitive: group }));
+        }
+    }
+    edges
+}
+
+/// Whether it waits for what the package `sync` has, and so for what another goroutine does sooner or later.
+fn waits_for_one_of_sync(node: &Node) -> bool {
+    matches!(node.wait, Some(Wait::Mutex | Wait::Lock | Wait::RLock | Wait::WaitGroup | Wait::Cond))
+}
+
+/// Of those that send the only one that could receive, if that one cannot do so now. Who receives is another matter: whoever has
+/// work for it may not be there yet.
+fn served(nodes: &HashMap<u64, Node>, partners: &Partners) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for node in nodes.values() {
+        let Some(wanted) = partners::wanted(node).filter(|_| node.wait == Some(Wait::Send)) else { continue };
+        let Some([only]) = partners.get(&wanted).map(Vec::as_slice) else { continue };
+        if nodes.get(only).is_some_and(waits_for_one_of_sync) {
+            edges.push(Edge { from: node.goroutine.goid, to: *only, link: Link::MayServe, primitive: wanted.0 });
         }
     }
     edges

@@ -12,6 +12,7 @@ pub mod heap;
 pub mod holders;
 pub mod mark;
 pub mod objects;
+mod partners;
 pub mod roots;
 pub mod stack;
 pub mod types;

@@ -15,6 +15,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Mnemonic, OpKind, Register}
 
 use super::Subject;
 use super::stack::Stacks;
+use crate::cause::wait::Wait;
 use crate::golang::Arch;
 use crate::golang::pclntab::FuncId;
 use crate::memory::bytes_at;
@@ -59,7 +60,32 @@ const LOCKS: [&str; 6] = [
 /// What tells a wait group that a member is done; `Done` is `Add(-1)`, and inlined in wrappers.
 const DONES: [&str; 2] = ["sync.(*WaitGroup).Done", "sync.(*WaitGroup).Add"];
 
-/// What a function does with locks.
+/// What sends on a channel, or closes it, as code is compiled to. A select may.
+const SENDS: [&str; 4] = ["runtime.chansend1", "runtime.selectnbsend", "runtime.closechan", "runtime.selectgo"];
+/// What receives from one.
+const RECEIVES: [&str; 4] = ["runtime.chanrecv1", "runtime.chanrecv2", "runtime.selectnbrecv", "runtime.selectgo"];
+
+/// One of the two halves that make a value go through a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Half {
+    /// To send, or to close the channel.
+    Send,
+    /// To receive.
+    Receive,
+}
+
+impl Half {
+    /// What a goroutine that waits so would do.
+    pub(super) const fn of(wait: Wait) -> Option<Self> {
+        match wait {
+            Wait::Send => Some(Self::Send),
+            Wait::Receive => Some(Self::Receive),
+            _ => None,
+        }
+    }
+}
+
+/// What a function does with locks and channels.
 #[derive(Clone, Debug, Default)]
 struct Conduct {
     /// Places where it locks.
@@ -68,6 +94,10 @@ struct Conduct {
     unlocks: u32,
     /// Places where it tells a `sync.WaitGroup` that it is done.
     dones: u32,
+    /// Places where it sends on a channel or closes it.
+    sends: u32,
+    /// Places where it receives.
+    receives: u32,
     /// What it does it does whatever happens.
     straight: bool,
     /// Offsets in its closure of what it reads there.
@@ -84,6 +114,8 @@ impl Conduct {
         self.locks += u32::from(LOCKS.contains(&name));
         self.unlocks += u32::from(UNLOCKS.contains(&name));
         self.dones += u32::from(DONES.contains(&name));
+        self.sends += u32::from(SENDS.contains(&name));
+        self.receives += u32::from(RECEIVES.contains(&name));
     }
 
     /// Whether a function is one of those that unlocking itself is made of.
@@ -151,14 +183,26 @@ impl<'m> Unlocks<'m> {
 
     /// Whether a function among those of its stack locks at another place than the one where the goroutine waits for a lock, if that
     /// is what it waits for.
-    pub(super) fn locks_elsewhere(&self, goroutine: &Goroutine, mut waits_for_lock: bool) -> bool {
+    pub(super) fn locks_elsewhere(&self, goroutine: &Goroutine, waits_for_lock: bool) -> bool {
+        self.elsewhere(goroutine, waits_for_lock, |conduct| conduct.locks)
+    }
+
+    /// Whether one of them does this with a channel, at another place than the one where the goroutine stands, if it stands at such.
+    pub(super) fn does(&self, goroutine: &Goroutine, half: Half, stands: bool) -> bool {
+        self.elsewhere(goroutine, stands, |conduct| match half {
+            Half::Send => conduct.sends,
+            Half::Receive => conduct.receives,
+        })
+    }
+
+    fn elsewhere(&self, goroutine: &Goroutine, mut stands: bool, places: impl Fn(&Conduct) -> u32) -> bool {
         for (pc, _) in self.stacks.frames(goroutine, MAX_FRAMES) {
             let Some(func) = self.func(pc) else { continue };
             if is_library(func.name) {
                 continue;
             }
-            let here = u32::from(std::mem::take(&mut waits_for_lock));
-            if self.conduct(func.entry).locks > here {
+            let here = u32::from(std::mem::take(&mut stands));
+            if places(&self.conduct(func.entry)) > here {
                 return true;
             }
         }

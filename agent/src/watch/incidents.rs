@@ -11,7 +11,7 @@ use crate::detect::Verdict;
 use crate::live::Target;
 use crate::memory::census::Census;
 use crate::prove::{Program, ProveError};
-use crate::reach::graph::{self, Graph, Link};
+use crate::reach::graph::{self, Graph, Link, Suspects};
 use crate::report::{Group, Report};
 use crate::session::{GroupKey, Holding, Session, Tied};
 use crate::why;
@@ -73,7 +73,7 @@ impl Incidents {
         let (program, process) = (Arc::clone(program), Arc::clone(target.process()));
         self.look.begin("incidents", move || {
             let began = Instant::now();
-            let told = why::graph_of(process.pid(), &program, &before).map(|graph| {
+            let told = why::graph_of(process.pid(), &program, &before, Suspects::Waiting).map(|graph| {
                 let incidents = why::of_graph(&graph, &program, &before).incidents;
                 Told { holdings: holdings(&graph), incidents: incidents.iter().map(tied).collect() }
             });

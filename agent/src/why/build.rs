@@ -17,6 +17,8 @@ use crate::words::{Named, Place, goroutines, seconds};
 const MAX_GOIDS: usize = 1000;
 /// Edges told of each incident.
 const MAX_WAITS: usize = 10_000;
+/// Steps of a way that may be a circle.
+const MAX_WAY: usize = 1000;
 /// Groups told that belong to no incident.
 const MAX_OTHERS: usize = 100;
 
@@ -136,23 +138,31 @@ fn incident(graph: &Graph, next: &HashMap<u64, Vec<&Edge>>, members: &[u64], des
     }
 }
 
-/// Goroutines that wait for one another in a circle of locks, if there is one.
+/// Goroutines that wait for one another in a circle, if there is one. Whoever waits for whom it has made may not wait for all of them.
 fn cycle(next: &HashMap<u64, Vec<&Edge>>, members: &[u64]) -> Option<Vec<u64>> {
     let mut done: HashSet<u64> = HashSet::new();
     for start in members {
-        let mut way: Vec<u64> = Vec::new();
-        let mut at = *start;
-        while !done.contains(&at) {
-            if let Some(begin) = way.iter().position(|goid| *goid == at) {
-                return Some(way.split_off(begin));
+        // The way here: of each goroutine the edges that are still to be followed.
+        let mut way: Vec<(u64, &[&Edge])> = Vec::new();
+        let mut enter = Some(*start);
+        loop {
+            if let Some(at) = enter.take() {
+                if let Some(begin) = way.iter().position(|(goid, _)| *goid == at) {
+                    return Some(way[begin..].iter().map(|(goid, _)| *goid).collect());
+                }
+                if way.len() < MAX_WAY && done.insert(at) {
+                    way.push((at, next.get(&at).map_or(&[], Vec::as_slice)));
+                }
             }
-            way.push(at);
-            match next.get(&at).map(Vec::as_slice) {
-                Some([edge]) if matches!(edge.link, Link::Holds | Link::MayHold) => at = edge.to,
-                _ => break,
+            let Some((_, edges)) = way.last_mut() else { break };
+            match edges.split_first() {
+                Some((edge, rest)) => {
+                    *edges = rest;
+                    enter = (edge.link != Link::Made).then_some(edge.to);
+                }
+                None => drop(way.pop()),
             }
         }
-        done.extend(way);
     }
     None
 }
@@ -192,18 +202,22 @@ fn headline(
     let all = members.len() as u64;
     let place = |group: &Standing| group.blocked_at.as_ref().map_or_else(String::new, |place| format!(" at {place}"));
     if cycle {
-        let shown =
-            roots.iter().all(|goid| next.get(goid).is_some_and(|edges| edges.iter().all(|edge| edge.link.is_shown())));
+        let around = roots.iter().zip(roots.iter().cycle().skip(1));
+        let links: Vec<Link> = around
+            .filter_map(|(from, to)| next.get(from)?.iter().find(|edge| edge.to == *to))
+            .map(|edge| edge.link)
+            .collect();
+        let shown = links.iter().all(|link| link.is_shown());
+        let locks = links.iter().all(|link| matches!(link, Link::Holds | Link::MayHold));
+        let what = if locks { "one another's locks" } else { "one another" };
         let ids: Vec<String> = roots.iter().map(u64::to_string).collect();
         let rest = all - roots.len() as u64;
         let behind = if rest > 0 { format!("; {} more behind them", goroutines(rest)) } else { String::new() };
         return match (&ids[..], shown) {
             ([own], true) => format!("goroutine {own} wants a lock that it holds itself{behind}"),
             ([own], false) => format!("goroutine {own} wants a lock that it may hold itself{behind}"),
-            (_, true) => format!("goroutines {} wait for one another's locks in a circle{behind}", ids.join(", ")),
-            (_, false) => {
-                format!("goroutines {} may wait for one another's locks in a circle{behind}", ids.join(", "))
-            }
+            (_, true) => format!("goroutines {} wait for {what} in a circle{behind}", ids.join(", ")),
+            (_, false) => format!("goroutines {} may wait for {what} in a circle{behind}", ids.join(", ")),
         };
     }
     let Some(first) = groups.first() else { return String::new() };
@@ -313,6 +327,7 @@ impl Describe<'_> {
             in_program: Place::of_program(&stack, self.module),
             seconds: seconds(noted.max(self.stood_ns)),
             waits_for: first.primitives.clone(),
+            could: first.could.clone(),
             cause,
             stack,
         }

@@ -39,6 +39,7 @@ fn write(out: &mut String, report: &WhyReport) -> std::fmt::Result {
                 Link::Holds => ("holds", "solid"),
                 Link::Member => ("has yet to call Done", "solid"),
                 Link::MayHold => ("may hold", "dashed"),
+                Link::MayServe => ("could receive", "dashed"),
                 Link::Made => ("made by it", "dashed"),
             };
             writeln!(out, "    g{} -> g{} [label={}, style={style}];", waits.from, waits.to, quoted(label))?;

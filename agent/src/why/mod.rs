@@ -24,7 +24,7 @@ use crate::memory::census::{Census, CensusReader};
 use crate::memory::process::ProcessMemory;
 use crate::prove::{Program, ProveError};
 use crate::reach::ReachError;
-use crate::reach::graph::{self, Graph};
+use crate::reach::graph::{self, Graph, Suspects};
 use crate::words::Place;
 
 pub use crate::reach::graph::{Edge, Link};
@@ -93,6 +93,10 @@ pub struct Standing {
     pub seconds: f64,
     /// What one of them waits for.
     pub waits_for: Vec<Primitive>,
+    /// If it stands at a channel, the ids of those that stand too and could do the other half: their stacks lead to the channel, and
+    /// functions of theirs do that. None that runs, or will be made, is among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub could: Vec<u64>,
     /// Why, and what to do.
     pub cause: Option<Cause>,
 }
@@ -105,7 +109,7 @@ pub fn live(pid: u32, apart: Duration) -> Result<WhyReport, ProveError> {
     let before = reader.read(&ProcessMemory::new(pid), now_ns);
     let before = before.map_err(|error| ProveError::Reach { pid, source: ReachError::from(error) })?;
     std::thread::sleep(apart);
-    let graph = graph_of(pid, &program, &before)?;
+    let graph = graph_of(pid, &program, &before, Suspects::All)?;
     Ok(of_graph(&graph, &program, &before))
 }
 
@@ -116,9 +120,10 @@ pub fn of_graph(graph: &Graph, program: &Program, before: &Census) -> WhyReport 
 }
 
 /// Who waits for whom of those that have not run since `before`.
-pub fn graph_of(pid: u32, program: &Program, before: &Census) -> Result<Graph, ProveError> {
+pub fn graph_of(pid: u32, program: &Program, before: &Census, suspects: Suspects) -> Result<Graph, ProveError> {
     let memory = ProcessMemory::new(pid);
-    graph::of(&program.subject(&memory, &memory, &[]), before).map_err(|source| ProveError::Reach { pid, source })
+    graph::of(&program.subject(&memory, &memory, &[]), before, suspects)
+        .map_err(|source| ProveError::Reach { pid, source })
 }
 
 impl WhyReport {

@@ -61,6 +61,9 @@ fn write_report(out: &mut String, report: &WhyReport) -> std::fmt::Result {
                 blocker(group.blocked_at.as_ref()),
                 creator(group.created_by.as_ref())
             )?;
+            // Who receives has nothing to do as a rule.
+            let matters = group.wait_reason == "chan send" || report.others.len() == 1;
+            could(group).filter(|_| matters).map_or(Ok(()), |could| writeln!(out, "    {could}"))?;
         }
     }
     Ok(())
@@ -88,6 +91,7 @@ fn write_group(out: &mut String, incident: &Incident, group: &Standing) -> std::
     )?;
     let mut evidence: Vec<String> = group.waits_for.iter().map(ToString::to_string).collect();
     evidence.extend(links(incident, group));
+    evidence.extend(could(group));
     let root = group.distance == 0;
     GroupText {
         created_by: Some(creator(group.created_by.as_ref())),
@@ -116,6 +120,11 @@ fn links(incident: &Incident, group: &Standing) -> Vec<String> {
                 "goroutine {to} may hold it: its stack refers to it in a function that locks, or its deferred calls may unlock it"
             ),
             Link::Member => format!("goroutine {to} has yet to call Done: it is deferred"),
+            Link::MayServe => {
+                format!(
+                    "goroutine {to} could receive, and no other that stands is seen to; it waits for something else"
+                )
+            }
             Link::Made => format!("goroutine {to}, which it made, stands too"),
         };
         if !told.contains(&sentence) {
@@ -126,4 +135,22 @@ fn links(incident: &Incident, group: &Standing) -> Vec<String> {
         }
     }
     told
+}
+
+/// Who could get a group on that stands at a channel.
+fn could(group: &Standing) -> Option<String> {
+    let does = match group.wait_reason.as_str() {
+        "chan send" => "receive",
+        "chan receive" => "send or close",
+        _ => return None,
+    };
+    let goids: Vec<String> = group.could.iter().take(MAX_GOIDS_SHOWN).map(u64::to_string).collect();
+    Some(match (&goids[..], group.could.len().saturating_sub(goids.len())) {
+        ([], _) => format!("of those that stand none is seen to lead to the channel and {does}"),
+        ([one], _) => format!("goroutine {one} could {does}: its stack leads to the channel"),
+        (some, 0) => format!("goroutines {} could {does}: their stacks lead to the channel", some.join(", ")),
+        (some, more) => {
+            format!("goroutines {} and {more} more could {does}: their stacks lead to the channel", some.join(", "))
+        }
+    })
 }

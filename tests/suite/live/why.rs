@@ -7,7 +7,8 @@ use parkwarden::why::{Link, WhyReport};
 use parkwarden_tests::agent::run;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture, wait};
-use xtask::toolchain::NEWEST;
+use serde::Deserialize;
+use xtask::toolchain::{NEWEST, VERSIONS};
 
 const ALL: [BuildFlags; 3] = [BuildFlags::Default, BuildFlags::Stripped, BuildFlags::Unoptimized];
 
@@ -99,4 +100,59 @@ fn one_goroutine_its_graph_and_whoever_does_not_stand() {
     let none = run(["why", "--pid", &pid, "--goid", "999999"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stderr).contains("snapshot"), "{}", String::from_utf8_lossy(&none.stderr));
+}
+
+/// Who stands at a channel, by the program's own word.
+#[derive(Debug, Deserialize)]
+struct Sides {
+    sender: u64,
+    receiver: u64,
+}
+
+/// What is said of `partners` in this way, once its goroutines stand.
+fn partners(version: &str, flags: BuildFlags, way: &str, standing: u64) -> (Sides, WhyReport) {
+    let (target, sides): (_, Sides) = Target::ready(&fixture("partners", version, flags), [way]);
+    let pid = target.pid().to_string();
+    let report = wait::until(format!("{way} to stand"), std::time::Duration::from_secs(60), || {
+        let output = run(["why", "--pid", &pid, "--format", "json", "--for", "200ms"]);
+        let report: WhyReport = serde_json::from_slice(&output.stdout).ok()?;
+        Some(report).filter(|report| report.standing == standing)
+    });
+    (sides, report)
+}
+
+/// The group that one goroutine is in.
+fn standing(report: &WhyReport, goid: u64) -> &parkwarden::why::Standing {
+    let in_incidents = report.incidents.iter().flat_map(|incident| &incident.groups);
+    in_incidents.chain(&report.others).find(|group| group.goids.contains(&goid)).expect("it stands")
+}
+
+#[test]
+fn a_lock_and_a_channel_make_a_circle_too() {
+    for version in VERSIONS {
+        for flags in ALL {
+            let (Sides { sender, receiver }, report) = partners(version, flags, "lock", 3);
+            let [incident] = &report.incidents[..] else { panic!("Go {version}, {flags:?}: {report:#?}") };
+            assert!(incident.cycle && incident.goroutines == 2, "Go {version}, {flags:?}: {incident:#?}");
+            assert!(incident.headline.contains("may wait for one another in a circle"), "{}", incident.headline);
+            let links: Vec<(u64, u64, Link)> =
+                incident.waits.iter().map(|waits| (waits.from, waits.to, waits.link)).collect();
+            assert!(links.contains(&(receiver, sender, Link::Holds)), "Go {version}, {flags:?}: {links:?}");
+            assert!(links.contains(&(sender, receiver, Link::MayServe)), "Go {version}, {flags:?}: {links:?}");
+            assert_eq!(standing(&report, sender).could, [receiver], "Go {version}, {flags:?}");
+        }
+    }
+}
+
+#[test]
+fn who_could_send_is_named_and_nobody_accused() {
+    for flags in ALL {
+        let (Sides { sender, receiver }, report) = partners(NEWEST, flags, "rest", 4);
+        assert!(report.incidents.is_empty(), "{flags:?}: {report:#?}");
+        assert_eq!(standing(&report, receiver).could, [sender], "{flags:?}");
+        let (Sides { sender, .. }, report) = partners(NEWEST, flags, "none", 2);
+        assert!(report.incidents.is_empty(), "{flags:?}: {report:#?}");
+        assert!(standing(&report, sender).could.is_empty(), "{flags:?}");
+        assert_eq!(standing(&report, sender).wait_reason, "chan send", "{flags:?}");
+    }
 }
