@@ -52,10 +52,13 @@ pub enum PrimitiveState {
     },
     /// `sync.RWMutex`
     RwMutex {
-        /// Readers that hold it or wait for the writer; negative while a writer wants it or has it.
+        /// Readers that hold it or wait for the writer.
         readers: i32,
         /// Readers the writer waits for.
         leaving: i32,
+        /// A writer wants it, and waits for those readers, or has it.
+        #[serde(default)]
+        writer: bool,
     },
     /// `sync.WaitGroup`
     WaitGroup {
@@ -86,6 +89,24 @@ impl Primitive {
 }
 
 impl PrimitiveState {
+    /// A `sync.RWMutex` with these counts. A writer that waits or writes takes `rwmutexMaxReaders` off `readerCount`
+    /// (src/sync/rwmutex.go).
+    const fn rw_mutex(reader_count: i32, reader_wait: i32) -> Self {
+        const MAX_READERS: i32 = 1 << 30;
+        let writer = reader_count < 0;
+        let readers = if writer { reader_count.saturating_add(MAX_READERS) } else { reader_count };
+        Self::RwMutex { readers, leaving: reader_wait, writer }
+    }
+
+    /// Whether it is a lock that somebody has, or that a writer is about to have.
+    pub const fn is_locked(self) -> bool {
+        match self {
+            Self::Mutex { locked, .. } => locked,
+            Self::RwMutex { readers, writer, .. } => writer || readers != 0,
+            _ => false,
+        }
+    }
+
     /// Whether it is the channel of a timer or ticker.
     pub const fn is_timer(self) -> bool {
         matches!(self, Self::Channel { timer: true, .. })
@@ -125,8 +146,8 @@ impl PrimitiveState {
                 Self::Mutex { locked: state & 1 != 0, counted: state >> 3 }
             }
             // sync.RWMutex: the writers' mutex, writerSem at 8, readerSem at 12, readerCount at 16, readerWait at 20.
-            Wait::Lock => Self::RwMutex { readers: readers(word32(8)?), leaving: word32(12)? },
-            Wait::RLock => Self::RwMutex { readers: readers(word32(4)?), leaving: word32(8)? },
+            Wait::Lock => Self::rw_mutex(word32(8)?, word32(12)?),
+            Wait::RLock => Self::rw_mutex(word32(4)?, word32(8)?),
             // The counter is the upper half of the word before `sema`.
             Wait::WaitGroup => Self::WaitGroup { counter: word32(-4)? },
             Wait::Cond => Self::Cond,
@@ -134,12 +155,6 @@ impl PrimitiveState {
             Wait::NilSend | Wait::NilReceive | Wait::EmptySelect => return None,
         })
     }
-}
-
-/// How many readers a `readerCount` says: a writer that waits or writes takes `rwmutexMaxReaders` from it (src/sync/rwmutex.go).
-const fn readers(count: i32) -> i32 {
-    const MAX_READERS: i32 = 1 << 30;
-    if count < 0 { count.wrapping_add(MAX_READERS) } else { count }
 }
 
 /// Kind of a struct, in the low bits of a type descriptor's kind (`abi.Struct`).
@@ -175,8 +190,9 @@ impl std::fmt::Display for Primitive {
                 let locked = if locked { "locked" } else { "unlocked" };
                 write!(f, "mutex with its semaphore at {address:#x}: {locked}, counts {counted} waiting")?;
             }
-            PrimitiveState::RwMutex { readers, leaving } => {
-                write!(f, "read-write mutex with its semaphore at {address:#x}: readers {readers}, leaving {leaving}")?;
+            PrimitiveState::RwMutex { readers, leaving, writer } => {
+                let who = rw_mutex_in_words(readers, leaving, writer);
+                write!(f, "read-write mutex with its semaphore at {address:#x}: {who}")?;
             }
             PrimitiveState::WaitGroup { counter } => {
                 write!(f, "wait group with its semaphore at {address:#x}: counter {counter}")?;
@@ -195,6 +211,24 @@ impl std::fmt::Display for Primitive {
                 write!(f, "; {count} goroutines wait for it ({}{more})", others.join(", "))
             }
         }
+    }
+}
+
+/// Who has a `sync.RWMutex` and who wants it.
+fn rw_mutex_in_words(readers: i32, leaving: i32, writer: bool) -> String {
+    let some = |count: i32, one: &str, more: &str| match count {
+        1 => format!("1 reader {one}"),
+        count => format!("{count} readers {more}"),
+    };
+    if !writer {
+        return some(readers, "holds it", "hold it");
+    }
+    let behind = readers.saturating_sub(leaving.max(0));
+    let behind =
+        if behind > 0 { format!(", {}", some(behind, "waits behind it", "wait behind it")) } else { String::new() };
+    match leaving {
+        1.. => format!("a writer waits, {}{behind}", some(leaving, "holds it", "hold it")),
+        _ => format!("a writer holds it{behind}"),
     }
 }
 
@@ -217,6 +251,28 @@ mod tests {
             image.insert(at, [&[0, name.len() as u8], name.as_bytes(), b"and what follows"].concat());
         }
         image
+    }
+
+    #[test]
+    fn readers_and_writers_are_counted_in_words() {
+        const WRITER: i32 = -(1 << 30);
+        let cases = [
+            ((0, 0), "0 readers hold it"),
+            ((1, 0), "1 reader holds it"),
+            ((WRITER, 0), "a writer holds it"),
+            ((WRITER + 2, 0), "a writer holds it, 2 readers wait behind it"),
+            ((WRITER + 1, 1), "a writer waits, 1 reader holds it"),
+            ((WRITER + 5, 2), "a writer waits, 2 readers hold it, 3 readers wait behind it"),
+            // What a hostile program writes there.
+            ((i32::MIN, i32::MIN), "a writer holds it"),
+            ((i32::MIN, i32::MAX), "a writer waits, 2147483647 readers hold it"),
+        ];
+        for ((count, leaving), words) in cases {
+            let PrimitiveState::RwMutex { readers, leaving, writer } = PrimitiveState::rw_mutex(count, leaving) else {
+                panic!("something else");
+            };
+            assert_eq!(rw_mutex_in_words(readers, leaving, writer), words);
+        }
     }
 
     #[test]

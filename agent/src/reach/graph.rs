@@ -17,7 +17,7 @@ use super::stack::Stacks;
 use super::types::Types;
 use super::unlocks::Unlocks;
 use super::{MAX_FRAMES, Modules, ReachError, Subject, holders, only_wait_groups, waiting_for};
-use crate::cause::primitive::{Primitive, PrimitiveState};
+use crate::cause::primitive::Primitive;
 use crate::cause::wait::{Doing, Wait};
 use crate::memory::census::{Census, CensusReader, Goroutine};
 use crate::memory::unwind::has_not_run;
@@ -204,13 +204,8 @@ fn locks(
 ) -> Vec<Edge> {
     let want = |node: &Node| {
         let primitive = node.primitives.first()?;
-        let locked = match primitive.state {
-            PrimitiveState::Mutex { locked, .. } => locked,
-            PrimitiveState::RwMutex { readers, .. } => readers != 0,
-            _ => false,
-        };
         let lock = holders::lock_at(node.wait?, primitive.address)?;
-        locked.then_some((node.goroutine.goid, lock))
+        primitive.state.is_locked().then_some((node.goroutine.goid, lock))
     };
     let wants: HashSet<(u64, u64)> = nodes.values().filter_map(want).collect();
     let known = holders::of(&wants, goroutines.iter(), stacks, unlocks, spans, released);

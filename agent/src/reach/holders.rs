@@ -11,7 +11,6 @@ use super::Leaked;
 use super::heap::Spans;
 use super::stack::{Stacks, Start};
 use super::unlocks::{Pending, Unlocks};
-use crate::cause::primitive::PrimitiveState;
 use crate::cause::wait::Wait;
 use crate::memory::census::Goroutine;
 
@@ -112,13 +111,8 @@ fn fill(leaked: &mut [Leaked], known: &HashMap<u64, LockHolders>) {
     for leaked in leaked {
         let Some(LockHolders { shown, perhaps }) = lock_of(leaked).and_then(|lock| known.get(&lock)) else { continue };
         let Some(primitive) = leaked.primitives.first_mut() else { continue };
-        let locked = match primitive.state {
-            PrimitiveState::Mutex { locked, .. } => locked,
-            PrimitiveState::RwMutex { readers, .. } => readers != 0,
-            _ => false,
-        };
         match &shown[..] {
-            [holder] if locked => primitive.holds = Some(*holder),
+            [holder] if primitive.state.is_locked() => primitive.holds = Some(*holder),
             _ => {
                 primitive.may_hold =
                     shown.iter().chain(perhaps.iter().filter(|goid| !shown.contains(goid))).copied().collect()

@@ -31,7 +31,8 @@ struct Shape {
 fn shown(report: &ProofReport, waiter: u64, what: &str) -> Option<u64> {
     let group = report.leaks.iter().find(|group| group.goids.contains(&waiter))?;
     assert_eq!(group.goids, [waiter], "{what}: a group of its own");
-    let holds = group.evidence.iter().find(|sentence| sentence.contains(" holds it") || sentence.contains(" has, "))?;
+    let names = |sentence: &&String| sentence.starts_with("goroutine ") && sentence.contains(" holds it");
+    let holds = group.evidence.iter().find(|sentence| names(sentence) || sentence.contains(" has, "))?;
     let number = holds.split("goroutine ").nth(1).and_then(|rest| rest.split([' ', ',']).next());
     Some(number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{what}: {holds}")))
 }

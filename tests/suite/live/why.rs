@@ -67,6 +67,12 @@ fn who_reads_twice_holds_what_it_wants() {
         report.incidents.first().is_some_and(|incident| incident.goroutines == 6)
     });
     assert!(report.incidents[0].headline.contains("that it holds itself"), "{}", report.incidents[0].headline);
+    let groups = &report.incidents[0].groups;
+    let said: Vec<String> = groups.iter().flat_map(|group| &group.waits_for).map(ToString::to_string).collect();
+    assert!(
+        said.iter().all(|said| said.contains("a writer waits, 1 reader holds it, 5 readers wait behind it")),
+        "{said:#?}"
+    );
 }
 
 #[test]
