@@ -170,6 +170,36 @@ const RECIPES: &[Recipe] = &[
         ..RECIPE
     },
     Recipe {
+        name: "runtime.finqueued",
+        named: &[("runtime.queuefinalizer", &[At(0)]), ("runtime.finReadQueueStats", &[At(0)])],
+        word: true,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.finexecuted",
+        named: &[("runtime.runFinalizers", &[At(0)]), ("runtime.finReadQueueStats", &[At(0)])],
+        word: true,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.startingStackSize",
+        named: &[("runtime.gcComputeStartingStackSize", &[At(0)]), ("runtime.gfput", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.extraMLength",
+        named: &[("runtime.checkdead", &[At(0)]), ("runtime.addExtraM", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.extraMInUse",
+        named: &[("runtime.dropm", &[At(0)]), ("runtime.getExtraM", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
         name: "runtime.mProfCycle",
         named: &[
             ("runtime.gcSweep", &[At(0)]),

@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{Encoder as _, TextEncoder};
 use strum::VariantNames as _;
 
-use crate::config::node::Limits;
-use crate::config::settings::RuntimeMetrics;
+use crate::config::node::{Limits, Metrics};
 use crate::detect::Verdict;
 use crate::discover::usage::ProcessNumbers;
 use crate::export::http::HttpNumbers;
@@ -74,7 +73,7 @@ impl Exporter {
         format: Format,
         node: &Node,
         limits: Limits,
-        runtime: RuntimeMetrics,
+        metrics: Metrics,
         numbers: &AgentNumbers,
         http: Option<&HttpNumbers>,
     ) -> Vec<u8> {
@@ -110,7 +109,7 @@ impl Exporter {
         // What nobody else tells comes before what the program could export itself.
         for (process, report) in &watched {
             let mut of_runtime = Scrape::default();
-            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, runtime));
+            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, metrics));
             add(of_runtime);
         }
         let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
