@@ -82,6 +82,8 @@ pub const WANTED: &Wanted = &[
     (
         "runtime.workType",
         &[
+            // All that is read of it in Go 1.19, which does not add up CPU time.
+            ("cycles", 4),
             // Exported names since Go 1.25 or so.
             ("cpuStats.gcTotalTime", 8),
             ("cpuStats.GCTotalTime", 8),
@@ -638,7 +640,12 @@ fn stop_times(
         }
     }
     if let Some(at) = memstats.at("gcPauseDist") {
-        found.insert("/gc/pauses:seconds".to_owned(), Histogram::read(memory, structs, at)?);
+        match Histogram::read(memory, structs, at) {
+            Ok(histogram) => _ = found.insert("/gc/pauses:seconds".to_owned(), histogram),
+            // Go 1.19's histograms have other buckets.
+            Err(RuntimeError::Layout(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
 }
@@ -651,6 +658,11 @@ impl Memories {
     pub fn is_limited(&self) -> bool {
         let ago = self.stats.num_gc.saturating_sub(self.limiter_last_cycle);
         self.limiter_on || (self.limiter_last_cycle != 0 && ago < LIMITER_CYCLES)
+    }
+
+    /// A part of the CPU time, such as `gc/total`; none where the runtime does not keep it (Go 1.19).
+    pub fn cpu_class_ns(&self, class: &str) -> Option<u64> {
+        self.cpu_classes_ns.get(&format!("/cpu/classes/{class}:cpu-seconds")).copied()
     }
 
     /// What `runtime/metrics` has by these names, where it is a plain number: the classes of memory add up to their total.

@@ -32,9 +32,10 @@ pub const WANTED: &Wanted = &[
             // Until Go 1.24, and since.
             ("runqsize", 4),
             ("runq.size", 4),
-            ("gcwaiting", 1),
+            // 4 bytes in Go 1.19, as the one of sysmon.
+            ("gcwaiting", 0),
             ("stopwait", 4),
-            ("sysmonwait", 1),
+            ("sysmonwait", 0),
             ("timeToRun", 0),
             ("totalMutexWaitTime", 8),
             // Go 1.22 and later.
@@ -155,8 +156,8 @@ pub struct Scheduler {
     pub threads: u64,
     /// Threads that look for work.
     pub spinning_threads: u64,
-    /// Whether another one is to.
-    pub need_spinning: u64,
+    /// Whether another one is to (Go 1.21 and later).
+    pub need_spinning: Option<u64>,
     /// Threads without work.
     pub idle_threads: u64,
     /// Threads without work that are locked to a goroutine.
@@ -348,7 +349,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         idle_processors: sched.number("npidle"),
         threads: sched.number("mnext").wrapping_sub(sched.number("nmfreed")),
         spinning_threads: sched.number("nmspinning"),
-        need_spinning: sched.number("needspinning"),
+        need_spinning: sched.get("needspinning"),
         idle_threads: sched.number("nmidle"),
         idle_locked_threads: sched.number("nmidlelocked"),
         run_queue: global_queue(&sched),

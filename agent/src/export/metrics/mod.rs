@@ -281,11 +281,12 @@ fn of_runtime(runtime: &Runtime, add: &mut dyn FnMut(&'static Definition, &[&str
         (&GROUP_LIMIT, runtime.group_limit_bytes.map(|bytes| bytes as f64)),
     ];
     if let Some(memory) = runtime.now.as_ref().map(|now| &now.memory) {
+        let cpu = |class| memory.cpu_class_ns(class).map(seconds);
         known.extend([
             (&RUNNABLE, Some(runtime.runnable as f64)),
             (&LATENCY, between.latency_p99_ns.map(seconds)),
-            (&GC_CPU, Some(seconds(memory.gc_cpu_ns))),
-            (&AVAILABLE_CPU, Some(seconds(memory.total_cpu_ns))),
+            (&GC_CPU, cpu("gc/total")),
+            (&AVAILABLE_CPU, cpu("total")),
             (&GC_PAUSE, Some(seconds(between.longest_pause_ns.unwrap_or(0)))),
             (&HEAP_MARKED, Some(memory.heap_marked as f64)),
             (&LIMITER, Some(f64::from(u8::from(memory.is_limited())))),

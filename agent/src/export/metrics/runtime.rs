@@ -120,7 +120,7 @@ fn cpu<'a>(from: &From<'a>, class: &str) -> Said<'a> {
 }
 
 fn cpu_ns(from: &From<'_>, class: &str) -> Option<u64> {
-    from.now.memory.cpu_classes_ns.get(&format!("/cpu/classes/{class}:cpu-seconds")).copied()
+    from.now.memory.cpu_class_ns(class)
 }
 
 /// What `/sched/goroutines` has.
