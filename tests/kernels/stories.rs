@@ -1,6 +1,6 @@
 //! What is tried on each kernel, and what has to come of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parkwarden::config::{Mode, ModeChoice};
 use parkwarden::doctor;
@@ -11,11 +11,12 @@ use parkwarden::snapshot::Snapshot;
 use parkwarden::timeline::Timeline;
 use parkwarden_tests::BuildFlags;
 use parkwarden_tests::leaks::{Statement, assert_as_said, assert_snapshot_as_said};
+use parkwarden_tests::pprof::pprof;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xtask::dist::Target;
 use xtask::kernels::{Kernel, Probes};
-use xtask::toolchain::{ALL_VERSIONS, DEBIAN, NEWEST, has_debian_go};
+use xtask::toolchain::{self, NEWEST};
 
 use crate::machine::Outcome;
 
@@ -96,7 +97,7 @@ impl Story {
 }
 
 /// The columns of the table, in its order.
-pub const COLUMNS: [&str; 14] = [
+pub const COLUMNS: [&str; 17] = [
     "doctor",
     "census",
     "births",
@@ -105,6 +106,9 @@ pub const COLUMNS: [&str; 14] = [
     "auto",
     "snapshot",
     "prove",
+    "sched",
+    "mem",
+    "profile",
     "agent",
     "OOM kill",
     "signals",
@@ -147,6 +151,9 @@ pub fn stories(kernel: &Kernel, quick: bool) -> Vec<Story> {
     for again in 0..if quick { 1 } else { 5 } {
         stories.push(prove_moving(program("movers"), tells).about(format!("pointers that move, {again}")));
     }
+    stories.push(sched(program("vitals")));
+    stories.push(mem(program("vitals")));
+    stories.push(profile(program("vitals")));
     stories.push(agent(leaks));
     stories.push(oom(program("incident")));
     if probes != Probes::None {
@@ -159,8 +166,7 @@ pub fn stories(kernel: &Kernel, quick: bool) -> Vec<Story> {
         stories.push(signals(leaks, tries));
     }
     if kernel.target == Target::Aarch64 && !quick {
-        let versions = ALL_VERSIONS.into_iter().filter(|version| *version != DEBIAN || has_debian_go());
-        for version in versions {
+        for version in toolchain::available() {
             for flags in [flags, BuildFlags::Arm64Stripped] {
                 let program = Program { name: "leaks", version, flags };
                 for mode in ["census", "births", "filter", "trace"] {
@@ -299,6 +305,77 @@ fn prove_moving(program: Program, tells: bool) -> Story {
         SUCCESS.into()
     })
     .of(program, &["rest"])
+}
+
+/// Two values that are to be the same, by the name of both.
+fn same<'a>(ours: &'a Value, theirs: &'a Value, name: &str) {
+    assert!(!theirs.is_null() && ours == theirs, "{name}: {ours}, not {theirs}");
+}
+
+/// What `sched` tells is what `runtime/metrics` says. The program runs when it asks itself, and is in a system call when it is looked
+/// at.
+fn sched(program: Program) -> Story {
+    Story::new("sched", "vitals", &["sched", "--pid", "{pid}", "--format", "json"], |outcome| {
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let document: Value = parse(outcome);
+        let (scheduler, metrics) = (&document["scheduler"], &outcome.said["metrics"]);
+        same(&scheduler["gomaxprocs"], &metrics["/sched/gomaxprocs:threads"], "GOMAXPROCS");
+        same(&scheduler["created"], &metrics["/sched/goroutines-created:goroutines"], "goroutines created");
+        same(&scheduler["threads"], &metrics["/sched/threads/total:threads"], "threads");
+        assert_eq!((&scheduler["running"], &scheduler["runnable"]), (&0.into(), &0.into()), "{scheduler}");
+        assert_eq!(scheduler["not_in_go"], 1, "{scheduler}");
+        // One may have been ready to run while it asked.
+        let by_status: BTreeMap<String, u64> = serde_json::from_value(document["by_status"].clone()).expect("counts");
+        same(&by_status.values().sum::<u64>().into(), &metrics["/sched/goroutines:goroutines"], "goroutines");
+        SUCCESS.into()
+    })
+    .of(program, &[])
+}
+
+/// What `mem` tells is what `runtime.ReadMemStats` and `runtime/metrics` say, but for what the scavenger gives back meanwhile.
+fn mem(program: Program) -> Story {
+    Story::new("mem", "vitals", &["mem", "--pid", "{pid}", "--format", "json"], |outcome| {
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let document: Value = parse(outcome);
+        let stats = document["memory"]["stats"].as_object().expect("numbers");
+        let returned = ["HeapReleased", "HeapIdle", "NextGC"];
+        for (name, ours) in stats.iter().filter(|(name, _)| !returned.contains(&name.as_str())) {
+            same(ours, &outcome.said["memory"][name], name);
+        }
+        let metrics = document["metrics"].as_object().expect("numbers");
+        for (name, ours) in
+            metrics.iter().filter(|(name, _)| !name.contains("/heap/free") && !name.contains("/released"))
+        {
+            same(ours, &outcome.said["metrics"][name], name);
+        }
+        assert!(stats.len() > 20 && metrics.len() > 30, "{document}");
+        SUCCESS.into()
+    })
+    .of(program, &[])
+}
+
+/// The heap profile is the one that the program writes of itself, line by line of what `go tool pprof -top` prints.
+fn profile(program: Program) -> Story {
+    const ARGUMENTS: [&str; 6] = ["profile", "heap", "--pid", "{pid}", "-o", "/ours.pb.gz"];
+    Story::new("profile", "vitals", &ARGUMENTS, |outcome| {
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let directory = tempfile::tempdir().expect("a directory");
+        let top = |name: &str, index: &str| {
+            let file = directory.path().join("profile.pb.gz");
+            let bytes: Vec<u8> = serde_json::from_value(outcome.found[name].clone()).expect("bytes");
+            std::fs::write(&file, bytes).expect("written");
+            let shown = pprof(&["-top", "-nodecount=1000", &format!("-sample_index={index}")], &file);
+            let (_, lines) = shown.split_once("flat%").unwrap_or_else(|| panic!("no table: {shown}"));
+            lines.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        for index in ["inuse_space", "alloc_objects"] {
+            let (ours, theirs) = (top("/ours.pb.gz", index), top("/theirs.pb.gz", index));
+            assert!(theirs.iter().any(|line| line.contains("main.medium")), "{theirs:#?}");
+            assert_eq!(ours, theirs, "{index}");
+        }
+        SUCCESS.into()
+    })
+    .of(program, &[])
 }
 
 fn text<'a>(found: &'a Value, what: &str) -> &'a str {

@@ -33,10 +33,13 @@ fn promtool() -> Command {
     packages::program("promtool").expect("installed")
 }
 
-/// `promtool check metrics` finds nothing to say about a scrape.
+/// `promtool check metrics` finds nothing to say about a scrape, but of a name of OpenTelemetry's: it wants only histograms and
+/// summaries to end like this.
 pub(crate) fn passes_promtool(scrape: &str) {
     let mut file = tempfile::tempfile().expect("a file");
-    file.write_all(scrape.as_bytes()).and_then(|()| file.rewind()).expect("written");
+    let lines = scrape.lines().filter(|line| !line.contains("go_goroutine_count"));
+    let checked: String = lines.map(|line| format!("{line}\n")).collect();
+    file.write_all(checked.as_bytes()).and_then(|()| file.rewind()).expect("written");
     succeeds(promtool().args(["check", "metrics"]).stdin(file));
 }
 

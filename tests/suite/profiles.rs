@@ -117,7 +117,7 @@ fn both(target: &mut Target, kind: &str) -> (Profile, Profile) {
 
 #[test]
 fn memory_is_told_sample_by_sample() {
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for flags in [BuildFlags::Default, BuildFlags::Stripped] {
             // Each object, one in 4 KiB, and as by default: the scaling is the runtime's.
             for rate in ["1", "4096", "524288"] {
@@ -143,7 +143,7 @@ fn memory_is_told_sample_by_sample() {
 
 #[test]
 fn before_the_first_collection_all_is_told() {
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         let mut target = start(version, BuildFlags::Stripped, &["-memprofilerate", "1"]);
         let _: Value = target.ask("do little");
         let (ours, theirs) = both(&mut target, "heap");
@@ -161,7 +161,7 @@ fn before_the_first_collection_all_is_told() {
 
 #[test]
 fn waits_are_told_sample_by_sample() {
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for flags in [BuildFlags::Default, BuildFlags::Stripped] {
             let mut target = start(version, flags, &["-fault", "contention"]);
             for kind in ["mutex", "block"] {
@@ -186,7 +186,7 @@ fn waits_are_told_sample_by_sample() {
 
 #[test]
 fn threads_are_told_by_where_they_were_made() {
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for flags in [BuildFlags::Default, BuildFlags::Stripped] {
             let mut target = start(version, flags, &["-fault", "syscalls", "-n", "20"]);
             // The program may have made one to write the other.
@@ -215,7 +215,7 @@ fn what_is_not_recorded_is_said_with_what_to_do() {
         assert!(errors.contains(words), "{kind}: {errors}");
         assert!(!file.exists(), "{kind}");
     };
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for flags in [BuildFlags::Default, BuildFlags::Stripped] {
             let target = start(version, flags, &["-memprofilerate", "0"]);
             refused(&target, "heap", "its runtime.MemProfileRate is 0");

@@ -56,7 +56,7 @@ fn last_trace(errors: &Path) -> Option<String> {
 fn the_lines_are_those_that_the_runtime_prints() {
     let dir = tempfile::tempdir().expect("a directory");
     let errors = dir.path().join("stderr");
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for flags in [BuildFlags::Default, BuildFlags::Stripped] {
             let program = fixture("vitals", version, flags);
             for (godebug, arguments) in
@@ -159,7 +159,7 @@ fn each_fault_is_named_in_a_sentence() {
 fn a_thread_that_cannot_be_stopped_is_told_with_its_time() {
     let dir = tempfile::tempdir().expect("a directory");
     let errors = dir.path().join("stderr");
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         let program = fixture("vitals", version, BuildFlags::Stripped);
         let target = start(&program, "asyncpreemptoff=1", &errors, &["-fault", "spin", "-n", "1"]);
         wait::until(format!("Go {version}"), DEADLINE, || {
@@ -212,7 +212,7 @@ fn c_that_waits_for_events_is_no_sign() {
 fn a_busy_server_that_is_healthy_shows_no_sign() {
     let dir = tempfile::tempdir().expect("a directory");
     let errors = dir.path().join("stderr");
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         let program = fixture("vitals", version, BuildFlags::Default);
         let target = start(&program, "", &errors, &["-fault", "healthy", "-n", "2"]);
         for _ in 0..2 {

@@ -81,7 +81,7 @@ fn other_variables_are_where_the_symbols_say() {
 }
 
 /// What the readers of the runtime look for, besides what only some programs or versions have.
-const RUNTIME: [&str; 13] = [
+const RUNTIME: [&str; 16] = [
     "runtime.sched",
     "runtime.allp",
     "runtime.allm",
@@ -95,24 +95,40 @@ const RUNTIME: [&str; 13] = [
     "runtime.MemProfileRate",
     "runtime.blockprofilerate",
     "runtime.allfin",
+    "runtime.startingStackSize",
+    "runtime.extraMLength",
+    "runtime.extraMInUse",
 ];
+
+/// Those of them that Go 1.19 has not, or not as 32 bits.
+const SINCE_1_21: [&str; 2] = ["runtime.extraMLength", "runtime.extraMInUse"];
+/// Go 1.25 and later.
+const FINALIZERS: [&str; 2] = ["runtime.finqueued", "runtime.finexecuted"];
 
 #[test]
 fn code_names_the_variables_of_the_runtime_where_the_symbols_have_them() {
     let mut wrong = Vec::new();
-    for version in toolchain::VERSIONS {
+    for version in toolchain::available() {
         for (program, flags) in [
             ("quotes", BuildFlags::NoDwarf),
             ("leaks", BuildFlags::NoDwarf),
             ("leaks", BuildFlags::Pie),
             ("leaks", BuildFlags::Unoptimized),
+            ("vitals", BuildFlags::Cgo),
         ] {
+            let mut names = RUNTIME.to_vec();
+            if version == toolchain::DEBIAN {
+                names.retain(|name| !SINCE_1_21.contains(name));
+            }
+            if version >= "1.25" {
+                names.extend(FINALIZERS);
+            }
             let said = format!("Go {version}, {program}, {}", flags.name());
             let file = File::open(fixture(program, version, flags)).expect("readable");
             let binary = GoBinary::parse(&file).expect("a Go program");
             let structs = table::bundled().structs(&binary.version, binary.arch).expect("a known version");
-            let symbols = symbols::lookup(&file, &binary.elf, &RUNTIME).expect("symbols");
-            for (name, symbol) in RUNTIME.iter().zip(symbols) {
+            let symbols = symbols::lookup(&file, &binary.elf, &names).expect("symbols");
+            for (name, symbol) in names.iter().zip(symbols) {
                 let places = variables::places(name, &binary, &file, &structs);
                 let place = symbol.expect("a symbol").address;
                 // Refused is no lie; somewhere else would be one.

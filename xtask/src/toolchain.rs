@@ -62,6 +62,11 @@ pub fn has_debian_go() -> bool {
         .is_ok_and(|version| version.lines().next() == Some(&format!("go{DEBIAN}")))
 }
 
+/// [`ALL_VERSIONS`] that can be used here: not every distribution has Debian's Go.
+pub fn available() -> impl Iterator<Item = &'static str> {
+    ALL_VERSIONS.into_iter().filter(|version| *version != DEBIAN || has_debian_go())
+}
+
 /// Debian's package, installed if it is not there: it is put where the distribution puts it.
 fn debian_goroot() -> anyhow::Result<PathBuf> {
     if !has_debian_go() {

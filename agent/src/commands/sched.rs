@@ -90,7 +90,7 @@ pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
             (Format::Text, _) => {
                 let minor = target.binary().version.minor;
                 let text = if args.detail {
-                    schedtrace::detail(&document.scheduler, &document.goroutines, &target.binary().wait_reasons)
+                    schedtrace::detail(&document.scheduler, &document.goroutines, &target.binary().wait_reasons, minor)
                 } else {
                     schedtrace::line(&document.scheduler, minor)
                 };

@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::settings::{
     HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB, RuntimeMetrics,
-    SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
+    RuntimeNames, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
 };
 use crate::config::{ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig};
 
@@ -38,7 +38,16 @@ pub struct NodeConfig {
     /// What is kept to.
     pub limits: Limits,
     /// What `/metrics` has of the processes' own.
-    pub metrics: RuntimeMetrics,
+    pub metrics: Metrics,
+}
+
+/// What `/metrics` has of the processes' own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// How much.
+    pub runtime: RuntimeMetrics,
+    /// By whose names.
+    pub names: RuntimeNames,
 }
 
 /// What the agent keeps to.
@@ -74,7 +83,7 @@ impl Default for NodeConfig {
             record: (None, RecordConfig::default()),
             kubernetes: KubernetesSettings::default(),
             limits: Limits::default(),
-            metrics: RuntimeMetrics::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -215,7 +224,10 @@ impl NodeConfig {
                 series: limits.series.unwrap_or(default.limits.series),
                 processes: limits.processes.unwrap_or(default.limits.processes),
             },
-            metrics: metrics.runtime.unwrap_or(default.metrics),
+            metrics: Metrics {
+                runtime: metrics.runtime.unwrap_or(default.metrics.runtime),
+                names: metrics.runtime_names.unwrap_or(default.metrics.names),
+            },
         })
     }
 

@@ -219,6 +219,24 @@ pub struct MetricSettings {
     /// by default), or all (also what runtime/metrics has).
     #[arg(long = "metrics-runtime", value_enum)]
     pub runtime: Option<RuntimeMetrics>,
+    /// By whose names: prometheus (those of Prometheus' client library), opentelemetry (those of its semantic conventions, as
+    /// Prometheus spells them: go_memory_used_bytes, go_goroutine_count, ...), or both.
+    #[arg(long = "metrics-runtime-names", value_enum)]
+    pub runtime_names: Option<RuntimeNames>,
+}
+
+/// By whose names Go's own metrics are exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeNames {
+    /// Those of Prometheus' client library.
+    #[default]
+    Prometheus,
+    /// Those of OpenTelemetry's semantic conventions.
+    #[value(name = "opentelemetry")]
+    OpenTelemetry,
+    /// Those and those.
+    Both,
 }
 
 /// Which of Go's own metrics are exported.
@@ -230,7 +248,7 @@ pub enum RuntimeMetrics {
     /// What Prometheus' client library gives by default: some 45 series a process.
     #[default]
     Basic,
-    /// Also what runtime/metrics has: some 140 series a process.
+    /// Also what runtime/metrics has: some 190 series a process.
     All,
 }
 
@@ -330,7 +348,7 @@ impl LimitSettings {
 
 impl MetricSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; runtime)
+        first_of!(self, other; runtime, runtime_names)
     }
 }
 
@@ -479,7 +497,7 @@ impl From<&NodeConfig> for Settings {
                 events: Some(kubernetes.events.unwrap_or(true)),
             },
             limits: LimitSettings { groups: Some(groups), series: Some(series), processes: Some(processes) },
-            metrics: MetricSettings { runtime: Some(*metrics) },
+            metrics: MetricSettings { runtime: Some(metrics.runtime), runtime_names: Some(metrics.names) },
         }
     }
 }

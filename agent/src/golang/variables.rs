@@ -21,7 +21,8 @@ pub const WANTED: &Wanted = &[
             ("needspinning", 4),
             ("nmidle", 4),
             ("nmidlelocked", 4),
-            ("gcwaiting", 1),
+            // 4 bytes in Go 1.19.
+            ("gcwaiting", 0),
             ("stopwait", 4),
         ],
     ),
@@ -73,7 +74,7 @@ struct Recipe {
 
 const RECIPE: Recipe = Recipe { name: "", structure: "", named: &[], word: false, several: false, alignment: 8 };
 
-/// Verified against the symbols of programs of every tested version.
+/// Verified against the symbols of programs of every tested version. The first of a variable's that leaves a place is taken.
 const RECIPES: &[Recipe] = &[
     Recipe { name: "runtime.allm", named: &[("runtime.mcommoninit", &[At(0)])], word: true, several: true, ..RECIPE },
     Recipe { name: "runtime.mheap_", named: &[("runtime.mallocinit", &[At(0)])], several: true, ..RECIPE },
@@ -170,6 +171,36 @@ const RECIPES: &[Recipe] = &[
         ..RECIPE
     },
     Recipe {
+        name: "runtime.finqueued",
+        named: &[("runtime.queuefinalizer", &[At(0)]), ("runtime.finReadQueueStats", &[At(0)])],
+        word: true,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.finexecuted",
+        named: &[("runtime.runFinalizers", &[At(0)]), ("runtime.finReadQueueStats", &[At(0)])],
+        word: true,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.startingStackSize",
+        named: &[("runtime.gcComputeStartingStackSize", &[At(0)]), ("runtime.gfput", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.extraMLength",
+        named: &[("runtime.checkdead", &[At(0)]), ("runtime.addExtraM", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
+        name: "runtime.extraMInUse",
+        named: &[("runtime.dropm", &[At(0)]), ("runtime.getExtraM", &[At(0)])],
+        alignment: 4,
+        ..RECIPE
+    },
+    Recipe {
         name: "runtime.mProfCycle",
         named: &[
             ("runtime.gcSweep", &[At(0)]),
@@ -187,6 +218,13 @@ const RECIPES: &[Recipe] = &[
             ("runtime.allocmcache", &[At(0)]),
             ("runtime.schedinit", &[At(0)]),
         ],
+        word: true,
+        ..RECIPE
+    },
+    Recipe {
+        // Go 1.19
+        name: "runtime.MemProfileRate",
+        named: &[("runtime.profilealloc", &[At(0)]), ("runtime.allocmcache", &[At(0)]), ("runtime.mallocgc", &[At(0)])],
         word: true,
         ..RECIPE
     },
@@ -231,7 +269,18 @@ pub enum NotNamed {
 
 /// The link-time places at which the variable called `name` can be: one, unless what lies there has to decide.
 pub fn places(name: &str, binary: &GoBinary, source: &dyn Source, structs: &Structs) -> Result<Vec<u64>, NotNamed> {
-    let recipe = RECIPES.iter().find(|recipe| recipe.name == name).ok_or(NotNamed::NoRecipe)?;
+    let mut found = Err(NotNamed::NoRecipe);
+    for recipe in RECIPES.iter().filter(|recipe| recipe.name == name) {
+        found = by(recipe, binary, source, structs);
+        if found.is_ok() {
+            break;
+        }
+    }
+    found
+}
+
+/// The places that one recipe leaves.
+fn by(recipe: &Recipe, binary: &GoBinary, source: &dyn Source, structs: &Structs) -> Result<Vec<u64>, NotNamed> {
     let mut left: Option<BTreeSet<u64>> = None;
     for (name, parts) in recipe.named {
         let function = binary.function(name).ok_or(NotNamed::NoFunction(name))?;
@@ -243,7 +292,12 @@ pub fn places(name: &str, binary: &GoBinary, source: &dyn Source, structs: &Stru
         for part in *parts {
             let offset = match part {
                 At(offset) => *offset,
-                Field(field) => u64::from(layout::offset(structs, WANTED, recipe.structure, field)?),
+                Field(field) => match layout::offset(structs, WANTED, recipe.structure, field) {
+                    Ok(offset) => u64::from(offset),
+                    // This version has no such field; the others have to do.
+                    Err(LayoutError::NoField { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                },
             };
             let starts: BTreeSet<u64> = named.iter().map(|address| address.wrapping_sub(offset)).collect();
             left = Some(left.map_or_else(|| starts.clone(), |left| &left & &starts));

@@ -23,8 +23,22 @@ impl Target {
     /// Where the scheduler's variables are.
     pub fn scheduler_places(&self) -> Result<sched::Places, NoVariable> {
         let [sched, allp, allm] = self.locate_all(["runtime.sched", "runtime.allp", "runtime.allm"]);
-        let [init_time] = self.locate_all(["runtime.runtimeInitTime"]);
-        Ok(sched::Places { sched: sched?, allp: allp?, allm: allm?, allgs: self.allgs, init_time: init_time.ok() })
+        let [init_time, c_calls, extra, extra_in_use] = self.locate_all([
+            "runtime.runtimeInitTime",
+            "runtime.ncgocall",
+            // Go 1.21 and later.
+            "runtime.extraMLength",
+            "runtime.extraMInUse",
+        ]);
+        Ok(sched::Places {
+            sched: sched?,
+            allp: allp?,
+            allm: allm?,
+            allgs: self.allgs,
+            init_time: init_time.ok(),
+            c_calls: c_calls.ok(),
+            extra_threads: extra.ok().zip(extra_in_use.ok()).map(<[u64; 2]>::from),
+        })
     }
 
     /// Where those of memory and collector are.
@@ -40,6 +54,12 @@ impl Target {
             // Go 1.25 and later.
             "runtime.gcCleanups",
         ]);
+        let [queued, executed, starting_stack] = self.locate_all([
+            // Go 1.25 and later.
+            "runtime.finqueued",
+            "runtime.finexecuted",
+            "runtime.startingStackSize",
+        ]);
         Ok(mem::Places {
             memstats: memstats?,
             controller: controller?,
@@ -49,6 +69,8 @@ impl Target {
             sched: sched?,
             allp: allp?,
             cleanups: cleanups.ok(),
+            finalizers: queued.ok().zip(executed.ok()).map(<[u64; 2]>::from),
+            starting_stack: starting_stack.ok(),
         })
     }
 

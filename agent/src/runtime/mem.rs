@@ -82,6 +82,8 @@ pub const WANTED: &Wanted = &[
     (
         "runtime.workType",
         &[
+            // All that is read of it in Go 1.19, which does not add up CPU time.
+            ("cycles", 4),
             // Exported names since Go 1.25 or so.
             ("cpuStats.gcTotalTime", 8),
             ("cpuStats.GCTotalTime", 8),
@@ -89,18 +91,34 @@ pub const WANTED: &Wanted = &[
             ("cpuStats.IdleTime", 8),
             ("cpuStats.totalTime", 8),
             ("cpuStats.TotalTime", 8),
+            ("cpuStats.gcAssistTime", 8),
+            ("cpuStats.GCAssistTime", 8),
+            ("cpuStats.gcDedicatedTime", 8),
+            ("cpuStats.GCDedicatedTime", 8),
+            ("cpuStats.gcIdleTime", 8),
+            ("cpuStats.GCIdleTime", 8),
+            ("cpuStats.gcPauseTime", 8),
+            ("cpuStats.GCPauseTime", 8),
+            ("cpuStats.scavengeAssistTime", 8),
+            ("cpuStats.ScavengeAssistTime", 8),
+            ("cpuStats.scavengeBgTime", 8),
+            ("cpuStats.ScavengeBgTime", 8),
+            ("cpuStats.scavengeTotalTime", 8),
+            ("cpuStats.ScavengeTotalTime", 8),
+            ("cpuStats.userTime", 8),
+            ("cpuStats.UserTime", 8),
         ],
     ),
     ("runtime.gcCPULimiterState", &[("enabled", 1), ("lastEnabledCycle", 4)]),
     // Go 1.25 and later.
     ("runtime.cleanupQueue", &[("queued", 8), ("executed", 8)]),
-    ("runtime.p", &[("mcache", 8)]),
+    ("runtime.p", &[("mcache", 8), ("cleanupsQueued", 8)]),
     ("runtime.mcache", &[("tinyAllocs", 8), ("alloc", 1088)]),
     ("runtime.mspan", &[("allocCount", 2), ("allocCountBeforeCache", 2), ("spanclass", 1)]),
 ];
 
 /// Bytes of an object by its size class (`src/runtime/sizeclasses.go`, the same in Go 1.19 to 1.27).
-const CLASS_SIZES: [u64; 68] = [
+pub const CLASS_SIZES: [u64; 68] = [
     0, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448,
     480, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792, 2048, 2304, 2688, 3072, 3200, 3456, 4096,
     4864, 5376, 6144, 6528, 6784, 6912, 8192, 9472, 9728, 10240, 10880, 12288, 13568, 14336, 16384, 18432, 19072,
@@ -134,6 +152,10 @@ pub struct Places {
     pub allp: u64,
     /// `runtime.gcCleanups`; Go 1.25 and later.
     pub cleanups: Option<u64>,
+    /// `runtime.finqueued` and `runtime.finexecuted`; Go 1.25 and later.
+    pub finalizers: Option<[u64; 2]>,
+    /// `runtime.startingStackSize`, where it is known.
+    pub starting_stack: Option<u64>,
 }
 
 /// What `runtime.MemStats` has, in bytes, objects and nanoseconds, by its names.
@@ -227,6 +249,9 @@ pub struct Memories {
     pub total_cpu_ns: u64,
     /// CPU nanoseconds that Ps were idle so far, as of the last collection.
     pub idle_cpu_ns: u64,
+    /// The parts of the CPU time, nanoseconds as of the last collection, by the names of `runtime/metrics` (Go 1.21 and later).
+    #[serde(default)]
+    pub cpu_classes_ns: BTreeMap<String, u64>,
     /// Whether the collector is kept from taking more CPU now.
     pub limiter_on: bool,
     /// The collection in which that was so last; 0 for never.
@@ -235,6 +260,21 @@ pub struct Memories {
     pub cleanups_queued: Option<u64>,
     /// Cleanups run so far (Go 1.25 and later).
     pub cleanups_executed: Option<u64>,
+    /// Finalizers queued so far (Go 1.25 and later).
+    #[serde(default)]
+    pub finalizers_queued: Option<u64>,
+    /// Finalizers run so far (Go 1.25 and later).
+    #[serde(default)]
+    pub finalizers_executed: Option<u64>,
+    /// Bytes of stack that a new goroutine begins with.
+    #[serde(default)]
+    pub starting_stack: Option<u64>,
+    /// Objects allocated, by size class ([`CLASS_SIZES`]); those larger than all classes come first.
+    #[serde(default)]
+    pub allocs_by_size: Vec<u64>,
+    /// Objects freed, in the same way.
+    #[serde(default)]
+    pub frees_by_size: Vec<u64>,
     /// The last pauses, the newest first, 256 at most.
     pub pauses: Vec<Pause>,
     /// How long the world took to stop and stood still, by kind, by the names of `runtime/metrics`.
@@ -254,6 +294,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     let cached = Cached::read(memory, structs, places.allp)?;
     let cpu = |old, new| work.get(new).or_else(|| work.get(old)).unwrap_or(0);
     let stats = stats(&heap, &cached, &memstats, &controller, &mheap);
+    let finalizers = |index: usize| memory.read_u64(places.finalizers?[index]).ok();
     Ok(Memories {
         read_ns: now_ns,
         unflushed_bytes: cached.bytes,
@@ -273,12 +314,48 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         idle_cpu_ns: cpu("cpuStats.idleTime", "cpuStats.IdleTime"),
         limiter_on: limiter.number("enabled") != 0,
         limiter_last_cycle: limiter.number("lastEnabledCycle"),
-        cleanups_queued: cleanups.as_ref().and_then(|queue| queue.get("queued")),
+        cpu_classes_ns: CPU_CLASSES
+            .iter()
+            .filter_map(|(name, old, new)| Some(((*name).to_owned(), work.get(new).or_else(|| work.get(old))?)))
+            .collect(),
+        // Those of Ps come on top.
+        cleanups_queued: cleanups
+            .as_ref()
+            .and_then(|queue| queue.get("queued"))
+            .map(|ended| ended.wrapping_add(cached.cleanups_queued)),
         cleanups_executed: cleanups.as_ref().and_then(|queue| queue.get("executed")),
+        finalizers_queued: finalizers(0),
+        finalizers_executed: finalizers(1),
+        starting_stack: places.starting_stack.and_then(|at| starting_stack(memory, at)),
+        allocs_by_size: heap.allocs_by_size(&cached),
+        frees_by_size: heap.frees_by_size(),
         pauses: pauses(&memstats),
         stop_times: stop_times(memory, structs, places, &memstats)?,
         stats,
     })
+}
+
+/// Parts of the CPU time, and the fields that have them until Go 1.22, and since.
+const CPU_CLASSES: &[(&str, &str, &str)] = &[
+    ("/cpu/classes/gc/mark/assist:cpu-seconds", "cpuStats.gcAssistTime", "cpuStats.GCAssistTime"),
+    ("/cpu/classes/gc/mark/dedicated:cpu-seconds", "cpuStats.gcDedicatedTime", "cpuStats.GCDedicatedTime"),
+    ("/cpu/classes/gc/mark/idle:cpu-seconds", "cpuStats.gcIdleTime", "cpuStats.GCIdleTime"),
+    ("/cpu/classes/gc/pause:cpu-seconds", "cpuStats.gcPauseTime", "cpuStats.GCPauseTime"),
+    ("/cpu/classes/gc/total:cpu-seconds", "cpuStats.gcTotalTime", "cpuStats.GCTotalTime"),
+    ("/cpu/classes/idle:cpu-seconds", "cpuStats.idleTime", "cpuStats.IdleTime"),
+    ("/cpu/classes/scavenge/assist:cpu-seconds", "cpuStats.scavengeAssistTime", "cpuStats.ScavengeAssistTime"),
+    ("/cpu/classes/scavenge/background:cpu-seconds", "cpuStats.scavengeBgTime", "cpuStats.ScavengeBgTime"),
+    ("/cpu/classes/scavenge/total:cpu-seconds", "cpuStats.scavengeTotalTime", "cpuStats.ScavengeTotalTime"),
+    ("/cpu/classes/total:cpu-seconds", "cpuStats.totalTime", "cpuStats.TotalTime"),
+    ("/cpu/classes/user:cpu-seconds", "cpuStats.userTime", "cpuStats.UserTime"),
+];
+
+/// A size, which has 32 bits; none where what is there is no power of two.
+fn starting_stack(memory: &dyn Memory, at: u64) -> Option<u64> {
+    let mut bytes = [0; 4];
+    memory.read(at, &mut bytes).ok()?;
+    let size = u32::from_le_bytes(bytes);
+    size.is_power_of_two().then_some(u64::from(size))
 }
 
 /// What a list of processes shows of each.
@@ -373,6 +450,26 @@ impl HeapStats {
         }
     }
 
+    /// Objects allocated by size class, large ones first, those in the spans of Ps too.
+    fn allocs_by_size(&self, cached: &Cached) -> Vec<u64> {
+        let mut counts = self.small_allocs.clone();
+        for (count, cached) in counts.iter_mut().zip(&cached.by_class) {
+            *count = count.wrapping_add(*cached);
+        }
+        if let Some(large) = counts.first_mut() {
+            *large = self.large_alloc_count;
+        }
+        counts
+    }
+
+    fn frees_by_size(&self) -> Vec<u64> {
+        let mut counts = self.small_frees.clone();
+        if let Some(large) = counts.first_mut() {
+            *large = self.large_free_count;
+        }
+        counts
+    }
+
     /// Committed memory that is used for something.
     fn in_use(&self) -> u64 {
         self.in_heap.wrapping_add(self.in_stacks).wrapping_add(self.in_work)
@@ -380,33 +477,40 @@ impl HeapStats {
 }
 
 /// Objects in the spans that Ps hold, allocated since they took them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Cached {
     objects: u64,
     bytes: u64,
+    by_class: Vec<u64>,
     tiny: u64,
+    /// Cleanups that the Ps have queued; Go 1.25 and later.
+    cleanups_queued: u64,
 }
 
 impl Cached {
     fn read(memory: &dyn Memory, structs: &Structs, allp: u64) -> Result<Self, RuntimeError> {
-        let caches = View::read_many(memory, structs, WANTED, "runtime.p", &sched::addresses(memory, allp)?)?;
-        let caches: Vec<u64> = caches.iter().flatten().map(|p| p.number("mcache")).filter(|at| *at != 0).collect();
+        let ps = View::read_many(memory, structs, WANTED, "runtime.p", &sched::addresses(memory, allp)?)?;
+        let caches: Vec<u64> = ps.iter().flatten().map(|p| p.number("mcache")).filter(|at| *at != 0).collect();
         let caches = View::read_many(memory, structs, WANTED, "runtime.mcache", &caches)?;
         let mut spans: Vec<u64> =
             caches.iter().flatten().flat_map(|cache| cache.array("alloc").unwrap_or_default()).collect();
         // Most are the one span that is empty.
         spans.sort_unstable();
         spans.dedup();
-        let mut cached = Self::default();
+        let mut cached = Self { by_class: vec![0; CLASS_SIZES.len()], ..Self::default() };
         for span in View::read_many(memory, structs, WANTED, "runtime.mspan", &spans)?.iter().flatten() {
             let objects = (span.number("allocCount")).saturating_sub(span.number("allocCountBeforeCache"));
-            let size = CLASS_SIZES.get(span.number("spanclass") as usize >> 1).copied().unwrap_or(0);
+            let class = span.number("spanclass") as usize >> 1;
+            let size = CLASS_SIZES.get(class).copied().unwrap_or(0);
             if size > 0 {
+                cached.by_class[class] = cached.by_class[class].saturating_add(objects);
                 cached.objects = cached.objects.saturating_add(objects);
                 cached.bytes = cached.bytes.saturating_add(objects.saturating_mul(size));
             }
         }
         cached.tiny = caches.iter().flatten().fold(0, |sum: u64, cache| sum.saturating_add(cache.number("tinyAllocs")));
+        cached.cleanups_queued =
+            ps.iter().flatten().fold(0, |sum: u64, p| sum.wrapping_add(p.number("cleanupsQueued")));
         Ok(cached)
     }
 }
@@ -536,7 +640,12 @@ fn stop_times(
         }
     }
     if let Some(at) = memstats.at("gcPauseDist") {
-        found.insert("/gc/pauses:seconds".to_owned(), Histogram::read(memory, structs, at)?);
+        match Histogram::read(memory, structs, at) {
+            Ok(histogram) => _ = found.insert("/gc/pauses:seconds".to_owned(), histogram),
+            // Go 1.19's histograms have other buckets.
+            Err(RuntimeError::Layout(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(found)
 }
@@ -551,10 +660,22 @@ impl Memories {
         self.limiter_on || (self.limiter_last_cycle != 0 && ago < LIMITER_CYCLES)
     }
 
+    /// A part of the CPU time, such as `gc/total`; none where the runtime does not keep it (Go 1.19).
+    pub fn cpu_class_ns(&self, class: &str) -> Option<u64> {
+        self.cpu_classes_ns.get(&format!("/cpu/classes/{class}:cpu-seconds")).copied()
+    }
+
     /// What `runtime/metrics` has by these names, where it is a plain number: the classes of memory add up to their total.
     pub fn metrics(&self) -> BTreeMap<&'static str, u64> {
         let stats = &self.stats;
-        BTreeMap::from([
+        let known = [
+            ("/gc/cleanups/executed:cleanups", self.cleanups_executed),
+            ("/gc/cleanups/queued:cleanups", self.cleanups_queued),
+            ("/gc/finalizers/executed:finalizers", self.finalizers_executed),
+            ("/gc/finalizers/queued:finalizers", self.finalizers_queued),
+            ("/gc/stack/starting-size:bytes", self.starting_stack),
+        ];
+        let mut metrics = BTreeMap::from([
             ("/memory/classes/heap/free:bytes", self.heap_free),
             ("/memory/classes/heap/objects:bytes", stats.alloc),
             ("/memory/classes/heap/released:bytes", stats.heap_released),
@@ -588,6 +709,8 @@ impl Memories {
             ("/gc/scan/heap:bytes", self.heap_scan),
             ("/gc/scan/stack:bytes", self.stack_scan),
             ("/gc/scan/total:bytes", self.heap_scan.saturating_add(self.stack_scan).saturating_add(self.globals_scan)),
-        ])
+        ]);
+        metrics.extend(known.into_iter().filter_map(|(name, number)| Some((name, number?))));
+        metrics
     }
 }

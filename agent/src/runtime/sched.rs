@@ -32,9 +32,10 @@ pub const WANTED: &Wanted = &[
             // Until Go 1.24, and since.
             ("runqsize", 4),
             ("runq.size", 4),
-            ("gcwaiting", 1),
+            // 4 bytes in Go 1.19, as the one of sysmon.
+            ("gcwaiting", 0),
             ("stopwait", 4),
-            ("sysmonwait", 1),
+            ("sysmonwait", 0),
             ("timeToRun", 0),
             ("totalMutexWaitTime", 8),
             // Go 1.22 and later.
@@ -134,6 +135,10 @@ pub struct Places {
     pub allgs: u64,
     /// `runtime.runtimeInitTime`, where it is known.
     pub init_time: Option<u64>,
+    /// `runtime.ncgocall`, where it is known.
+    pub c_calls: Option<u64>,
+    /// `runtime.extraMLength` and `runtime.extraMInUse`, where they are known; Go 1.21 and later.
+    pub extra_threads: Option<[u64; 2]>,
 }
 
 /// The scheduler at one moment.
@@ -151,8 +156,8 @@ pub struct Scheduler {
     pub threads: u64,
     /// Threads that look for work.
     pub spinning_threads: u64,
-    /// Whether another one is to.
-    pub need_spinning: u64,
+    /// Whether another one is to (Go 1.21 and later).
+    pub need_spinning: Option<u64>,
     /// Threads without work.
     pub idle_threads: u64,
     /// Threads without work that are locked to a goroutine.
@@ -173,6 +178,21 @@ pub struct Scheduler {
     pub syscalls_without_p: Option<u64>,
     /// Goroutines made so far (Go 1.26 and later).
     pub created: Option<u64>,
+    /// Goroutines that run.
+    #[serde(default)]
+    pub running: u64,
+    /// Goroutines that are ready to run: in queues, or next.
+    #[serde(default)]
+    pub runnable: u64,
+    /// Goroutines in system calls or in C.
+    #[serde(default)]
+    pub not_in_go: u64,
+    /// Threads that are kept for calls from C, which the runtime does not count as its own (Go 1.21 and later).
+    #[serde(default)]
+    pub extra_threads: Option<ExtraThreads>,
+    /// Calls from Go to C so far, by threads that have ended too.
+    #[serde(default)]
+    pub all_c_calls: Option<u64>,
     /// Nanoseconds that goroutines have waited for mutexes, as sampled by the runtime.
     pub mutex_wait_ns: u64,
     /// Nanoseconds that threads have waited for locks of the runtime itself (Go 1.22 and later).
@@ -188,10 +208,25 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// Threads without those that are kept for calls from C; none where it is not known how many those are.
+    pub fn own_threads(&self) -> Option<u64> {
+        let extra = self.extra_threads?;
+        Some(self.threads.saturating_sub(extra.idle).saturating_sub(extra.in_use))
+    }
+
     /// Goroutines in the queues of all Ps and in the one of all, those that are next left out.
     pub fn queued(&self) -> u64 {
         self.processors.iter().fold(self.run_queue, |sum, p| sum.saturating_add(u64::from(p.run_queue)))
     }
+}
+
+/// Threads that are kept for calls from C.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraThreads {
+    /// `runtime.extraMLength`
+    pub idle: u64,
+    /// `runtime.extraMInUse`
+    pub in_use: u64,
 }
 
 /// A P.
@@ -304,6 +339,8 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
     // Go 1.19's histograms have other buckets.
     let latency = sched.at("timeToRun").and_then(|at| Histogram::read(memory, structs, at).ok());
     let init_time = places.init_time.and_then(|at| memory.read_u64(at).ok()).filter(|time| *time != 0);
+    let running =
+        |status: u32| machines.iter().filter(|m| goroutines.status(m.number("curg")) == Some(status)).count() as u64;
     let sum = |views: &[View<'_>], field| views.iter().fold(0u64, |sum, view| sum.wrapping_add(view.number(field)));
     Ok(Scheduler {
         read_ns: now_ns,
@@ -312,10 +349,10 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         idle_processors: sched.number("npidle"),
         threads: sched.number("mnext").wrapping_sub(sched.number("nmfreed")),
         spinning_threads: sched.number("nmspinning"),
-        need_spinning: sched.number("needspinning"),
+        need_spinning: sched.get("needspinning"),
         idle_threads: sched.number("nmidle"),
         idle_locked_threads: sched.number("nmidlelocked"),
-        run_queue: sched.get("runq.size").or_else(|| sched.get("runqsize")).unwrap_or(0),
+        run_queue: global_queue(&sched),
         stopping: sched.number("gcwaiting") != 0,
         stop_wait: sched.signed("stopwait"),
         monitor_sleeps: sched.number("sysmonwait") != 0,
@@ -325,6 +362,14 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         created: sched
             .get("goroutinesCreated")
             .map(|created| created.wrapping_add(sum(&processors, "goroutinesCreated"))),
+        running: running(G_RUNNING),
+        runnable: runnable(&sched, &processors),
+        not_in_go: running(G_SYSCALL),
+        extra_threads: places.extra_threads.and_then(|places| extra_threads(memory, places)),
+        all_c_calls: places
+            .c_calls
+            .and_then(|at| memory.read_u64(at).ok())
+            .map(|ended| ended.wrapping_add(sum(&machines, "ncgocall"))),
         mutex_wait_ns: sched.number("totalMutexWaitTime"),
         runtime_lock_wait_ns: sched
             .get("totalRuntimeLockWaitTime")
@@ -334,6 +379,28 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
         processors: processors.iter().map(|p| processor(p, &ids, &goroutines)).collect(),
         machines: machines.iter().map(|m| machine(memory, m, &indexes, &goroutines)).collect(),
     })
+}
+
+/// Goroutines in the queue of all.
+fn global_queue(sched: &View<'_>) -> u64 {
+    sched.get("runq.size").or_else(|| sched.get("runqsize")).unwrap_or(0)
+}
+
+/// Goroutines in all queues, and those that are next, as `runtime/metrics` counts them.
+fn runnable(sched: &View<'_>, processors: &[View<'_>]) -> u64 {
+    processors.iter().fold(global_queue(sched), |sum, p| {
+        let next = u64::from(p.number("runnext") != 0);
+        sum.saturating_add(u64::from(queued(p))).saturating_add(next)
+    })
+}
+
+fn extra_threads(memory: &dyn Memory, places: [u64; 2]) -> Option<ExtraThreads> {
+    let number = |at| {
+        let mut bytes = [0; 4];
+        memory.read(at, &mut bytes).ok()?;
+        Some(u64::from(u32::from_le_bytes(bytes)))
+    };
+    Some(ExtraThreads { idle: number(places[0])?, in_use: number(places[1])? })
 }
 
 /// The goroutines of `runtime.allgs`, the dead ones too, as `scheddetail` lists them.
@@ -482,6 +549,10 @@ impl Goroutines {
             (g.address(), current)
         });
         Ok(Self(known.collect()))
+    }
+
+    fn status(&self, address: u64) -> Option<u32> {
+        self.0.get(&address).map(|current| current.status)
     }
 
     fn goid(&self, address: u64) -> Option<u64> {

@@ -7,6 +7,9 @@ use super::sched::{Listed, Machine, Processor, Scheduler};
 /// From this minor version on the line of queues is spaced, and has the ticks behind it.
 const WITH_TICKS: u32 = 25;
 
+/// From this one on there are `nil`, `true` and `false` in the detail, which were numbers.
+const WITH_WORDS: u32 = 20;
+
 /// The one line that `schedtrace` prints, for a program of Go 1.`minor`.
 pub fn line(sched: &Scheduler, minor: u32) -> String {
     let queues = joined(sched.processors.iter().map(|p| u64::from(p.run_queue)));
@@ -18,19 +21,24 @@ pub fn line(sched: &Scheduler, minor: u32) -> String {
     format!("{head} [ {queues} ] schedticks=[ {ticks} ]\n")
 }
 
-/// All that `scheddetail` prints. `reasons` are the runtime's texts of wait reasons.
-pub fn detail(sched: &Scheduler, goroutines: &[Listed], reasons: &[String]) -> String {
+/// All that `scheddetail` prints for a program of Go 1.`minor`. `reasons` are the runtime's texts of wait reasons.
+pub fn detail(sched: &Scheduler, goroutines: &[Listed], reasons: &[String], minor: u32) -> String {
+    let nil = if minor < WITH_WORDS { "-1" } else { "nil" };
+    let flag = |on: bool| if minor < WITH_WORDS { u8::from(on).to_string() } else { on.to_string() };
     let mut text = head(sched);
     let _ = writeln!(
         text,
         " gcwaiting={} nmidlelocked={} stopwait={} sysmonwait={}",
-        sched.stopping, sched.idle_locked_threads, sched.stop_wait, sched.monitor_sleeps
+        flag(sched.stopping),
+        sched.idle_locked_threads,
+        sched.stop_wait,
+        flag(sched.monitor_sleeps)
     );
     for p in &sched.processors {
-        processor(&mut text, p);
+        processor(&mut text, p, nil);
     }
     for m in &sched.machines {
-        machine(&mut text, m);
+        machine(&mut text, m, nil);
     }
     for g in goroutines {
         let reason = reasons.get(usize::from(g.wait_reason)).map_or("unknown wait reason", String::as_str);
@@ -39,28 +47,28 @@ pub fn detail(sched: &Scheduler, goroutines: &[Listed], reasons: &[String]) -> S
             "  G{}: status={}({reason}) m={} lockedm={}",
             g.goid,
             g.status,
-            or_nil(g.m),
-            or_nil(g.locked_m)
+            or(nil, g.m),
+            or(nil, g.locked_m)
         );
     }
     text
 }
 
 fn head(sched: &Scheduler) -> String {
+    let need_spinning = sched.need_spinning.map(|need| format!(" needspinning={need}")).unwrap_or_default();
     format!(
-        "SCHED {}ms: gomaxprocs={} idleprocs={} threads={} spinningthreads={} needspinning={} idlethreads={} runqueue={}",
+        "SCHED {}ms: gomaxprocs={} idleprocs={} threads={} spinningthreads={}{need_spinning} idlethreads={} runqueue={}",
         sched.uptime_ms.unwrap_or(0),
         sched.gomaxprocs,
         sched.idle_processors,
         sched.threads,
         sched.spinning_threads,
-        sched.need_spinning,
         sched.idle_threads,
         sched.run_queue
     )
 }
 
-fn processor(text: &mut String, p: &Processor) {
+fn processor(text: &mut String, p: &Processor, nil: &str) {
     let _ = writeln!(
         text,
         "  P{}: status={} schedtick={} syscalltick={} m={} runqsize={} gfreecnt={} timerslen={}",
@@ -68,20 +76,20 @@ fn processor(text: &mut String, p: &Processor) {
         p.status,
         p.sched_tick,
         p.syscall_tick,
-        or_nil(p.m),
+        or(nil, p.m),
         p.run_queue,
         p.free_goroutines,
         p.timers
     );
 }
 
-fn machine(text: &mut String, m: &Machine) {
+fn machine(text: &mut String, m: &Machine, nil: &str) {
     let _ = writeln!(
         text,
         "  M{}: p={} curg={} mallocing={} throwing={} preemptoff={} locks={} dying={} spinning={} blocked={} lockedg={}",
         m.id,
-        or_nil(m.p),
-        or_nil(m.goroutine.map(|goroutine| goroutine.goid)),
+        or(nil, m.p),
+        or(nil, m.goroutine.map(|goroutine| goroutine.goid)),
         m.mallocing,
         m.throwing,
         // The program's own word.
@@ -90,12 +98,12 @@ fn machine(text: &mut String, m: &Machine) {
         m.dying,
         m.spinning,
         m.blocked,
-        or_nil(m.locked_goroutine)
+        or(nil, m.locked_goroutine)
     );
 }
 
-fn or_nil(number: Option<impl Display>) -> String {
-    number.map_or_else(|| "nil".to_owned(), |number| number.to_string())
+fn or(nil: &str, number: Option<impl Display>) -> String {
+    number.map_or_else(|| nil.to_owned(), |number| number.to_string())
 }
 
 fn joined(numbers: impl Iterator<Item = u64>) -> String {
@@ -115,6 +123,7 @@ mod tests {
             threads: 5,
             idle_threads: 3,
             run_queue: 7,
+            need_spinning: Some(0),
             processors: vec![p(0, 11), p(4, 12)],
             ..Scheduler::default()
         };

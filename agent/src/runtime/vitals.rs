@@ -77,6 +77,8 @@ impl Vitals {
     pub fn shorten(&mut self) {
         self.memory.pauses = Vec::new();
         self.memory.stop_times.clear();
+        self.memory.cpu_classes_ns.clear();
+        (self.memory.allocs_by_size, self.memory.frees_by_size) = (Vec::new(), Vec::new());
     }
 
     /// Minimum, quartiles and maximum of the pauses that the runtime remembers, as `debug.ReadGCStats` gives them.

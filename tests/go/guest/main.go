@@ -51,6 +51,7 @@ var steps = map[string]func(step, *outcome) error{
 	"run":      run,
 	"watch":    watch,
 	"look":     look,
+	"vitals":   vitals,
 	"agent":    agent,
 	"oom":      oom,
 	"signals":  signals,

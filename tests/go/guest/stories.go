@@ -72,6 +72,61 @@ func lookAs(program string, step step, result *outcome) error {
 	return process.finish(result)
 }
 
+// The files of the two profiles that vitals compares.
+const ours, theirs = "/ours.pb.gz", "/theirs.pb.gz"
+
+// vitals calls parkwarden for a program that has taken what its runtime says of itself, which it tells afterwards. Where a profile is
+// asked for, both have written theirs.
+func vitals(step step, result *outcome) error {
+	target, err := startTarget(step.Program)
+	if err != nil {
+		return err
+	}
+	defer target.end()
+	if _, err := target.answer(); err != nil {
+		return err
+	}
+	ask := func(command string) (answer json.RawMessage, err error) {
+		if err = target.tell(command); err == nil {
+			answer, err = target.answer()
+		}
+		return answer, err
+	}
+	for _, command := range []string{"do allocate", "take"} {
+		if _, err := ask(command); err != nil {
+			return err
+		}
+	}
+	process, err := startParkwarden(step.Arguments, target.pid())
+	if err != nil {
+		return err
+	}
+	if err := process.finish(result); err != nil {
+		return err
+	}
+	if step.Arguments[0] == "profile" {
+		if _, err := ask("profile " + step.Arguments[1] + " " + theirs); err != nil {
+			return err
+		}
+		result.Found = map[string]any{}
+		for _, path := range []string{ours, theirs} {
+			bytes, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, result.Stderr)
+			}
+			// As numbers: what is no text does not survive as one.
+			numbers := make([]int, len(bytes))
+			for i, b := range bytes {
+				numbers[i] = int(b)
+			}
+			result.Found[path] = numbers
+		}
+		return nil
+	}
+	result.Said, err = ask("tell")
+	return err
+}
+
 func get(address string) (int, string, error) {
 	client := http.Client{Timeout: 30 * time.Second}
 	answer, err := client.Get(address)

@@ -38,7 +38,7 @@ func ask(supplier, article int, quotes chan<- int) {
 	quotes <- supplier * article
 }
 
-var leaked = regexp.MustCompile(`\[chan send\]:\n(?:.+\n)*created by (\S+) in goroutine \d+\n\t(.+):(\d+) \+0x`)
+var leaked = regexp.MustCompile(`\[chan send\]:\n(?:.+\n)*created by (\S+?)(?: in goroutine \d+)?\n\t(.+):(\d+) \+0x`)
 
 // leak is where the goroutines were made that wait to send, once there is one.
 func leak() *place {

@@ -51,6 +51,8 @@ func main() {
 			take()
 		case "tell":
 			tell()
+		case "names":
+			names()
 		case "gc":
 			runtime.GC()
 			write(done)
@@ -115,6 +117,17 @@ func tell() {
 		}
 	}
 	line, err := json.Marshal(map[string]any{"memory": memory, "metrics": values})
+	must(err)
+	write(append(line, '\n'))
+}
+
+// names has all that runtime/metrics has.
+func names() {
+	all := []string{}
+	for _, description := range metrics.All() {
+		all = append(all, description.Name)
+	}
+	line, err := json.Marshal(all)
 	must(err)
 	write(append(line, '\n'))
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 )
 
 type chanSignal = os.Signal
@@ -18,12 +19,21 @@ var works = map[string]func(){
 		}
 		held = held[: len(held)/2 : len(held)/2]
 	},
+	"finalize": func() {
+		for i := 0; i < 30; i++ {
+			runtime.SetFinalizer(new([48]byte), func(*[48]byte) { finalized++ })
+		}
+	},
+	// Ones that only newer versions have, or nothing.
+	"clean": func() {},
 	"little": func() {
 		for i := range littles {
 			littles[i] = new([112]byte)
 		}
 	},
 }
+
+var finalized int
 
 var littles [3]*[112]byte
 

@@ -43,13 +43,10 @@ enum Outcome {
 }
 
 fn cells() -> Vec<Cell> {
-    let versions = toolchain::ALL_VERSIONS;
-    let ends = [versions[0], toolchain::VERSIONS[0], toolchain::NEWEST];
+    let ends = [toolchain::ALL_VERSIONS[0], toolchain::VERSIONS[0], toolchain::NEWEST];
     let full = std::env::var_os("PARKWARDEN_FULL_MATRIX").is_some();
     let tested = |version, flags| full || EVERYWHERE.contains(&flags) || ends.contains(&version);
-    versions
-        .into_iter()
-        .filter(|version| *version != toolchain::DEBIAN || toolchain::has_debian_go())
+    toolchain::available()
         .flat_map(|version| BuildFlags::ALL.map(|flags| (version, flags)))
         .filter(|(version, flags)| tested(version, *flags) && exists(version, *flags))
         .collect()

@@ -11,8 +11,8 @@ use super::tests::{process, report};
 use super::{AgentNumbers, Exporter, Format, runtime};
 use crate::cause::{Cause, CauseKind};
 use crate::config::Mode;
-use crate::config::node::Limits;
-use crate::config::settings::RuntimeMetrics;
+use crate::config::node::{Limits, Metrics};
+use crate::config::settings::{RuntimeMetrics, RuntimeNames};
 use crate::detect::Verdict;
 use crate::discover::usage::ProcessNumbers;
 use crate::discover::workload::{Owner, Workload};
@@ -25,7 +25,7 @@ use crate::registry::durations::Durations;
 use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring, Runtime};
 use crate::runtime::histogram::Histogram;
 use crate::runtime::mem::{MemStats, Memories};
-use crate::runtime::sched::Scheduler;
+use crate::runtime::sched::{ExtraThreads, Scheduler};
 use crate::runtime::signs::Sign;
 use crate::runtime::vitals::{Between, Vitals};
 use crate::words::Place;
@@ -103,6 +103,21 @@ fn telling() -> Report {
     report
 }
 
+/// Parts of the CPU time.
+const CPU_CLASSES: [&str; 11] = [
+    "gc/mark/assist",
+    "gc/mark/dedicated",
+    "gc/mark/idle",
+    "gc/pause",
+    "gc/total",
+    "idle",
+    "scavenge/assist",
+    "scavenge/background",
+    "scavenge/total",
+    "total",
+    "user",
+];
+
 /// Numbers of a runtime, a different one for each.
 pub(super) fn vitals() -> Runtime {
     let mut next = 1000;
@@ -131,7 +146,7 @@ pub(super) fn vitals() -> Runtime {
     let memory = Memories {
         stats,
         tiny_allocs: 9,
-        gc_percent: -1,
+        gc_percent: 100,
         memory_limit: 1 << 30,
         heap_marked: number(),
         heap_scan: number(),
@@ -145,12 +160,25 @@ pub(super) fn vitals() -> Runtime {
         limiter_last_cycle: number(),
         cleanups_queued: Some(number()),
         cleanups_executed: Some(number()),
+        finalizers_queued: Some(number()),
+        finalizers_executed: Some(number()),
+        starting_stack: Some(2048),
+        cpu_classes_ns: CPU_CLASSES
+            .map(|class| (format!("/cpu/classes/{class}:cpu-seconds"), number() * 1_000_000))
+            .into(),
+        allocs_by_size: (0..68).collect(),
+        frees_by_size: (0..68).map(|class| class / 2).collect(),
         stop_times,
         ..Memories::default()
     };
     let scheduler = Scheduler {
         gomaxprocs: 8,
         threads: 13,
+        running: 4,
+        runnable: 6,
+        not_in_go: 3,
+        extra_threads: Some(ExtraThreads { idle: 1, in_use: 0 }),
+        all_c_calls: Some(number()),
         created: Some(number()),
         mutex_wait_ns: 1_000_000_000,
         runtime_lock_wait_ns: Some(500_000_000),
@@ -216,6 +244,9 @@ fn node() -> Node {
     node
 }
 
+/// All there is, by all names.
+const EVERYTHING: Metrics = Metrics { runtime: RuntimeMetrics::All, names: RuntimeNames::Both };
+
 fn scrape(format: Format) -> String {
     let stopped = record::RecorderStatus {
         state: record::RecorderState::Recording,
@@ -244,7 +275,7 @@ fn scrape(format: Format) -> String {
     http.accepted();
     http.answered("/metrics", 200);
     let limits = Limits { groups: 2, ..Limits::default() };
-    let text = Exporter::default().render(format, &node(), limits, RuntimeMetrics::All, &numbers, Some(&http));
+    let text = Exporter::default().render(format, &node(), limits, EVERYTHING, &numbers, Some(&http));
     let text = String::from_utf8(text).expect("UTF-8");
     let normal = |line: &str| match line.rsplit_once(' ') {
         Some((series, _)) if VARIES.iter().any(|name| line.starts_with(name)) => format!("{series} 0\n"),
@@ -260,7 +291,8 @@ fn a_scrape_is_as_it_was_and_has_every_metric() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, &scrape).expect("written");
     }
-    let all: Vec<&Definition> = ALL.iter().chain(runtime::ALL.iter().map(|row| &row.definition)).collect();
+    let all: Vec<&Definition> =
+        ALL.iter().chain(runtime::ALL.iter().chain(runtime::OPENTELEMETRY).map(|row| &row.definition)).collect();
     for metric in &all {
         let family = format!("# HELP {0} {1}\n# TYPE {0} {2}\n{0}", metric.name, metric.help, metric.kind.name());
         let series = scrape.split_once(&family).unwrap_or_else(|| panic!("no series of {}", metric.name)).1;

@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::{Encoder as _, TextEncoder};
 use strum::VariantNames as _;
 
-use crate::config::node::Limits;
-use crate::config::settings::RuntimeMetrics;
+use crate::config::node::{Limits, Metrics};
 use crate::detect::Verdict;
 use crate::discover::usage::ProcessNumbers;
 use crate::export::http::HttpNumbers;
@@ -74,7 +73,7 @@ impl Exporter {
         format: Format,
         node: &Node,
         limits: Limits,
-        runtime: RuntimeMetrics,
+        metrics: Metrics,
         numbers: &AgentNumbers,
         http: Option<&HttpNumbers>,
     ) -> Vec<u8> {
@@ -110,7 +109,7 @@ impl Exporter {
         // What nobody else tells comes before what the program could export itself.
         for (process, report) in &watched {
             let mut of_runtime = Scrape::default();
-            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, runtime));
+            labelled(process, |labels| runtime::of_one(&mut of_runtime, labels, report, metrics));
             add(of_runtime);
         }
         let dropped = self.dropped.fetch_add(dropped, Ordering::Relaxed) + dropped;
@@ -282,11 +281,12 @@ fn of_runtime(runtime: &Runtime, add: &mut dyn FnMut(&'static Definition, &[&str
         (&GROUP_LIMIT, runtime.group_limit_bytes.map(|bytes| bytes as f64)),
     ];
     if let Some(memory) = runtime.now.as_ref().map(|now| &now.memory) {
+        let cpu = |class| memory.cpu_class_ns(class).map(seconds);
         known.extend([
             (&RUNNABLE, Some(runtime.runnable as f64)),
             (&LATENCY, between.latency_p99_ns.map(seconds)),
-            (&GC_CPU, Some(seconds(memory.gc_cpu_ns))),
-            (&AVAILABLE_CPU, Some(seconds(memory.total_cpu_ns))),
+            (&GC_CPU, cpu("gc/total")),
+            (&AVAILABLE_CPU, cpu("total")),
             (&GC_PAUSE, Some(seconds(between.longest_pause_ns.unwrap_or(0)))),
             (&HEAP_MARKED, Some(memory.heap_marked as f64)),
             (&LIMITER, Some(f64::from(u8::from(memory.is_limited())))),

@@ -2,24 +2,34 @@
 //! names and with the same meaning, read from outside at the last look.
 //!
 //! `basic` has what the client library's default collectors give, `all` also what `runtime/metrics` has and can be read from
-//! outside. Deliberately absent: what the runtime counts by size class, the parts of CPU time that it does not keep apart in
-//! all versions, and calls to C, whose count of threads that have ended is not known.
+//! outside ([`NOT_READ`] is the rest). [`OPENTELEMETRY`] has the same numbers by the names of OpenTelemetry's semantic conventions,
+//! as its exporters spell them for Prometheus: dots are underscores, units come last, and counters end in `_total`.
 //!
-//! Sources: `prometheus/client_golang`, `prometheus/go_collector*.go`, `process_collector.go` and
+//! Sources: `model/go` of `open-telemetry/semantic-conventions`; `prometheus/client_golang`, `prometheus/go_collector*.go`, `process_collector.go` and
 //! `internal/go_runtime_metrics.go`; `src/runtime/metrics/description.go`.
 
 use super::definitions::{Definition, Kind};
 use super::scrape::{Scrape, Value};
-use crate::config::settings::RuntimeMetrics;
+use crate::config::node::Metrics;
+use crate::config::settings::{RuntimeMetrics, RuntimeNames};
 use crate::discover::usage::ProcessNumbers;
 use crate::report::{Report, Runtime};
 use crate::runtime::histogram::Histogram;
-use crate::runtime::mem::MemStats;
+use crate::runtime::mem::{CLASS_SIZES, MemStats, NO_LIMIT};
 use crate::runtime::vitals::Vitals;
 
-/// Buckets of times that grow by a factor of ten end at one second, as the client library has them.
-const LARGEST_BOUND: f64 = 1.0;
-const FACTOR: f64 = 10.0;
+/// Buckets of times grow by this factor and end at one second, as the client library has them.
+const TIME_FACTOR: f64 = 10.0;
+const LONGEST: f64 = 1.0;
+/// Buckets of sizes grow by this factor.
+const SIZE_FACTOR: f64 = 2.0;
+
+/// What `runtime/metrics` has and is not exported, by how its names begin, and why.
+pub const NOT_READ: &[(&str, &str)] = &[(
+    "/godebug/non-default-behavior/",
+    "each counter is in an object that the package internal/godebug makes when a setting is first used, and keeps in a map of the \
+     program that has no fixed place",
+)];
 
 /// What a metric is made from.
 struct From<'a> {
@@ -32,6 +42,10 @@ struct From<'a> {
 enum Said<'a> {
     Number(Option<f64>),
     Times(Option<&'a Histogram>),
+    /// Objects by size class, and their bytes.
+    Sizes(&'a [u64], u64),
+    /// By the value of its label.
+    By(Vec<(&'static str, Option<u64>)>, f64),
     Pauses,
     Version,
 }
@@ -46,9 +60,9 @@ pub struct RuntimeMetric {
 }
 
 macro_rules! rows {
-    ($($at:ident $kind:ident $name:literal [$($label:literal),*] $help:literal $says:expr;)*) => {
-        /// All of them.
-        pub const ALL: &[RuntimeMetric] = &[$(RuntimeMetric {
+    ($(#[$doc:meta])* $table:ident $($at:ident $kind:ident $name:literal [$($label:literal),*] $help:literal $says:expr;)*) => {
+        $(#[$doc])*
+        pub const $table: &[RuntimeMetric] = &[$(RuntimeMetric {
             definition: Definition {
                 name: $name,
                 kind: Kind::$kind,
@@ -100,7 +114,43 @@ fn process_number(process: &ProcessNumbers, name: &str) -> Option<f64> {
     })
 }
 
+/// A part of the CPU time.
+fn cpu<'a>(from: &From<'a>, class: &str) -> Said<'a> {
+    Said::Number(cpu_ns(from, class).map(|ns| ns as f64 / 1e9))
+}
+
+fn cpu_ns(from: &From<'_>, class: &str) -> Option<u64> {
+    from.now.memory.cpu_class_ns(class)
+}
+
+/// What `/sched/goroutines` has.
+fn goroutines(from: &From<'_>) -> u64 {
+    match from.now.scheduler.created {
+        Some(_) => goroutines_and_system(from),
+        None => from.report.goroutines.live.saturating_sub(from.report.goroutines.system),
+    }
+}
+
+/// With the goroutines of the runtime, as it counts them since Go 1.26, which counts those made too. Those that it keeps for calls
+/// from C are among them, though they are dead.
+fn goroutines_and_system(from: &From<'_>) -> u64 {
+    let scheduler = &from.now.scheduler;
+    let kept = scheduler.created.and(scheduler.extra_threads).map_or(0, |extra| extra.idle);
+    from.report.goroutines.live.saturating_add(kept)
+}
+
+/// What `/gc/pauses` has.
+fn collections_stops<'a>(from: &From<'a>) -> Said<'a> {
+    match stops(from, "/gc/pauses:seconds") {
+        // Until Go 1.21, and since.
+        Said::Times(None) => stops(from, "/sched/pauses/total/gc:seconds"),
+        found => found,
+    }
+}
+
 rows! {
+    /// By the names of Prometheus' client library.
+    ALL
     Basic Gauge "go_goroutines" [] "Goroutines of the program, those of the runtime left out."
         |from| number(from.report.goroutines.live.saturating_sub(from.report.goroutines.system));
     Basic Gauge "go_threads" [] "Threads of the program's scheduler." |from| number(from.now.scheduler.threads);
@@ -154,19 +204,41 @@ rows! {
     Basic Gauge "process_max_fds" [] "How many files the process may open."
         |from| process(from, "process_max_fds");
 
+    All Counter "go_cgo_go_to_c_calls_calls_total" [] "Calls from Go to C; of programs that have symbols."
+        |from| Said::Number(from.now.scheduler.all_c_calls.map(|count| count as f64));
+    All Counter "go_cpu_classes_gc_mark_assist_cpu_seconds_total" [] "CPU time of goroutines that helped the collector because they allocated, as of the last collection."
+        |from| cpu(from, "gc/mark/assist");
+    All Counter "go_cpu_classes_gc_mark_dedicated_cpu_seconds_total" [] "CPU time of the collector on Ps of its own, as of the last collection."
+        |from| cpu(from, "gc/mark/dedicated");
+    All Counter "go_cpu_classes_gc_mark_idle_cpu_seconds_total" [] "CPU time of the collector on Ps that had nothing to do, as of the last collection."
+        |from| cpu(from, "gc/mark/idle");
+    All Counter "go_cpu_classes_gc_pause_cpu_seconds_total" [] "CPU time that the collector's pauses took from all Ps, as of the last collection."
+        |from| cpu(from, "gc/pause");
     All Counter "go_cpu_classes_gc_total_cpu_seconds_total" [] "CPU time of the collector, as of the last collection."
-        |from| seconds(from.now.memory.gc_cpu_ns);
+        |from| cpu(from, "gc/total");
     All Counter "go_cpu_classes_idle_cpu_seconds_total" [] "CPU time that Ps had nothing to do, as of the last collection."
-        |from| seconds(from.now.memory.idle_cpu_ns);
+        |from| cpu(from, "idle");
+    All Counter "go_cpu_classes_scavenge_assist_cpu_seconds_total" [] "CPU time of goroutines that gave memory back because they needed some, as of the last collection."
+        |from| cpu(from, "scavenge/assist");
+    All Counter "go_cpu_classes_scavenge_background_cpu_seconds_total" [] "CPU time of giving memory back in the background, as of the last collection."
+        |from| cpu(from, "scavenge/background");
+    All Counter "go_cpu_classes_scavenge_total_cpu_seconds_total" [] "CPU time of giving memory back, as of the last collection."
+        |from| cpu(from, "scavenge/total");
     All Counter "go_cpu_classes_total_cpu_seconds_total" [] "CPU time that there was for the program, GOMAXPROCS times the time, as of the last collection."
-        |from| seconds(from.now.memory.total_cpu_ns);
-    All Counter "go_gc_cleanups_executed_cleanups_total" [] "Cleanups run (Go 1.25 and later)."
-        |from| Said::Number(from.now.memory.cleanups_executed.map(|count| count as f64));
-    All Counter "go_gc_cleanups_queued_cleanups_total" [] "Cleanups queued (Go 1.25 and later)."
-        |from| Said::Number(from.now.memory.cleanups_queued.map(|count| count as f64));
+        |from| cpu(from, "total");
+    All Counter "go_cpu_classes_user_cpu_seconds_total" [] "CPU time of the program's own code, as of the last collection."
+        |from| cpu(from, "user");
+    All Counter "go_gc_cleanups_executed_cleanups_total" [] "Cleanups run (Go 1.25 and later)." |from| metric(from, "/gc/cleanups/executed:cleanups");
+    All Counter "go_gc_cleanups_queued_cleanups_total" [] "Cleanups queued (Go 1.25 and later)." |from| metric(from, "/gc/cleanups/queued:cleanups");
     All Counter "go_gc_cycles_automatic_gc_cycles_total" [] "Collections that nobody asked for." |from| metric(from, "/gc/cycles/automatic:gc-cycles");
     All Counter "go_gc_cycles_forced_gc_cycles_total" [] "Collections that the program asked for." |from| metric(from, "/gc/cycles/forced:gc-cycles");
     All Counter "go_gc_cycles_total_gc_cycles_total" [] "Collections." |from| metric(from, "/gc/cycles/total:gc-cycles");
+    All Counter "go_gc_finalizers_executed_finalizers_total" [] "Finalizers run (Go 1.25 and later)." |from| metric(from, "/gc/finalizers/executed:finalizers");
+    All Counter "go_gc_finalizers_queued_finalizers_total" [] "Finalizers queued (Go 1.25 and later)." |from| metric(from, "/gc/finalizers/queued:finalizers");
+    All Histogram "go_gc_heap_allocs_by_size_bytes" [] "Objects allocated, by their size; tiny ones are counted by block."
+        |from| Said::Sizes(&from.now.memory.allocs_by_size, from.now.memory.stats.total_alloc);
+    All Histogram "go_gc_heap_frees_by_size_bytes" [] "Objects freed, by their size; tiny ones are counted by block."
+        |from| Said::Sizes(&from.now.memory.frees_by_size, from.now.memory.stats.total_alloc.saturating_sub(from.now.memory.stats.alloc));
     All Counter "go_gc_heap_allocs_bytes_total" [] "Bytes of all objects that were allocated." |from| metric(from, "/gc/heap/allocs:bytes");
     All Counter "go_gc_heap_allocs_objects_total" [] "Objects allocated, tiny ones counted by block." |from| metric(from, "/gc/heap/allocs:objects");
     All Counter "go_gc_heap_frees_bytes_total" [] "Bytes of all objects that were freed." |from| metric(from, "/gc/heap/frees:bytes");
@@ -178,15 +250,12 @@ rows! {
     All Gauge "go_gc_limiter_last_enabled_gc_cycle" [] "The last collection in which the collector was kept from taking more CPU; 0 for never."
         |from| metric(from, "/gc/limiter/last-enabled:gc-cycle");
     All Histogram "go_gc_pauses_seconds" [] "How long the world stood still for collections, each stop for itself; the sum is a lower bound."
-        |from| match stops(from, "/gc/pauses:seconds") {
-            // Until Go 1.21, and since.
-            Said::Times(None) => stops(from, "/sched/pauses/total/gc:seconds"),
-            found => found,
-        };
+        |from| collections_stops(from);
     All Gauge "go_gc_scan_globals_bytes" [] "Bytes of variables that have to be scanned." |from| metric(from, "/gc/scan/globals:bytes");
     All Gauge "go_gc_scan_heap_bytes" [] "Bytes of the heap that have to be scanned." |from| metric(from, "/gc/scan/heap:bytes");
     All Gauge "go_gc_scan_stack_bytes" [] "Bytes of stacks that the last collection scanned." |from| metric(from, "/gc/scan/stack:bytes");
     All Gauge "go_gc_scan_total_bytes" [] "Bytes that have to be scanned." |from| metric(from, "/gc/scan/total:bytes");
+    All Gauge "go_gc_stack_starting_size_bytes" [] "Bytes of stack that a new goroutine begins with." |from| metric(from, "/gc/stack/starting-size:bytes");
     All Gauge "go_memory_classes_heap_free_bytes" [] "Free bytes of the heap that were not given back." |from| metric(from, "/memory/classes/heap/free:bytes");
     All Gauge "go_memory_classes_heap_objects_bytes" [] "Bytes of objects on the heap." |from| metric(from, "/memory/classes/heap/objects:bytes");
     All Gauge "go_memory_classes_heap_released_bytes" [] "Bytes of the heap given back to the system." |from| metric(from, "/memory/classes/heap/released:bytes");
@@ -202,10 +271,18 @@ rows! {
     All Gauge "go_memory_classes_profiling_buckets_bytes" [] "Bytes of the runtime's profiles." |from| metric(from, "/memory/classes/profiling/buckets:bytes");
     All Gauge "go_memory_classes_total_bytes" [] "Bytes obtained from the system." |from| metric(from, "/memory/classes/total:bytes");
     All Gauge "go_sched_goroutines_goroutines" [] "Goroutines of the program; those of the runtime are counted from Go 1.26 on, as the runtime does."
-        |from| match from.now.scheduler.created {
-            // Counted since the same version.
-            Some(_) => number(from.report.goroutines.live),
-            None => number(from.report.goroutines.live.saturating_sub(from.report.goroutines.system)),
+        |from| number(goroutines(from));
+    All Gauge "go_sched_goroutines_not_in_go_goroutines" [] "Goroutines in system calls or in C; the runtime itself counts them from Go 1.26 on."
+        |from| number(from.now.scheduler.not_in_go);
+    All Gauge "go_sched_goroutines_runnable_goroutines" [] "Goroutines that are ready to run; the runtime itself counts them from Go 1.26 on."
+        |from| number(from.now.scheduler.runnable);
+    All Gauge "go_sched_goroutines_running_goroutines" [] "Goroutines that run; the runtime itself counts them from Go 1.26 on."
+        |from| number(from.now.scheduler.running);
+    All Gauge "go_sched_goroutines_waiting_goroutines" [] "Goroutines that wait, those of the runtime too; the runtime itself counts them from Go 1.26 on."
+        |from| {
+            let scheduler = &from.now.scheduler;
+            let others = scheduler.not_in_go.saturating_add(scheduler.runnable).saturating_add(scheduler.running);
+            number(goroutines_and_system(from).saturating_sub(others))
         };
     All Counter "go_sched_goroutines_created_goroutines_total" [] "Goroutines made so far (Go 1.26 and later)."
         |from| Said::Number(from.now.scheduler.created.map(|count| count as f64));
@@ -217,8 +294,39 @@ rows! {
     All Histogram "go_sched_pauses_total_gc_seconds" [] "How long the world took to stop for collections and stood still; the sum is a lower bound (Go 1.22 and later)."
         |from| stops(from, "/sched/pauses/total/gc:seconds");
     All Histogram "go_sched_pauses_total_other_seconds" [] "The same for other reasons." |from| stops(from, "/sched/pauses/total/other:seconds");
+    All Gauge "go_sched_threads_total_threads" [] "Threads of the runtime, those left out that it keeps for calls from C (Go 1.21 and later)."
+        |from| Said::Number(from.now.scheduler.own_threads().map(|threads| threads as f64));
     All Counter "go_sync_mutex_wait_total_seconds_total" [] "Time that goroutines have waited for mutexes, as the runtime samples it."
         |from| seconds(from.now.scheduler.mutex_wait_ns.saturating_add(from.now.scheduler.runtime_lock_wait_ns.unwrap_or(0)));
+}
+
+rows! {
+    /// By the names of OpenTelemetry's semantic conventions.
+    OPENTELEMETRY
+    Basic Gauge "go_memory_used_bytes" ["go_memory_type"] "go.memory.used: bytes obtained from the system and not given back, those of goroutines' stacks apart."
+        |from| {
+            let stats = &from.now.memory.stats;
+            let used = stats.sys.saturating_sub(stats.heap_released);
+            Said::By(vec![("stack", Some(stats.stack_inuse)), ("other", Some(used.saturating_sub(stats.stack_inuse)))], 1.0)
+        };
+    Basic Gauge "go_memory_limit_bytes" [] "go.memory.limit: GOMEMLIMIT, if there is one."
+        |from| Said::Number(Some(from.now.memory.memory_limit).filter(|limit| *limit != NO_LIMIT).map(|limit| limit as f64));
+    Basic Counter "go_memory_allocated_bytes_total" [] "go.memory.allocated: bytes of all objects that were allocated." |from| metric(from, "/gc/heap/allocs:bytes");
+    Basic Counter "go_memory_allocations_total" [] "go.memory.allocations: objects allocated, tiny ones counted by block." |from| metric(from, "/gc/heap/allocs:objects");
+    Basic Gauge "go_memory_gc_goal_bytes" [] "go.memory.gc.goal: size of the heap at which the collection is to end." |from| metric(from, "/gc/heap/goal:bytes");
+    Basic Counter "go_memory_gc_cycles_total" [] "go.memory.gc.cycles: collections." |from| metric(from, "/gc/cycles/total:gc-cycles");
+    Basic Histogram "go_memory_gc_pause_duration_seconds" [] "go.memory.gc.pause.duration: how long the world took to stop for collections and stood still; the sum is a lower bound."
+        |from| collections_stops(from);
+    Basic Gauge "go_goroutine_count" [] "go.goroutine.count: goroutines of the program; those of the runtime are counted from Go 1.26 on, as the runtime does."
+        |from| number(goroutines(from));
+    Basic Gauge "go_processor_limit" [] "go.processor.limit: GOMAXPROCS, as it is now." |from| number(from.now.scheduler.gomaxprocs);
+    Basic Histogram "go_schedule_duration_seconds" [] "go.schedule.duration: how long goroutines that were ready waited for a P; the runtime looks at one in eight, and the sum is a lower bound."
+        |from| Said::Times(from.now.scheduler.latency.as_ref());
+    Basic Gauge "go_config_gogc_percent" [] "go.config.gogc: GOGC, as it is now, if it is not off."
+        |from| Said::Number(u64::try_from(from.now.memory.gc_percent).ok().map(|percent| percent as f64));
+    Basic Counter "go_cpu_time_seconds_total" ["go_cpu_state"] "go.cpu.time: CPU time that there was for the program, by what it was used for, as of the last collection."
+        |from| Said::By([("gc", "gc/total"), ("idle", "idle"), ("scavenge", "scavenge/total"), ("user", "user")]
+            .map(|(state, class)| (state, cpu_ns(from, class))).into(), 1e9);
 }
 
 /// Adds what there is of them about the agent's own process. It has no namespace, pod and container: Prometheus adds those that it
@@ -232,14 +340,24 @@ pub fn of_agent(scrape: &mut Scrape, pid: u32, process: &ProcessNumbers) {
     }
 }
 
+/// Those that are wanted.
+fn rows(wanted: Metrics) -> impl Iterator<Item = &'static RuntimeMetric> {
+    let [prometheus, opentelemetry] = match wanted.names {
+        RuntimeNames::Prometheus => [ALL, &[]],
+        RuntimeNames::OpenTelemetry => [&[], OPENTELEMETRY],
+        RuntimeNames::Both => [ALL, OPENTELEMETRY],
+    };
+    prometheus.iter().chain(opentelemetry).filter(move |row| row.at <= wanted.runtime)
+}
+
 /// Adds those of one process, with the values of the labels that say which it is; none where its runtime could not be read.
-pub fn of_one(scrape: &mut Scrape, process: &[&str], report: &Report, wanted: RuntimeMetrics) {
+pub fn of_one(scrape: &mut Scrape, process: &[&str], report: &Report, wanted: Metrics) {
     let Some((runtime, now)) = report.runtime.as_ref().and_then(|runtime| Some((runtime, runtime.now.as_ref()?)))
     else {
         return;
     };
     let from = From { report, runtime, now };
-    for row in ALL.iter().filter(|row| row.at <= wanted) {
+    for row in rows(wanted) {
         let mut add = |value: &Value<'_>| scrape.add(&row.definition, process, value);
         match (row.says)(&from) {
             Said::Number(Some(number)) => add(&Value::Number(number)),
@@ -247,6 +365,16 @@ pub fn of_one(scrape: &mut Scrape, process: &[&str], report: &Report, wanted: Ru
             Said::Times(Some(histogram)) => {
                 let (bounds, counts, sum) = buckets(histogram);
                 add(&Value::Histogram(&bounds, &counts, sum));
+            }
+            Said::Sizes(counts, bytes) => {
+                if let Some((bounds, counts)) = sizes(counts) {
+                    add(&Value::Histogram(&bounds, &counts, bytes as f64));
+                }
+            }
+            Said::By(parts, unit) => {
+                for (label, number) in parts.into_iter().filter_map(|(label, number)| Some((label, number?))) {
+                    scrape.add(&row.definition, &[process, &[label]].concat(), &Value::Number(number as f64 / unit));
+                }
             }
             Said::Pauses => {
                 let quantiles = runtime.pause_quantiles_ns.map(|ns| ns as f64 / 1e9);
@@ -270,11 +398,11 @@ fn buckets(histogram: &Histogram) -> (Vec<f64>, Vec<u64>, f64) {
     let mut next = lower(1);
     for (bucket, count) in histogram.counts.iter().enumerate() {
         let bound = lower(bucket);
-        if bucket > 0 && bound >= next && bound <= LARGEST_BOUND {
+        if bucket > 0 && bound >= next && bound <= LONGEST {
             // A duration that is the bound itself is in the bucket above it here, and would be in the one below there.
             bounds.push(bound.next_down());
             counts.push(0);
-            next = bound * FACTOR;
+            next = bound * TIME_FACTOR;
         }
         if let Some(last) = counts.last_mut() {
             *last = last.saturating_add(*count);
@@ -286,6 +414,28 @@ fn buckets(histogram: &Histogram) -> (Vec<f64>, Vec<u64>, f64) {
     }
     sum += lower(histogram.counts.len()) * histogram.overflow as f64;
     (bounds, counts, sum)
+}
+
+/// Objects by size class in fewer buckets, as the client library has them: bounds, and what lies between them. None where they
+/// were not read.
+fn sizes(by_class: &[u64]) -> Option<(Vec<f64>, Vec<u64>)> {
+    let (large, small) = by_class.split_first()?;
+    let (mut bounds, mut counts) = (Vec::new(), vec![0u64]);
+    // The runtime's bucket of a class begins one byte above the class before it.
+    let mut next = SIZE_FACTOR;
+    for (class, count) in small.iter().enumerate() {
+        let start = (CLASS_SIZES.get(class)? + 1) as f64;
+        if start >= next {
+            bounds.push(start.next_down());
+            counts.push(0);
+            next = start * SIZE_FACTOR;
+        }
+        let last = counts.last_mut()?;
+        *last = last.saturating_add(*count);
+    }
+    bounds.push(((CLASS_SIZES.last()? + 1) as f64).next_down());
+    counts.push(*large);
+    Some((bounds, counts))
 }
 
 #[cfg(test)]
@@ -306,12 +456,28 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_those_of_the_client_library() {
+        // Large ones, then 8 bytes, 16, 24, 32.
+        let mut by_class = vec![0; CLASS_SIZES.len()];
+        (by_class[0], by_class[1], by_class[2], by_class[3], by_class[4], by_class[67]) = (9, 1, 2, 4, 8, 16);
+        let (bounds, counts) = sizes(&by_class).expect("classes");
+        let expected = [9, 25, 65, 145, 321, 705, 1537, 3201, 6529, 13569, 27265, 32769].map(f64::from);
+        assert_eq!(bounds, expected.map(f64::next_down));
+        assert_eq!(counts, [1, 6, 8, 0, 0, 0, 0, 0, 0, 0, 0, 16, 9]);
+        assert_eq!(sizes(&[]), None);
+    }
+
+    #[test]
     fn names_are_formed_as_the_client_library_forms_them() {
-        for row in ALL {
+        for row in ALL.iter().chain(OPENTELEMETRY) {
             let Definition { name, kind, .. } = row.definition;
             assert_eq!(kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert!(name.starts_with("go_") || name.starts_with("process_"), "{name}");
-            assert_eq!(ALL.iter().filter(|other| other.definition.name == name).count(), 1, "{name}");
+            assert_eq!(
+                ALL.iter().chain(OPENTELEMETRY).filter(|other| other.definition.name == name).count(),
+                1,
+                "{name}"
+            );
         }
     }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::definitions::{ALL, Definition, Kind, PROCESS};
 use super::{AgentNumbers, Exporter, Format, runtime};
-use crate::config::node::Limits;
-use crate::config::settings::RuntimeMetrics;
+use crate::config::node::{Limits, Metrics};
+use crate::config::settings::{RuntimeMetrics, RuntimeNames};
 use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
 use crate::record::{Exit, ExitKind, Moment};
 use crate::report::{Report, Runtime};
+use crate::runtime::mem::NO_LIMIT;
 
 /// A report with likely leaks, as `watch --format json` printed it.
 pub(super) fn report() -> Report {
@@ -25,7 +26,7 @@ pub(super) fn process(pid: u32, exe: &str) -> Arc<NodeProcess> {
 
 fn scrape(node: &Node, limits: Limits) -> String {
     let text =
-        Exporter::default().render(Format::Text, node, limits, RuntimeMetrics::All, &AgentNumbers::default(), None);
+        Exporter::default().render(Format::Text, node, limits, of(RuntimeMetrics::All), &AgentNumbers::default(), None);
     String::from_utf8(text).expect("UTF-8")
 }
 
@@ -193,15 +194,38 @@ fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
         lines.len()
     };
     let counts = [RuntimeMetrics::Off, RuntimeMetrics::Basic, RuntimeMetrics::All]
-        .map(|wanted| series(wanted, Limits::default()));
-    assert_eq!(counts, [0, 43, 141], "as the settings' description says, about");
+        .map(|wanted| series(of(wanted), Limits::default()));
+    assert_eq!(counts, [0, 43, 188], "as the settings' description says, about");
+    let named = |names| series(Metrics { runtime: RuntimeMetrics::All, names }, Limits::default());
+    assert_eq!(named(RuntimeNames::Prometheus), counts[2]);
+    assert_eq!(named(RuntimeNames::Both), counts[2] + named(RuntimeNames::OpenTelemetry));
     let others = Exporter::default()
-        .render(Format::Text, &node, Limits::default(), RuntimeMetrics::Off, &AgentNumbers::default(), None)
+        .render(Format::Text, &node, Limits::default(), of(RuntimeMetrics::Off), &AgentNumbers::default(), None)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.starts_with(b"#"))
         .count();
     let few = Limits { series: others + 40, ..Limits::default() };
-    assert_eq!(series(RuntimeMetrics::All, few), 0, "they are left out before others");
+    assert_eq!(series(of(RuntimeMetrics::All), few), 0, "they are left out before others");
+}
+
+#[test]
+fn what_is_off_or_has_no_limit_is_left_out_as_opentelemetry_does() {
+    let node = Node::default();
+    let process = process(7, "/srv/cart");
+    node.insert(Arc::clone(&process));
+    let mut runtime = super::golden::vitals();
+    let memory = &mut runtime.now.as_mut().expect("numbers").memory;
+    (memory.gc_percent, memory.memory_limit) = (-1, NO_LIMIT);
+    node.looked(&process, Arc::new(Report { runtime: Some(runtime), ..report() }));
+    let both = Metrics { names: RuntimeNames::Both, ..Metrics::default() };
+    let text = Exporter::default().render(Format::Text, &node, Limits::default(), both, &AgentNumbers::default(), None);
+    let text = String::from_utf8(text).expect("UTF-8");
+    let value = |name| lines(&text, name).first().and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    assert_eq!((value("go_config_gogc_percent"), value("go_memory_limit_bytes")), (None, None));
+    assert_eq!(
+        (value("go_gc_gogc_percent"), value("go_gc_gomemlimit_bytes")),
+        (Some(2f64.powi(64)), Some(2f64.powi(63)))
+    );
 }
 
 const RUNTIME: &str = "\n## Go's own metrics\n\nWhat a Go program exports of itself with Prometheus' client library, by the same names, \
@@ -211,10 +235,22 @@ configuration, or `--metrics-runtime`, says how much: `off`, `basic` (the defaul
 out; where nothing of the runtime can be read there are none of these series, and `runtime.unknown` of \
 `/api/v1/processes/PID` says why. Where series exceed `limits.series`, these are left out first. Numbers are as of the last look, and \
 as exact as the runtime's own: of a program that is at rest they are the same. What changes while it is read can differ by what \
-happens in a few hundred microseconds; CPU times and the GC's share are as of the last collection. Not to be had from outside: \
-counts by size class, the parts of the CPU time of user code and of the scavenger, and calls to C.\n\nOf the agent's own process there \
+happens in a few hundred microseconds; CPU times and the GC's share are as of the last collection. Goroutines by \
+state, finalizers and cleanups are told of older versions than have them in `runtime/metrics` too, where they are known. What \
+`runtime/metrics` has and is not exported: [runtime.md](runtime.md#what-is-not-read).\n\n`metrics.runtime_names`, or \
+`--metrics-runtime-names`, says by whose names: `prometheus` (the default), `opentelemetry` or `both`. The alerts and the dashboard go by \
+those of Prometheus' client library.\n\nOf the agent's own process there \
 are the `process_*` too, whatever the setting says, with `exe=\"parkwarden\"` and its `pid`; its namespace and pod are what Prometheus \
 knows of what it scrapes.\n\n";
+
+const OPENTELEMETRY: &str = "\n### By OpenTelemetry's names\n\nThe `go.*` metrics of OpenTelemetry's semantic conventions for the Go \
+runtime, as its exporters spell them for Prometheus; the help of each begins with the name it has there. They are exported with \
+`basic` and `all` alike, if `metrics.runtime_names` is `opentelemetry` or `both`.\n\n\
+| metric | type | with | labels | meaning |\n|---|---|---|---|---|\n";
+
+fn of(runtime: RuntimeMetrics) -> Metrics {
+    Metrics { runtime, ..Metrics::default() }
+}
 
 fn row(metric: &Definition, of: &str) -> String {
     let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
@@ -240,6 +276,10 @@ fn the_table_of_metrics_is_documented() {
     for metric in runtime::ALL {
         let with = if metric.at == RuntimeMetrics::Basic { "basic" } else { "all" };
         table.push_str(&row(&metric.definition, with));
+    }
+    table.push_str(OPENTELEMETRY);
+    for metric in runtime::OPENTELEMETRY {
+        table.push_str(&row(&metric.definition, "basic"));
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
