@@ -157,7 +157,7 @@ pub(crate) fn prober(config: &NodeConfig) -> Result<Option<Prober>, LoadError> {
 /// What a scrape is answered: nothing in it waits for a disk, a process or the cluster.
 fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc<http::Metrics> {
     let (node, started) = (Arc::clone(node), Arc::clone(started));
-    let (limits, metrics) = (config.limits, config.metrics);
+    let (limits, metrics) = (config.limits, config.metrics.clone());
     let exporter = Exporter::default();
     Arc::new(move |http, format| {
         let cluster = started.cluster.get();
@@ -167,7 +167,7 @@ fn metrics(node: &Arc<Node>, config: &NodeConfig, started: &Arc<Started>) -> Arc
             events: cluster.and_then(|cluster| cluster.events.counts()),
             process: ProcessNumbers::of(std::process::id()).map(|process| (std::process::id(), process)),
         };
-        exporter.render(format, &node, limits, metrics, &numbers, Some(http))
+        exporter.render(format, &node, limits, &metrics, &numbers, Some(http))
     })
 }
 

@@ -6,6 +6,8 @@ use parkwarden::export::goroutine_text;
 use parkwarden::live::Target as Live;
 use parkwarden::snapshot::{GroupBy, Look, Snapshot};
 use parkwarden_tests::agent::{Watch, run};
+use parkwarden_tests::copied::Copied;
+use parkwarden_tests::node::Node;
 use parkwarden_tests::pprof::pprof;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
@@ -81,4 +83,25 @@ fn a_snapshot_a_profile_and_a_report_have_the_most_frequent_labels() {
     let labels = &of_tenants.expect("a group").labels;
     assert_eq!(labels[0].line(), "tenant = a (50), b (30), \"\" (5)");
     assert_eq!(labels[1].line(), "handler = /search (80)");
+}
+
+#[test]
+fn metrics_have_the_labels_that_were_asked_for_and_no_others() {
+    let program = Copied::file(&fixture("labels", NEWEST, BuildFlags::Default), "labelled");
+    let (mut target, Ready { .. }) = Target::ready::<&str, _>(&program.program, []);
+    let Ready { .. } = target.ask("leak");
+    let pattern = program.program.display().to_string();
+    let prove = ["--prove", "true", "--max-pause", "2s", "--interval", "500ms", "--threshold", "500ms"];
+    let node = Node::start(&pattern, &[&prove[..], &["--metrics-goroutine-labels", "tenant,other"]].concat());
+    let proven = format!("pid=\"{}\",verdict=\"proven\",key=\"tenant\"", target.pid());
+    let told = node.wait_for("its labels", |node| {
+        let series = node.series("parkwarden_labelled_goroutines");
+        series.iter().any(|(labels, _)| labels.contains(&proven)).then_some(series)
+    });
+    let value = |value: &str| {
+        let of_it = format!("{proven},value=\"{value}\"");
+        told.iter().find(|(labels, _)| labels.contains(&of_it)).map(|(_, count)| *count)
+    };
+    assert_eq!((value("x"), value("y")), (Some(3.0), Some(2.0)), "{told:?}");
+    assert!(told.iter().all(|(labels, _)| labels.contains("key=\"tenant\"")), "{told:?}");
 }

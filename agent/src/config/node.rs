@@ -42,12 +42,14 @@ pub struct NodeConfig {
 }
 
 /// What `/metrics` has of the processes' own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// How much.
     pub runtime: RuntimeMetrics,
     /// By whose names.
     pub names: RuntimeNames,
+    /// Keys of goroutine labels whose values are told.
+    pub labels: Vec<String>,
 }
 
 /// What the agent keeps to.
@@ -227,6 +229,7 @@ impl NodeConfig {
             metrics: Metrics {
                 runtime: metrics.runtime.unwrap_or(default.metrics.runtime),
                 names: metrics.runtime_names.unwrap_or(default.metrics.names),
+                labels: metrics.goroutine_labels.unwrap_or(default.metrics.labels),
             },
         })
     }

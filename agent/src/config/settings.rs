@@ -223,6 +223,10 @@ pub struct MetricSettings {
     /// Prometheus spells them: go_memory_used_bytes, go_goroutine_count, ...), or both.
     #[arg(long = "metrics-runtime-names", value_enum)]
     pub runtime_names: Option<RuntimeNames>,
+    /// Keys of goroutine labels (pprof.Do) by whose values leaked and stuck goroutines are counted, for example tenant,handler. Not
+    /// for keys with a value for each request, of which only the most frequent few are told.
+    #[arg(long = "metrics-goroutine-labels", value_name = "KEY,...", value_delimiter = ',')]
+    pub goroutine_labels: Option<Vec<String>>,
 }
 
 /// By whose names Go's own metrics are exported.
@@ -348,7 +352,7 @@ impl LimitSettings {
 
 impl MetricSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; runtime, runtime_names)
+        first_of!(self, other; runtime, runtime_names, goroutine_labels)
     }
 }
 
@@ -497,7 +501,11 @@ impl From<&NodeConfig> for Settings {
                 events: Some(kubernetes.events.unwrap_or(true)),
             },
             limits: LimitSettings { groups: Some(groups), series: Some(series), processes: Some(processes) },
-            metrics: MetricSettings { runtime: Some(metrics.runtime), runtime_names: Some(metrics.names) },
+            metrics: MetricSettings {
+                runtime: Some(metrics.runtime),
+                runtime_names: Some(metrics.names),
+                goroutine_labels: Some(metrics.labels.clone()),
+            },
         }
     }
 }

@@ -1,7 +1,8 @@
 // Command labels has goroutines with labels of all kinds, and says which, as its own goroutine profile tells.
 //
 // It prints {"ready":true} when all of them wait, and for each line "profile" {"text":PROFILE}, its goroutine profile with debug=1.
-// It ends on the line "exit".
+// On the line "leak" it leaks three goroutines of tenant x and two of tenant y, each with a request of its own, and prints
+// {"ready":true}. It ends on the line "exit".
 package main
 
 import (
@@ -32,6 +33,19 @@ func wait(ctx context.Context, count int, labels ...string) {
 		}
 	})
 	waiting.Wait()
+}
+
+// leak has goroutines with these labels wait for what nobody else has.
+func leak(ctx context.Context, labels ...string) {
+	waiting := make(chan int)
+	pprof.Do(ctx, pprof.Labels(labels...), func(context.Context) {
+		go func() {
+			never := make(chan int)
+			close(waiting)
+			<-never
+		}()
+	})
+	<-waiting
 }
 
 // many are so many labels.
@@ -81,6 +95,11 @@ func main() {
 			var text bytes.Buffer
 			pprof.Lookup("goroutine").WriteTo(&text, 1)
 			json.NewEncoder(os.Stdout).Encode(map[string]string{"text": text.String()})
+		case "leak":
+			for i, tenant := range []string{"x", "x", "x", "y", "y"} {
+				leak(ctx, "tenant", tenant, "request", strconv.Itoa(i))
+			}
+			fmt.Println(`{"ready":true}`)
 		case "exit":
 			return
 		}

@@ -77,6 +77,8 @@ definitions! {
         "How long parks lasted that have ended; mode filter does not tell of those shorter than min_park, modes births and census of none.";
     LEAKED: Gauge process "leaked_goroutines" ["created_by", "blocked_at", "cause", "verdict"]
         "Goroutines of groups that are likely or proven to leak: the largest groups, and the rest as created_by=\"other\".";
+    LABELLED: Gauge process "labelled_goroutines" ["verdict", "key", "value"]
+        "Goroutines of groups that are stuck, likely or proven to leak by the labels that the program has put on them (pprof.Do), of the keys in metrics.goroutine_labels: the most frequent values, and the rest as value=\"other\".";
     LEAKED_BYTES: Gauge process "leaked_bytes" ["created_by", "blocked_at", "kind"]
         "Memory of goroutines of groups that are likely or proven to leak: kind=\"stack\" the stacks of all that wait there, kind=\"heap\" what the proven ones alone keep, where a proof has counted it; the largest groups, and the rest as created_by=\"other\".";
     STUCK: Gauge process "stuck_goroutines" ["created_by", "blocked_at"]

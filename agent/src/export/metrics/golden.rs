@@ -22,7 +22,7 @@ use crate::node::{Node, WatchState};
 use crate::record;
 use crate::registry::EventCounts as Events;
 use crate::registry::durations::Durations;
-use crate::report::{Goroutines, Group, Lost, ParkDurations, Proofs, Report, Ring, Runtime};
+use crate::report::{Goroutines, Group, LabelValues, Lost, ParkDurations, Proofs, Report, Ring, Runtime};
 use crate::runtime::histogram::Histogram;
 use crate::runtime::mem::{MemStats, Memories};
 use crate::runtime::sched::{ExtraThreads, Scheduler};
@@ -63,6 +63,11 @@ fn telling() -> Report {
         group(&like, Verdict::Likely, 3, 60),
         group(&like, Verdict::Stuck, 2, 80),
     ];
+    let values = [("a", 5), ("b", 2), ("other", 1)].map(|(value, count)| (value.to_owned(), count)).to_vec();
+    let tenant = LabelValues { key: "tenant".to_owned(), count: 10, distinct: 5, values };
+    let request = LabelValues { key: "request".to_owned(), ..tenant.clone() };
+    report.groups[1].labels = vec![tenant.clone(), request];
+    report.groups[2].labels = vec![LabelValues { count: 4, distinct: 1, values: vec![("c".to_owned(), 4)], ..tenant }];
     report.goroutines = Goroutines {
         live: 65,
         system: 7,
@@ -245,7 +250,9 @@ fn node() -> Node {
 }
 
 /// All there is, by all names.
-const EVERYTHING: Metrics = Metrics { runtime: RuntimeMetrics::All, names: RuntimeNames::Both };
+fn everything() -> Metrics {
+    Metrics { runtime: RuntimeMetrics::All, names: RuntimeNames::Both, labels: vec!["tenant".to_owned()] }
+}
 
 fn scrape(format: Format) -> String {
     let stopped = record::RecorderStatus {
@@ -275,7 +282,7 @@ fn scrape(format: Format) -> String {
     http.accepted();
     http.answered("/metrics", 200);
     let limits = Limits { groups: 2, ..Limits::default() };
-    let text = Exporter::default().render(format, &node(), limits, EVERYTHING, &numbers, Some(&http));
+    let text = Exporter::default().render(format, &node(), limits, &everything(), &numbers, Some(&http));
     let text = String::from_utf8(text).expect("UTF-8");
     let normal = |line: &str| match line.rsplit_once(' ') {
         Some((series, _)) if VARIES.iter().any(|name| line.starts_with(name)) => format!("{series} 0\n"),

@@ -30,7 +30,7 @@ use crate::report::{Group, Report, Runtime};
 use definitions::{
     AVAILABLE_CPU, BUILD, CENSUS, CONTRADICTED, CREATED, Definition, ENDS, EVENTS, EXITED, GC_CPU, GC_PAUSE,
     GOROUTINES, GROUP_LIMIT, GROUP_USED, HEAP_MARKED, HITS, HTTP_ANSWERS, HTTP_CONNECTIONS, INFO, KUBERNETES_ERRORS,
-    KUBERNETES_EVENTS, KUBERNETES_UP, LATENCY, LEAKED, LEAKED_BYTES, LIMITER, LOOKED, LOSSES, MOVES, OLDEST,
+    KUBERNETES_EVENTS, KUBERNETES_UP, LABELLED, LATENCY, LEAKED, LEAKED_BYTES, LIMITER, LOOKED, LOSSES, MOVES, OLDEST,
     OVER_BUDGET, OVERHEAD_RATIO, OVERHEAD_SECONDS, PARK_DURATION, PARKED, PARKED_LONG, PAUSE, PROCESSES,
     PROOFS_REFUSED, RECORDING_BYTES, RECORDING_ERRORS, RECORDING_UP, REFUSED, RING_FILL, RUNNABLE, SERIES_DROPPED,
     STUCK, THROTTLED, UNSEEN, UNUSUAL,
@@ -73,7 +73,7 @@ impl Exporter {
         format: Format,
         node: &Node,
         limits: Limits,
-        metrics: Metrics,
+        metrics: &Metrics,
         numbers: &AgentNumbers,
         http: Option<&HttpNumbers>,
     ) -> Vec<u8> {
@@ -104,6 +104,7 @@ impl Exporter {
         for (process, report) in &watched {
             let mut of_process = Scrape::default();
             labelled(process, |labels| of_watch(&mut of_process, labels, process, report, limits.groups));
+            labelled(process, |labels| labels_of(&mut of_process, labels, report, &metrics.labels, limits.groups));
             add(of_process);
         }
         // What nobody else tells comes before what the program could export itself.
@@ -319,6 +320,35 @@ fn by_place(
     }
     if rest > 0 {
         tell(["other", ""], rest);
+    }
+}
+
+/// Leaked and stuck goroutines by the values of labels that the program has put on them, of the keys that were asked for: the most
+/// frequent values, and the rest.
+fn labels_of(scrape: &mut Scrape, process_labels: &[&str], report: &Report, keys: &[String], max_values: usize) {
+    let mut counts: BTreeMap<(&str, &str), BTreeMap<&str, u64>> = BTreeMap::new();
+    for group in report.groups.iter().filter(|group| group.verdict > Verdict::Idle) {
+        for label in group.labels.iter().filter(|label| keys.contains(&label.key)) {
+            let values = counts.entry((group.verdict.into(), &label.key)).or_default();
+            let told: u64 = label.values.iter().map(|(_, count)| count).sum();
+            let rest = ("other", label.count.saturating_sub(told));
+            let all = label.values.iter().map(|(value, count)| (value.as_str(), *count)).chain([rest]);
+            all.filter(|(_, count)| *count > 0).for_each(|(value, count)| *values.entry(value).or_default() += count);
+        }
+    }
+    for ((verdict, key), values) in counts {
+        let mut values: Vec<(&str, u64)> = values.into_iter().collect();
+        values.sort_by_key(|(value, count)| (*value == "other", std::cmp::Reverse(*count)));
+        let rest: u64 = values.drain(values.len().min(max_values)..).map(|(_, count)| count).sum();
+        match values.last_mut() {
+            Some((value, count)) if *value == "other" => *count += rest,
+            _ if rest > 0 => values.push(("other", rest)),
+            _ => {}
+        }
+        for (value, count) in values {
+            let labels = [process_labels, &[verdict, key, value]].concat();
+            scrape.add(&LABELLED, &labels, &Value::Number(count as f64));
+        }
     }
 }
 

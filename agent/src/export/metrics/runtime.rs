@@ -341,17 +341,18 @@ pub fn of_agent(scrape: &mut Scrape, pid: u32, process: &ProcessNumbers) {
 }
 
 /// Those that are wanted.
-fn rows(wanted: Metrics) -> impl Iterator<Item = &'static RuntimeMetric> {
+fn rows(wanted: &Metrics) -> impl Iterator<Item = &'static RuntimeMetric> + use<> {
     let [prometheus, opentelemetry] = match wanted.names {
         RuntimeNames::Prometheus => [ALL, &[]],
         RuntimeNames::OpenTelemetry => [&[], OPENTELEMETRY],
         RuntimeNames::Both => [ALL, OPENTELEMETRY],
     };
-    prometheus.iter().chain(opentelemetry).filter(move |row| row.at <= wanted.runtime)
+    let most = wanted.runtime;
+    prometheus.iter().chain(opentelemetry).filter(move |row| row.at <= most)
 }
 
 /// Adds those of one process, with the values of the labels that say which it is; none where its runtime could not be read.
-pub fn of_one(scrape: &mut Scrape, process: &[&str], report: &Report, wanted: Metrics) {
+pub fn of_one(scrape: &mut Scrape, process: &[&str], report: &Report, wanted: &Metrics) {
     let Some((runtime, now)) = report.runtime.as_ref().and_then(|runtime| Some((runtime, runtime.now.as_ref()?)))
     else {
         return;

@@ -25,8 +25,14 @@ pub(super) fn process(pid: u32, exe: &str) -> Arc<NodeProcess> {
 }
 
 fn scrape(node: &Node, limits: Limits) -> String {
-    let text =
-        Exporter::default().render(Format::Text, node, limits, of(RuntimeMetrics::All), &AgentNumbers::default(), None);
+    let text = Exporter::default().render(
+        Format::Text,
+        node,
+        limits,
+        &of(RuntimeMetrics::All),
+        &AgentNumbers::default(),
+        None,
+    );
     String::from_utf8(text).expect("UTF-8")
 }
 
@@ -184,8 +190,8 @@ fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
     node.looked(&known, Arc::new(Report { runtime: Some(super::golden::vitals()), ..report() }));
     let none = Runtime { unknown: Some("its layout is not known".to_owned()), ..Runtime::default() };
     node.looked(&unknown, Arc::new(Report { runtime: Some(none), ..report() }));
-    let series = |wanted, limits| {
-        let text = Exporter::default().render(Format::Text, &node, limits, wanted, &AgentNumbers::default(), None);
+    let series = |wanted: Metrics, limits| {
+        let text = Exporter::default().render(Format::Text, &node, limits, &wanted, &AgentNumbers::default(), None);
         let text = String::from_utf8(text).expect("UTF-8");
         let of_runtime = |line: &&str| line.starts_with("go_") || line.starts_with("process_");
         let lines: Vec<String> = text.lines().filter(of_runtime).map(str::to_owned).collect();
@@ -196,11 +202,11 @@ fn of_runtimes_there_is_what_is_wanted_and_can_be_read() {
     let counts = [RuntimeMetrics::Off, RuntimeMetrics::Basic, RuntimeMetrics::All]
         .map(|wanted| series(of(wanted), Limits::default()));
     assert_eq!(counts, [0, 43, 188], "as the settings' description says, about");
-    let named = |names| series(Metrics { runtime: RuntimeMetrics::All, names }, Limits::default());
+    let named = |names| series(Metrics { names, ..of(RuntimeMetrics::All) }, Limits::default());
     assert_eq!(named(RuntimeNames::Prometheus), counts[2]);
     assert_eq!(named(RuntimeNames::Both), counts[2] + named(RuntimeNames::OpenTelemetry));
     let others = Exporter::default()
-        .render(Format::Text, &node, Limits::default(), of(RuntimeMetrics::Off), &AgentNumbers::default(), None)
+        .render(Format::Text, &node, Limits::default(), &of(RuntimeMetrics::Off), &AgentNumbers::default(), None)
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.starts_with(b"#"))
         .count();
@@ -218,7 +224,8 @@ fn what_is_off_or_has_no_limit_is_left_out_as_opentelemetry_does() {
     (memory.gc_percent, memory.memory_limit) = (-1, NO_LIMIT);
     node.looked(&process, Arc::new(Report { runtime: Some(runtime), ..report() }));
     let both = Metrics { names: RuntimeNames::Both, ..Metrics::default() };
-    let text = Exporter::default().render(Format::Text, &node, Limits::default(), both, &AgentNumbers::default(), None);
+    let text =
+        Exporter::default().render(Format::Text, &node, Limits::default(), &both, &AgentNumbers::default(), None);
     let text = String::from_utf8(text).expect("UTF-8");
     let value = |name| lines(&text, name).first().and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
     assert_eq!((value("go_config_gogc_percent"), value("go_memory_limit_bytes")), (None, None));
