@@ -79,6 +79,9 @@ pub const SYSCALL: &str = "syscall";
 pub const C_CALL: &str = "C call";
 /// The reason given for those that run all the time.
 pub const RUNNING: &str = "running";
+/// The runtime's wait reason of iterators of `iter.Pull` and of those who ask them for values. `coroswitch_m` changes nothing in a `g`
+/// by which one that ran and waits again could be told from one that did not.
+pub const COROUTINE: &str = "coroutine";
 
 /// The function through which Go calls C (src/runtime/cgocall.go).
 const CGOCALL: &str = "runtime.cgocall";
@@ -98,7 +101,7 @@ impl Wait {
             "sync.RWMutex.RLock" => Self::RLock,
             "sync.RWMutex.Lock" => Self::Lock,
             "sync.WaitGroup.Wait" => Self::WaitGroup,
-            "coroutine" => Self::Coroutine,
+            COROUTINE => Self::Coroutine,
             _ => return None,
         })
     }

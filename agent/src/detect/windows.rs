@@ -10,7 +10,7 @@ pub struct Looks {
     pub first_ns: u64,
     /// The same.
     pub last_ns: u64,
-    /// Time between two looks, nanoseconds. Some come late, and some in between, so this is what was meant.
+    /// Time between two looks, nanoseconds: what was meant, or more if on the whole they came later.
     pub interval_ns: u64,
 }
 

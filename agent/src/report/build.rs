@@ -14,7 +14,7 @@ use super::{
 };
 use crate::cause::CauseKind;
 use crate::cause::library::Known;
-use crate::cause::wait::{Doing, Wait};
+use crate::cause::wait::{COROUTINE, Doing, Wait};
 use crate::config::Rules;
 use crate::detect::stuck::{self, Standing};
 use crate::detect::{self, Suspect, Verdict};
@@ -435,10 +435,6 @@ fn only_by_timer(session: &Session, members: &Members, rules: &Rules) -> Option<
     ))
 }
 
-/// The wait reason of iterators of `iter.Pull` and of those who ask them for values. `coroswitch_m` changes nothing in a `g` by which
-/// one that ran and waits again could be told from one that did not.
-const SWITCHED: &str = "coroutine";
-
 /// Said of them when they pile up.
 const SWITCHES_UNSEEN: &str = "Whether they have moved is not known: switches between coroutines leave no trace that could be seen from \
     outside. Only --prove could show that nothing leads to them any more.";
@@ -515,7 +511,7 @@ fn build_group(
         verdict = Verdict::Idle;
         evidence.push(sentence);
     }
-    let switched = verdict == Verdict::Likely && wait_reason == SWITCHED;
+    let switched = verdict == Verdict::Likely && wait_reason == COROUTINE;
     let moves_unseen = switched && !members.parked.iter().any(lost);
     if switched {
         // The last says that they have not moved.
@@ -589,7 +585,7 @@ fn build_group(
     if by_runtime > 0 {
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
-    let holds = if wait_reason == SWITCHED { Vec::new() } else { holds(session, told) };
+    let holds = if wait_reason == COROUTINE { Vec::new() } else { holds(session, told) };
     let verdict = if holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
     evidence.extend(holds.into_iter().map(|(_, sentence)| sentence));
     evidence.extend(held_by(session, told));

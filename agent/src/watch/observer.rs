@@ -19,7 +19,7 @@ use super::probes::{Plan, Probes};
 use super::runtime::RuntimeReader;
 use super::sink::Sink;
 use super::unstopped::Unstopped;
-use crate::cause::wait::Wait;
+use crate::cause::wait::{COROUTINE, Wait};
 use crate::clock::{now_ns, unix_now_ns};
 use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
@@ -301,7 +301,7 @@ impl Observer {
             && is_due(self.session().proofs().tally(), now_ns(), config.interval)
             && let Some(_turn) = self.commons.turn_to_prove()
         {
-            let likely = report.groups.iter().filter(|group| group.verdict >= Verdict::Likely);
+            let likely = report.groups.iter().filter(|group| self.is_suspect(group));
             self.at_proof = likely.filter_map(|group| Some((group.key?, group.count))).collect();
             let taken = self.prove(prove);
             self.sink.feed(&Input::Proof(taken))?;
@@ -315,7 +315,7 @@ impl Observer {
     fn would_tell(&self, report: &Report) -> bool {
         let session = self.session();
         let last_ns = session.proofs().tally().last.map_or(0, |(last_ns, _)| last_ns);
-        let mut likely = report.groups.iter().filter(|group| group.verdict >= Verdict::Likely);
+        let mut likely = report.groups.iter().filter(|group| self.is_suspect(group));
         let mut unproven = likely.clone().filter(|group| group.proven < group.count);
         session.standing().is_news_since(last_ns)
             || session.proofs().tally().refusal.is_some() && unproven.next().is_some()
@@ -323,6 +323,12 @@ impl Observer {
                 None => group.proven < group.count,
                 Some(then) => group.proven < group.count && group.count >= then.saturating_mul(2),
             })
+    }
+
+    /// Whether a proof may tell that it leaks. Of iterators nothing else does where no look at what the program can reach is taken.
+    fn is_suspect(&self, group: &Group) -> bool {
+        let unlooked = self.session().standing().tally().taken == 0;
+        group.verdict >= Verdict::Likely || unlooked && group.wait_reason == COROUTINE
     }
 
     fn program(&self) -> Result<Arc<Program>, String> {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use parkwarden::detect::Verdict;
 use parkwarden::report::{Group, Report};
-use parkwarden_tests::agent::run;
+use parkwarden_tests::agent::{binary, run};
+use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::turn::turn;
 use parkwarden_tests::{BuildFlags, fixture};
@@ -155,6 +156,34 @@ fn iterators_that_pile_up_are_not_said_to_be_unmoved() {
             assert!(group.evidence.iter().any(|sentence| sentence.contains("no trace")), "Go {version}: {group:#?}");
         }
     }
+}
+
+/// Looks that come later than they should, as on a host that is short of CPU, are as good as others.
+#[test]
+fn growth_is_told_by_looks_that_are_late_on_the_whole() {
+    let _turn = turn();
+    let program = fixture("piling", toolchain::NEWEST, BuildFlags::Default);
+    let (target, _): (_, Piling) = Target::ready(&program, [] as [&str; 0]);
+    let group = ControlGroup::of_cpu(20);
+    let mut command = group.command(binary());
+    command.args(["watch", "--pid", &target.pid().to_string(), "--interval", "50ms", "--threshold", "500ms"]);
+    command.args(["--mode", "census", "--reach-window-mib", "0", "--for", "20s", "--format", "json"]);
+    let output = command.output().expect("parkwarden runs");
+    let report: Report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let likely = makers(&report, Verdict::Likely);
+    assert!(likely.contains("main.uncollectedResult") && likely.contains("main.wantsLock"), "{likely:?}");
+}
+
+/// Iterators that nobody can resume are proven although no look at the running program could suspect them.
+#[test]
+fn iterators_are_proven_where_nothing_else_can_tell() {
+    let program = fixture("iterators", toolchain::NEWEST, BuildFlags::Default);
+    let (target, _): (_, Value) = Target::ready(&program, [""; 0]);
+    let report = watch(target.pid(), ENOUGH, &["--prove", "--max-pause", "2s", "--reach-window-mib", "0"]);
+    let proven = report.groups.iter().filter(|group| group.wait_reason == "coroutine").map(|group| group.proven);
+    assert!(proven.sum::<u64>() > 0, "{:#?}", report.groups);
+    assert_eq!(report.observed.reach, None);
 }
 
 #[test]
