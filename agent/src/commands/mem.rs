@@ -116,6 +116,19 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
+/// What the CPU time that there was went to; none before the first collection, and where the runtime does not keep it.
+fn shares(memory: &Memories) -> Option<String> {
+    let total = memory.cpu_class_ns("total").filter(|total| *total > 0)?;
+    let share = |class| Some(memory.cpu_class_ns(class)? as f64 * 100.0 / total as f64);
+    Some(format!(
+        "{:.1} % the program, {:.1} % the collector, {:.1} % giving memory back, {:.1} % idle, as of the last collection",
+        share("user")?,
+        share("gc/total")?,
+        share("scavenge/total")?,
+        share("idle")?
+    ))
+}
+
 fn render(document: &Document) -> String {
     let (memory, stats) = (&document.memory, &document.memory.stats);
     let mut text =
@@ -190,6 +203,17 @@ fn render(document: &Document) -> String {
                 stats.pause_total_ns as f64 / 1e6
             ),
         );
+    }
+    if let Some(shares) = shares(memory) {
+        row("CPU", shares);
+    }
+    for (name, queued, executed) in [
+        ("finalizers", memory.finalizers_queued, memory.finalizers_executed),
+        ("cleanups", memory.cleanups_queued, memory.cleanups_executed),
+    ] {
+        if let (Some(queued), Some(executed)) = (queued, executed) {
+            row(name, format!("{executed} of {queued} run"));
+        }
     }
     if let (Some(used), Some(limit)) = (document.group_used_bytes, document.group_limit_bytes) {
         row("group", format!("{} of {}", mib(used), mib(limit)));
