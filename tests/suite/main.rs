@@ -16,6 +16,7 @@ mod page;
 mod profiles;
 mod ps;
 mod sched;
+mod schemas;
 mod snapshot;
 mod timeline;
 mod variables;

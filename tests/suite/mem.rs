@@ -238,3 +238,24 @@ fn timers_are_told_by_what_they_call() {
         }
     }
 }
+
+#[test]
+fn the_text_tells_what_the_processor_did_and_what_became_of_finalizers() {
+    let mut target = start(NEWEST, BuildFlags::Stripped, &[]);
+    for command in ["do allocate", "do finalize", "do clean", "take"] {
+        let _: Value = target.ask(command);
+    }
+    let pid = target.pid().to_string();
+    let told = wait::within(DEADLINE, || {
+        let output = run(["mem", "--pid", &pid]);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let row = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let are_run = |row: Option<&str>| {
+            let words: Vec<&str> = row.unwrap_or_default().split(' ').collect();
+            words.len() == 4 && words[0] == words[2] && words[0] != "0"
+        };
+        let cpu = row("CPU").is_some_and(|row| row.contains(" % the program, "));
+        if cpu && are_run(row("finalizers")) && are_run(row("cleanups")) { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(told, Ok(()));
+}

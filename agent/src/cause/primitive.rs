@@ -9,6 +9,7 @@ use crate::memory::{Memory, word_at};
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Primitive {
     /// Its address: of the channel, of the coroutine, of the semaphore within the mutex or wait group, of the condition's list.
     pub address: u64,
@@ -27,6 +28,7 @@ pub struct Primitive {
 
 /// A primitive's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum PrimitiveState {
     /// `runtime.hchan`

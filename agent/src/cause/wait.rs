@@ -10,6 +10,7 @@ use crate::memory::{Memory, bytes_at, word_at};
 
 /// What a goroutine waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Wait {
     /// To send on a channel.

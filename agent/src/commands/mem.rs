@@ -1,6 +1,5 @@
 //! `parkwarden mem`.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
@@ -8,16 +7,14 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::MemoryGroup;
-use parkwarden::discover::info::TargetInfo;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
+use parkwarden::report::documents::MemDocument;
 use parkwarden::runtime::mem::{self, Memories, NO_GOAL, NO_LIMIT};
 use parkwarden::runtime::mem_signs::{self, Seen};
-use parkwarden::runtime::signs::Sign;
-use parkwarden::runtime::timers::{self, Timers};
+use parkwarden::runtime::timers::{self};
 use parkwarden::words::printable;
-use serde::Serialize;
 
 use super::which::{WHICH, Which};
 use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
@@ -41,21 +38,6 @@ pub struct MemArgs {
     pub format: Format,
 }
 
-/// The document of `mem --format json`.
-#[derive(Debug, Serialize)]
-struct Document {
-    schema: u32,
-    target: TargetInfo,
-    looks: usize,
-    looked_seconds: f64,
-    memory: Memories,
-    metrics: BTreeMap<&'static str, u64>,
-    group_used_bytes: Option<u64>,
-    group_limit_bytes: Option<u64>,
-    timers: Timers,
-    signs: Vec<Sign>,
-}
-
 pub fn run(args: &MemArgs) -> anyhow::Result<Exit> {
     let mut target = Target::open(args.which.pid()?)?;
     let interrupt = Interrupts::expected()?;
@@ -72,7 +54,7 @@ pub fn run(args: &MemArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<Document> {
+fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<MemDocument> {
     let structs: Structs = target.runtime_structs();
     let places = target.memory_places().map_err(|reason| failed(target, reason))?;
     let mut looks: Vec<Memories> = Vec::new();
@@ -98,7 +80,7 @@ fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<Document> {
     let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
     let count = looks.len();
     let memory = looks.pop().context("no look was taken")?;
-    Ok(Document {
+    Ok(MemDocument {
         schema: 1,
         target: target.info(),
         looks: count,
@@ -116,7 +98,20 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
 }
 
-fn render(document: &Document) -> String {
+/// What the CPU time that there was went to; none before the first collection, and where the runtime does not keep it.
+fn shares(memory: &Memories) -> Option<String> {
+    let total = memory.cpu_class_ns("total").filter(|total| *total > 0)?;
+    let share = |class| Some(memory.cpu_class_ns(class)? as f64 * 100.0 / total as f64);
+    Some(format!(
+        "{:.1} % the program, {:.1} % the collector, {:.1} % giving memory back, {:.1} % idle, as of the last collection",
+        share("user")?,
+        share("gc/total")?,
+        share("scavenge/total")?,
+        share("idle")?
+    ))
+}
+
+fn render(document: &MemDocument) -> String {
     let (memory, stats) = (&document.memory, &document.memory.stats);
     let mut text =
         format!("{} ({}), pid {}\n", printable(&document.target.exe), document.target.go_version, document.target.pid);
@@ -190,6 +185,17 @@ fn render(document: &Document) -> String {
                 stats.pause_total_ns as f64 / 1e6
             ),
         );
+    }
+    if let Some(shares) = shares(memory) {
+        row("CPU", shares);
+    }
+    for (name, queued, executed) in [
+        ("finalizers", memory.finalizers_queued, memory.finalizers_executed),
+        ("cleanups", memory.cleanups_queued, memory.cleanups_executed),
+    ] {
+        if let (Some(queued), Some(executed)) = (queued, executed) {
+            row(name, format!("{executed} of {queued} run"));
+        }
     }
     if let (Some(used), Some(limit)) = (document.group_used_bytes, document.group_limit_bytes) {
         row("group", format!("{} of {}", mib(used), mib(limit)));

@@ -8,17 +8,15 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::CpuGroup;
-use parkwarden::discover::info::TargetInfo;
 use parkwarden::discover::threads;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
 use parkwarden::memory::census::Status;
-use parkwarden::runtime::sched::{self, Listed, Places, Scheduler};
+use parkwarden::report::documents::SchedDocument;
+use parkwarden::runtime::sched::{self, Places, Scheduler};
 use parkwarden::runtime::sched_signs::{self, Seen};
 use parkwarden::runtime::schedtrace;
-use parkwarden::runtime::signs::Sign;
-use serde::Serialize;
 
 use super::which::{WHICH, Which};
 use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
@@ -48,22 +46,6 @@ pub struct SchedArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-}
-
-/// The document of `sched --format json`; one a line with `--interval`.
-#[derive(Debug, Serialize)]
-struct Document {
-    schema: u32,
-    target: TargetInfo,
-    scheduler: Scheduler,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    goroutines: Vec<Listed>,
-    /// Goroutines alive, by status.
-    by_status: BTreeMap<String, u64>,
-    looks: usize,
-    looked_seconds: f64,
-    throttled_seconds: Option<f64>,
-    signs: Vec<Sign>,
 }
 
 pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
@@ -165,7 +147,7 @@ impl Watched {
         Ok(by_status)
     }
 
-    fn document(&self, target: &mut Target, args: &SchedArgs, looks: Looks) -> anyhow::Result<Document> {
+    fn document(&self, target: &mut Target, args: &SchedArgs, looks: Looks) -> anyhow::Result<SchedDocument> {
         let goroutines = if args.detail {
             sched::list(target.memory(), &self.structs, &self.places).map_err(|error| failed(target, error))?
         } else {
@@ -182,7 +164,7 @@ impl Watched {
         let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
         let count = looks.len();
         let scheduler = looks.pop().context("no look was taken")?;
-        Ok(Document {
+        Ok(SchedDocument {
             schema: 1,
             target: target.info(),
             scheduler,

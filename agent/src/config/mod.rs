@@ -25,6 +25,7 @@ pub enum BpfLog {
 
 /// Where the goroutines' states come from, the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
@@ -91,6 +92,7 @@ impl Default for Rules {
 
 /// How the mode is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]

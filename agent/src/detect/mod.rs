@@ -21,6 +21,7 @@ use crate::config::Rules;
 
 /// What a group of parked goroutines is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[derive(strum::Display, strum::IntoStaticStr, strum::VariantArray, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]

@@ -14,6 +14,7 @@ const MAX_CGROUP: u64 = 16 << 10;
 
 /// What a process's control groups say of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Identity {
     /// Container id, as the runtime names it.
     pub container: Option<String>,

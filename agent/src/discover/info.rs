@@ -8,6 +8,7 @@ use crate::golang::layout::LayoutSource;
 
 /// The watched program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetInfo {
     /// Process id in parkwarden's PID namespace.
     pub pid: u32,

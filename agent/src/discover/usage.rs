@@ -29,6 +29,7 @@ impl Usage {
 
 /// What Prometheus' client libraries tell of the process that they are in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessNumbers {
     /// CPU time since its start, in user and kernel.
     pub cpu_ns: u64,

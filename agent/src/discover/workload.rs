@@ -9,6 +9,7 @@ use super::process::Process;
 
 /// See the module. What is not known is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Workload {
     /// Namespace of the pod.
     pub namespace: Option<String>,
@@ -37,6 +38,7 @@ pub struct Workload {
 
 /// What made a pod, as far up as is certain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Owner {
     /// For example `Deployment`.
     pub kind: String,

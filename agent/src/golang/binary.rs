@@ -27,6 +27,7 @@ pub(crate) const MAX_MODULEDATA: usize = 4096;
 
 /// Where the addresses of runtime functions and variables came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SymbolSource {
     /// The ELF symbol table.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a layout came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LayoutSource {
     /// The target's own debug information.

@@ -75,6 +75,7 @@ impl<S: Source + ?Sized> Source for &S {
 
 /// Instruction set of a binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "lowercase")]
@@ -87,6 +88,7 @@ pub enum Arch {
 
 /// One line of a stack: a function and where in its source the program counter stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Frame {
     /// Full name, for example `net/http.(*conn).serve`.
     pub function: String,

@@ -155,6 +155,7 @@ impl ProveError {
 
 /// What the pause was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
     /// How long the target stood still.
     pub seconds: f64,

@@ -33,6 +33,7 @@ const MAX_GOIDS: usize = 1_000_000;
 
 /// The whole document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProofReport {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -63,6 +64,7 @@ pub struct ProofReport {
 
 /// How many goroutines there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Alive.
     pub live: u64,
@@ -79,6 +81,7 @@ pub struct Counts {
 
 /// Leaked goroutines that one `go` statement made and that are stuck at the same place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProofGroup {
     /// `proven`; `timed` of what only timers wake, which may end at the next time: whether it loops takes a watch to tell.
     pub verdict: String,
@@ -117,6 +120,7 @@ pub struct ProofGroup {
 
 /// One leaked goroutine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Example {
     /// Its id.
     pub goid: u64,

@@ -32,6 +32,7 @@ const WORKERS: usize = 4;
 
 /// The document of `ps --format json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listing {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -43,6 +44,7 @@ pub struct Listing {
 
 /// One Go process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProcessRow {
     /// In parkwarden's PID namespace.
     pub pid: u32,

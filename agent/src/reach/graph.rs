@@ -49,6 +49,7 @@ impl Node {
 
 /// Why somebody is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// It holds the lock: its deferred unlock has not run, and nobody else shows one.
@@ -72,6 +73,7 @@ impl Link {
 
 /// One goroutine waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Edge {
     /// Id of the one that waits.
     pub from: u64,

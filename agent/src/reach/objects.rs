@@ -26,6 +26,7 @@ pub const ARENA: u64 = 64 << 20;
 
 /// How pointers were told from other words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Precision {
     /// Objects whose pointers are known.
     pub exact_objects: u64,

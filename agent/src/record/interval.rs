@@ -202,6 +202,7 @@ pub struct Interval {
 
 /// How a process ended. Its words are for counting, shorter than those of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::IntoStaticStr, strum::VariantNames)]
 pub enum ExitKind {
@@ -255,6 +256,7 @@ pub struct Exit {
 
 /// Why there is nothing, or less than everything, for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::Display, strum::VariantArray, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]

@@ -16,6 +16,7 @@ pub const BOUNDS_NS: [u64; 8] = [
 
 /// Ended parks of one wait reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Durations {
     /// How many lasted at most each of [`BOUNDS_NS`] and longer than the one before; the last are all longer ones.
     pub counts: [u64; BOUNDS_NS.len() + 1],

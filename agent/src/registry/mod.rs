@@ -68,6 +68,7 @@ pub struct Goroutine {
 
 /// Events seen, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EventCounts {
     /// `go` statements executed.
     pub created: u64,
@@ -84,6 +85,7 @@ pub struct EventCounts {
 
 /// Disagreements between events and what was known; each is a loss that reconciliation repaired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Anomalies {
     /// Events of goroutines that neither an event nor the first census had shown before.
     pub unknown_goroutine: u64,

@@ -17,6 +17,7 @@ const MAX_WIDTH: usize = 60;
 
 /// A key, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LabelValues {
     /// The label's key.
     pub key: String,

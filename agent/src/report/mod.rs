@@ -5,6 +5,7 @@
 mod beside;
 mod build;
 mod cost;
+pub mod documents;
 mod labels;
 mod load;
 mod memory;
@@ -46,6 +47,7 @@ pub const MAX_GOIDS: usize = 100;
 
 /// The document. Addresses are hexadecimal strings, durations seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -74,6 +76,7 @@ pub struct Report {
 
 /// Goroutines that wait for one another. `parkwarden why` tells more of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Incident {
     /// What is wrong, in one sentence.
     pub headline: String,
@@ -91,6 +94,7 @@ pub struct Incident {
 
 /// How the target was watched, and what was lost.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observed {
     /// How long.
     pub seconds: f64,
@@ -128,6 +132,7 @@ pub struct Observed {
 
 /// What the numbers of a watch are worth, over all modes it was in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Precision {
     /// How many goroutines were created and exited.
     pub creations_and_exits: Bound,
@@ -138,6 +143,7 @@ pub struct Precision {
 
 /// What a number is worth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// It is what it is.
@@ -149,6 +155,7 @@ pub enum Bound {
 
 /// Looks at what the running program can still reach.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reach {
     /// Looks.
     pub taken: u64,
@@ -162,6 +169,7 @@ pub struct Reach {
 
 /// How the attempts to prove leaks went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Proofs {
     /// Those that worked.
     pub taken: u64,
@@ -179,6 +187,7 @@ pub struct Proofs {
 
 /// In which modes a target was watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Modes {
     /// What was asked for.
     pub choice: ModeChoice,
@@ -197,6 +206,7 @@ pub struct Modes {
 
 /// A mode that cannot be used on this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RefusedMode {
     /// Which.
     pub mode: Mode,
@@ -206,6 +216,7 @@ pub struct RefusedMode {
 
 /// One move to another mode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Moved {
     /// When, from the beginning.
     pub seconds: f64,
@@ -217,6 +228,7 @@ pub struct Moved {
 
 /// What watching has cost the target: the hits of its probes times what a hit costs on this host, an estimate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cost {
     /// Time that hits took.
     pub target_seconds: f64,
@@ -236,6 +248,7 @@ pub struct Cost {
 
 /// Losses by cause. All zero means that nothing was missed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lost {
     /// Events the ring buffer had no room for.
     pub ring_full: u64,
@@ -262,6 +275,7 @@ pub struct Lost {
 
 /// The last look at all goroutines, through the process's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastCensus {
     /// How long it took; the target was not stopped.
     pub seconds: f64,
@@ -273,6 +287,7 @@ pub struct LastCensus {
 
 /// The ring buffer between the kernel and the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ring {
     /// Its size.
     pub size_bytes: u64,
@@ -284,6 +299,7 @@ pub struct Ring {
 
 /// One attached probe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Probe {
     /// Runtime function it is in.
     pub function: String,
@@ -301,6 +317,7 @@ pub struct Probe {
 
 /// Goroutine counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Goroutines {
     /// Alive, those of the runtime included.
     pub live: u64,
@@ -321,6 +338,7 @@ pub struct Goroutines {
 
 /// How long parks lasted that have ended while they were watched by probes, of one wait reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ParkDurations {
     /// The runtime's words for why they waited.
     pub wait_reason: String,
@@ -330,6 +348,7 @@ pub struct ParkDurations {
 
 /// Shortest and longest of something, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Span {
     /// Shortest.
     pub min: f64,
@@ -339,6 +358,7 @@ pub struct Span {
 
 /// Goroutines that one `go` statement made and that wait at the same place for the same reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Group {
     /// Which of the session's groups it is; not in JSON.
     #[serde(skip)]

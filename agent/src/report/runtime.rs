@@ -13,6 +13,7 @@ use crate::words::start_function;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Runtime {
     /// Why its numbers are not known, where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]

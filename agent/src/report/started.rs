@@ -23,6 +23,7 @@ const MAX_NAMED: usize = 3;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StartedBy {
     /// Stacks that were taken when it ran; 0 where it was not watched by probes, or has not run since.
     pub sampled: u64,
@@ -34,6 +35,7 @@ pub struct StartedBy {
 
 /// Calls that lead to a `go` statement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Way {
     /// Part of the goroutines made while it was watched that came this way, an estimate.
     pub share: f64,
@@ -43,6 +45,7 @@ pub struct Way {
 
 /// Goroutines that made others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ancestor {
     /// Part of those looked at of which this holds.
     pub share: f64,

@@ -20,6 +20,7 @@ const SUB_BUCKETS: usize = 1 << SUB_BITS;
 
 /// How often durations fell into each bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Histogram {
     /// By bucket; [`Histogram::lower_bound`] says where each begins.
     pub counts: Vec<u64>,

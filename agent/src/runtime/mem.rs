@@ -160,6 +160,7 @@ pub struct Places {
 
 /// What `runtime.MemStats` has, in bytes, objects and nanoseconds, by its names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "PascalCase")]
 #[expect(missing_docs, reason = "each is what runtime.MemStats has by the name")]
 pub struct MemStats {
@@ -203,6 +204,7 @@ pub struct MemStats {
 
 /// One pause of a collection; a collection has several, which the runtime adds up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pause {
     /// How long the world stood still.
     pub ns: u64,
@@ -212,6 +214,7 @@ pub struct Pause {
 
 /// Memory and collector at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Memories {
     /// When it was read, `CLOCK_MONOTONIC` nanoseconds.
     pub read_ns: u64,

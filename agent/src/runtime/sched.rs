@@ -143,6 +143,7 @@ pub struct Places {
 
 /// The scheduler at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Scheduler {
     /// When it was read, `CLOCK_MONOTONIC` nanoseconds.
     pub read_ns: u64,
@@ -222,6 +223,7 @@ impl Scheduler {
 
 /// Threads that are kept for calls from C.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExtraThreads {
     /// `runtime.extraMLength`
     pub idle: u64,
@@ -231,6 +233,7 @@ pub struct ExtraThreads {
 
 /// A P.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Processor {
     /// Index.
     pub id: u64,
@@ -258,6 +261,7 @@ pub struct Processor {
 
 /// An M: a thread as the runtime knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Machine {
     /// Number.
     pub id: i64,
@@ -291,6 +295,7 @@ pub struct Machine {
 
 /// The goroutine of an M.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Current {
     /// `g.goid`
     pub goid: u64,
@@ -304,6 +309,7 @@ pub struct Current {
 
 /// A goroutine as `scheddetail` lists it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listed {
     /// `g.goid`
     pub goid: u64,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sign {
     /// The rule, in one word of a fixed set.
     pub rule: String,

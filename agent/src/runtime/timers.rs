@@ -44,6 +44,7 @@ const PENDING: [u64; 5] = [1, 6, 7, 8, 9];
 
 /// What a timer does when its time comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// It starts a goroutine that calls a function.
@@ -68,6 +69,7 @@ pub enum Kind {
 
 /// Timers that do the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Group {
     /// What they do.
     pub kind: Kind,
@@ -85,6 +87,7 @@ pub struct Group {
 
 /// All timers of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timers {
     /// Entries of the heaps, stopped ones that were not removed yet among them.
     pub in_heaps: u64,

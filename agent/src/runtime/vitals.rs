@@ -25,6 +25,7 @@ pub struct Places {
 
 /// One reading.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Vitals {
     /// Memory and collector.
     pub memory: Memories,
@@ -34,6 +35,7 @@ pub struct Vitals {
 
 /// What passed between two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Between {
     /// Collections that ended.
     pub collections: u64,

@@ -59,6 +59,7 @@ pub fn read(path: &Path) -> Result<Snapshot, DiffError> {
 
 /// What changed between two snapshots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Diff {
     /// Of this document.
     pub schema: u32,
@@ -76,6 +77,7 @@ pub struct Diff {
 
 /// What changed at one creation site and blocking place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
     /// The `go` statement.
     pub created_by: Option<Place>,

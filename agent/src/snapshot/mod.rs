@@ -33,6 +33,7 @@ const MAX_LABELLED: usize = 100_000;
 
 /// What goroutines have in common that are in one group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
     /// The `go` statement.
@@ -123,6 +124,7 @@ impl Look {
 
 /// The document of `snapshot --format json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -144,6 +146,7 @@ pub struct Snapshot {
 
 /// Goroutine counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Alive, those of the runtime included.
     pub live: u64,
@@ -155,6 +158,7 @@ pub struct Counts {
 
 /// What a snapshot misses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lost {
     /// Goroutines that could not be read.
     pub census_read_fault: u64,
@@ -171,6 +175,7 @@ pub struct Lost {
 
 /// Goroutines that have something in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SnapshotGroup {
     /// How many.
     pub count: u64,

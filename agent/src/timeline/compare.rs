@@ -19,6 +19,7 @@ const MAX_SITES_SHOWN: usize = 40;
 
 /// The document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Comparison {
     /// [`super::SCHEMA`]
     pub schema: u32,
@@ -32,6 +33,7 @@ pub struct Comparison {
 
 /// What one side is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Side {
     /// Executables and pids.
     pub processes: Vec<(String, u32)>,
@@ -45,6 +47,7 @@ pub struct Side {
 
 /// A site on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteChange {
     /// What became of it.
     pub change: Change,
@@ -62,6 +65,7 @@ pub struct SiteChange {
 
 /// What became of a site. The order is that of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -80,6 +84,7 @@ pub enum Change {
 
 /// Live goroutines of a site on one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Measure {
     /// At half of the looks there were at most so many.
     pub median: u64,

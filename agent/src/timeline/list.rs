@@ -11,6 +11,7 @@ use crate::words::{aligned, printable};
 
 /// The list as a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listing {
     /// [`super::SCHEMA`]
     pub schema: u32,
@@ -20,6 +21,7 @@ pub struct Listing {
 
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listed {
     /// Process id.
     pub pid: u32,

@@ -39,6 +39,7 @@ pub const SCHEMA: u32 = 1;
 
 /// The document. `*_ms` are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timeline {
     /// [`SCHEMA`]
     pub schema: u32,
@@ -68,6 +69,7 @@ pub struct Timeline {
 
 /// One process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Life {
     /// Process id.
     pub pid: u32,
@@ -107,6 +109,7 @@ pub struct Life {
 
 /// The end of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ended {
     /// When it was noticed.
     pub ms: u64,
@@ -120,6 +123,7 @@ pub struct Ended {
 
 /// Counts at successive looks; all lists are as long as `ms`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Segment {
     /// When.
     pub ms: Vec<u64>,
@@ -142,6 +146,7 @@ pub struct Segment {
 
 /// What the Go runtime knew of itself at successive looks; all lists are as long as [`Segment::ms`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuntimeLines {
     /// Bytes of the heap that are live.
     pub heap_live_bytes: Vec<Option<u64>>,
@@ -163,6 +168,7 @@ pub struct RuntimeLines {
 
 /// One count at successive looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Counts {
     /// Index of what is counted.
     pub of: usize,
@@ -172,6 +178,7 @@ pub struct Counts {
 
 /// A `go` statement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteLine {
     /// Its function, or what it starts, or "other go statements".
     pub name: String,
@@ -189,6 +196,7 @@ pub struct SiteLine {
 
 /// Goroutines that one `go` statement made and that wait at the same place for the same reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GroupLine {
     /// Index of the `go` statement.
     pub site: usize,
@@ -234,6 +242,7 @@ pub struct GroupLine {
 
 /// When a group began to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Onset {
     /// The best estimate.
     pub ms: u64,
@@ -247,6 +256,7 @@ pub struct Onset {
 
 /// A change of verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
     /// When.
     pub ms: u64,
@@ -260,6 +270,7 @@ pub struct Change {
 
 /// One parked goroutine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Example {
     /// Its id.
     pub goid: u64,
@@ -277,6 +288,7 @@ pub struct Example {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Mark {
     /// When.
     pub ms: u64,
@@ -290,6 +302,7 @@ pub struct Mark {
 
 /// What kind of thing a mark marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MarkKind {
     /// A process started.
@@ -308,6 +321,7 @@ pub enum MarkKind {
 
 /// A time of which less is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GapSpan {
     /// Its beginning.
     pub from_ms: u64,

@@ -34,6 +34,7 @@ pub const SCHEMA: u32 = 1;
 
 /// What waits for what in one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyReport {
     /// Version of this structure.
     pub schema: u32,
@@ -53,6 +54,7 @@ pub struct WhyReport {
 
 /// Goroutines that wait for one another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Incident {
     /// How many.
     pub goroutines: u64,
@@ -69,6 +71,7 @@ pub struct Incident {
 
 /// Goroutines that one `go` statement made and that stand at the same place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Standing {
     /// How many.
     pub count: u64,

@@ -9,6 +9,7 @@ use crate::symbolize::Symbols;
 
 /// A place in source code.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Place {
     /// Full function name.
     pub function: String,

@@ -12,6 +12,8 @@ mod routes;
 mod tests;
 mod tls;
 
+pub use routes::Listing;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;

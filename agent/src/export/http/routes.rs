@@ -101,7 +101,8 @@ fn panicked() -> Answer {
 
 /// The answer of `/api/v1/processes`.
 #[derive(Debug, Serialize)]
-struct Listing {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Listing {
     schema: u32,
     ready: bool,
     processes: Vec<ProcessAnswer>,
@@ -109,6 +110,7 @@ struct Listing {
 
 /// One process in it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct ProcessAnswer {
     pid: u32,
     exe: String,

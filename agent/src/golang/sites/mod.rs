@@ -28,6 +28,7 @@ const MAX_FUNCTION: u64 = 16 << 10;
 
 /// What a probe hit at a site costs the target, cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[derive(strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]

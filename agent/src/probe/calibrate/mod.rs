@@ -28,6 +28,7 @@ use sites::OwnSite;
 
 /// Nanoseconds that a hit adds to the program that is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Costs {
     /// By place, with a program that does nothing.
     pub sites: SiteCosts,
@@ -41,6 +42,7 @@ pub struct Costs {
 
 /// By class of the place, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SiteCosts {
     /// See [`SiteClass::Nop5`]; none where the architecture has no such class.
     pub nop5: Option<u32>,
@@ -52,6 +54,7 @@ pub struct SiteCosts {
 
 /// By event, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgramCosts {
     /// See [`Kind::Created`].
     pub created: u32,
