@@ -6,6 +6,7 @@ use crate::cause::wait::{Wait, primitives_of};
 use crate::golang::Frame;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::Goroutine;
+use crate::memory::http_request;
 use crate::memory::unwind::stands_still;
 
 /// Channels of one `select` that are read.
@@ -32,10 +33,22 @@ impl Target {
             .filter(|address| *address != 0)
             .map(|address| Primitive::read(&self.memory, &layout, wait, address, None))
             .collect();
+        Ok(if self.still_stands(goroutine)? { primitives } else { Vec::new() })
+    }
+
+    /// Method and path of the HTTP request that a goroutine of a census serves, if it does, and has not moved since.
+    pub fn serves(&self, goroutine: &Goroutine, stack: &[Frame]) -> Result<Option<String>, TargetError> {
+        if !http_request::serves(stack) {
+            return Ok(None);
+        }
+        let served = http_request::of(&self.memory, goroutine);
+        Ok(if self.still_stands(goroutine)? { served } else { None })
+    }
+
+    fn still_stands(&self, goroutine: &Goroutine) -> Result<bool, TargetError> {
         let after =
             self.census.reread(&self.memory, &[goroutine.address]).map_err(|fault| self.memory_failed(fault))?;
         self.still_the_same()?;
-        let still = after.first().copied().flatten().is_some_and(|after| stands_still(goroutine, &after));
-        Ok(if still { primitives } else { Vec::new() })
+        Ok(after.first().copied().flatten().is_some_and(|after| stands_still(goroutine, &after)))
     }
 }

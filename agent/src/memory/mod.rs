@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod census;
 pub mod chain;
 pub mod globals;
+pub mod http_request;
 pub mod image;
 pub mod labels;
 pub mod launch;

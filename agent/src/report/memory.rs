@@ -17,6 +17,7 @@ const MAX_SECONDS: f64 = 7.0 * 86_400.0;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeakedMemory {
     /// Bytes of the stacks of all groups that are leaks.
     pub stack_bytes: u64,
@@ -32,6 +33,7 @@ pub struct LeakedMemory {
 
 /// When the limit of a control group's memory is reached, if its use grows on as it did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LimitReached {
     /// The limit.
     pub limit_bytes: u64,

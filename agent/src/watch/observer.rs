@@ -25,6 +25,7 @@ use crate::config::{Mode, ModeChoice, ProveConfig, WatchConfig, nanoseconds};
 use crate::detect::Verdict;
 use crate::discover::process::OpenError;
 use crate::exit::chain;
+use crate::golang::Frame;
 use crate::golang::binary::GoBinary;
 use crate::golang::sites::{self, BinaryFunctions, Site};
 use crate::governor::{Budget, Governor, Move};
@@ -366,7 +367,9 @@ impl Observer {
             }
             told.insert(group.key);
             let cause = group.explain(&primitives, session.handler_of(goroutine.creation_pc));
-            let evidence = primitives.iter().map(ToString::to_string).collect();
+            let mut evidence: Vec<String> = primitives.iter().map(ToString::to_string).collect();
+            let served = self.target.serves(goroutine, &group.stack)?;
+            evidence.extend(served.map(|request| serving(goroutine.goid, &request)));
             explained.push(Explained { goids: vec![goroutine.goid], cause, evidence, heap_bytes: None });
         }
         Ok(explained)
@@ -379,11 +382,14 @@ impl Observer {
                 leaks: report
                     .leaks
                     .into_iter()
-                    .map(|leak| Explained {
-                        goids: leak.goids,
-                        cause: leak.cause,
-                        evidence: leak.evidence,
-                        heap_bytes: leak.heap_bytes,
+                    .map(|mut leak| {
+                        leak.evidence.extend(self.served(&leak.goids, &leak.stack));
+                        Explained {
+                            goids: leak.goids,
+                            cause: leak.cause,
+                            evidence: leak.evidence,
+                            heap_bytes: leak.heap_bytes,
+                        }
                     })
                     .collect(),
             }),
@@ -391,6 +397,15 @@ impl Observer {
             Err(error) => Err(error.to_string()),
         };
         ProofTaken { time_ns: now_ns(), outcome }
+    }
+
+    /// What one of these goroutines, which have this stack, serves, in words.
+    fn served(&self, goids: &[u64], stack: &[Frame]) -> Option<String> {
+        let all = self.session().latest().into_iter().flat_map(|taken| &taken.census.goroutines);
+        let goroutine = all.into_iter().find(|goroutine| goids.first() == Some(&goroutine.goid))?;
+        // If the target is gone the next look at it tells.
+        let request = self.target.serves(goroutine, stack).ok()??;
+        Some(serving(goroutine.goid, &request))
     }
 
     /// Removes the probes and ends the session.
@@ -403,6 +418,10 @@ impl Observer {
         self.sink.feed(&Input::End(End { time_ns: now_ns(), reason }))?;
         Ok(self.sink.into_session())
     }
+}
+
+fn serving(goid: u64, request: &str) -> String {
+    format!("goroutine {goid} serves {request}")
 }
 
 /// Whether another proof may be tried: at most once an interval, and so that the target stands still for 1 % of the time

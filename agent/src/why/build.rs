@@ -328,6 +328,7 @@ impl Describe<'_> {
             seconds: seconds(noted.max(self.stood_ns)),
             waits_for: first.primitives.clone(),
             could: first.could.clone(),
+            serves: Vec::new(),
             cause,
             stack,
         }

@@ -29,6 +29,9 @@ use crate::words::Place;
 
 pub use crate::reach::graph::{Edge, Link};
 
+/// Goroutines of a group whose requests are told.
+const MAX_SERVED: usize = 8;
+
 /// Version of the JSON's structure.
 pub const SCHEMA: u32 = 1;
 
@@ -100,6 +103,9 @@ pub struct Standing {
     /// functions of theirs do that. None that runs, or will be made, is among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub could: Vec<u64>,
+    /// Method and path of the HTTP requests that the first of them serve, the query left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<String>,
     /// Why, and what to do.
     pub cause: Option<Cause>,
 }
@@ -113,7 +119,14 @@ pub fn live(pid: u32, apart: Duration) -> Result<WhyReport, ProveError> {
     let before = before.map_err(|error| ProveError::Reach { pid, source: ReachError::from(error) })?;
     std::thread::sleep(apart);
     let graph = graph_of(pid, &program, &before, Suspects::All)?;
-    Ok(of_graph(&graph, &program, &before))
+    let mut report = of_graph(&graph, &program, &before);
+    let in_incidents = report.incidents.iter_mut().flat_map(|incident| &mut incident.groups);
+    for group in in_incidents.chain(&mut report.others) {
+        let nodes = group.goids.iter().take(MAX_SERVED).filter_map(|goid| graph.nodes.get(goid));
+        // Who has gone on, and the target if it has ended, is told by the next call.
+        group.serves = nodes.filter_map(|node| target.serves(&node.goroutine, &group.stack).ok()?).collect();
+    }
+    Ok(report)
 }
 
 /// What a graph tells of those that have not run since `before`.

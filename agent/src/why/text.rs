@@ -92,6 +92,9 @@ fn write_group(out: &mut String, incident: &Incident, group: &Standing) -> std::
     let mut evidence: Vec<String> = group.waits_for.iter().map(ToString::to_string).collect();
     evidence.extend(links(incident, group));
     evidence.extend(could(group));
+    if !group.serves.is_empty() {
+        evidence.push(format!("serves {}", group.serves.join(", ")));
+    }
     let root = group.distance == 0;
     GroupText {
         created_by: Some(creator(group.created_by.as_ref())),

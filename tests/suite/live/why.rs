@@ -162,3 +162,43 @@ fn who_could_send_is_named_and_nobody_accused() {
         assert_eq!(standing(&report, sender).wait_reason, "chan send", "{flags:?}");
     }
 }
+
+/// The first handler of `served` sends a request of its own, whose path is not the one it serves.
+#[test]
+fn the_requests_of_handlers_that_hang_are_told_without_their_queries() {
+    for version in VERSIONS {
+        for (flags, protocol) in [(BuildFlags::Default, "h1"), (BuildFlags::Stripped, "h2")] {
+            let what = format!("Go {version}, {flags:?}, {protocol}");
+            let (target, _): (_, serde_json::Value) = Target::ready(&fixture("served", version, flags), [protocol]);
+            let pid = target.pid().to_string();
+            let report: WhyReport =
+                wait::until(format!("{what}: handlers"), std::time::Duration::from_secs(60), || {
+                    let output = run(["why", "--pid", &pid, "--format", "json", "--for", "200ms"]);
+                    let report: WhyReport = serde_json::from_slice(&output.stdout).ok()?;
+                    let hangs = |incident: &parkwarden::why::Incident| incident.goroutines == 4;
+                    report.incidents.iter().any(hangs).then_some(report)
+                });
+            let incident = report.incidents.iter().find(|incident| incident.goroutines == 4).expect("it was there");
+            let mut served: Vec<&String> = incident.groups.iter().flat_map(|group| &group.serves).collect();
+            served.sort();
+            let expected: Vec<String> = (0..4).map(|nth| format!("POST /orders/{nth}")).collect();
+            assert_eq!(served, expected.iter().collect::<Vec<_>>(), "{what}: {incident:#?}");
+            let root = &incident.groups[0];
+            assert_eq!(root.serves, ["POST /orders/0"], "{what}: the holder has sent a request of its own");
+        }
+    }
+}
+
+#[test]
+fn a_watch_has_the_request_of_a_handler_that_hangs_as_evidence() {
+    let program = fixture("served", NEWEST, BuildFlags::Default);
+    let (target, _): (_, serde_json::Value) = Target::ready(&program, [""; 0]);
+    let pid = target.pid().to_string();
+    let watch = ["watch", "--pid", &pid, "--for", "6s", "--interval", "1s", "--threshold", "1s", "--format", "json"];
+    let output = run(watch);
+    let report: parkwarden::report::Report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let waiting = report.groups.iter().find(|group| group.wait_reason == "sync.Mutex.Lock").expect("they stand");
+    let evidence = waiting.evidence.join("\n");
+    assert!(evidence.contains(" serves POST /orders/") && !evidence.contains("secret"), "{waiting:#?}");
+}
