@@ -246,11 +246,11 @@ pub struct Memories {
     pub heap_free: u64,
     /// Bytes for the collector's work buffers and the like.
     pub metadata_other: u64,
-    /// CPU nanoseconds of the collector so far, as of the last collection.
+    /// CPU nanoseconds of the collector so far, as of the last collection; 0 in Go 1.19, which does not keep it.
     pub gc_cpu_ns: u64,
-    /// CPU nanoseconds that there were so far, as of the last collection.
+    /// CPU nanoseconds that there were so far, as of the last collection; 0 in Go 1.19.
     pub total_cpu_ns: u64,
-    /// CPU nanoseconds that Ps were idle so far, as of the last collection.
+    /// CPU nanoseconds that Ps were idle so far, as of the last collection; 0 in Go 1.19.
     pub idle_cpu_ns: u64,
     /// The parts of the CPU time, nanoseconds as of the last collection, by the names of `runtime/metrics` (Go 1.21 and later).
     #[serde(default)]

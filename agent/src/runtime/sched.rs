@@ -194,8 +194,8 @@ pub struct Scheduler {
     /// Calls from Go to C so far, by threads that have ended too.
     #[serde(default)]
     pub all_c_calls: Option<u64>,
-    /// Nanoseconds that goroutines have waited for mutexes, as sampled by the runtime.
-    pub mutex_wait_ns: u64,
+    /// Nanoseconds that goroutines have waited for mutexes, as sampled by the runtime (Go 1.21 and later).
+    pub mutex_wait_ns: Option<u64>,
     /// Nanoseconds that threads have waited for locks of the runtime itself (Go 1.22 and later).
     pub runtime_lock_wait_ns: Option<u64>,
     /// Calls from Go to C by the threads there are.
@@ -376,7 +376,7 @@ pub fn read(memory: &dyn Memory, structs: &Structs, places: &Places, now_ns: u64
             .c_calls
             .and_then(|at| memory.read_u64(at).ok())
             .map(|ended| ended.wrapping_add(sum(&machines, "ncgocall"))),
-        mutex_wait_ns: sched.number("totalMutexWaitTime"),
+        mutex_wait_ns: sched.get("totalMutexWaitTime"),
         runtime_lock_wait_ns: sched
             .get("totalRuntimeLockWaitTime")
             .map(|time| time.wrapping_add(sum(&machines, "mLockProfile.waitTime"))),

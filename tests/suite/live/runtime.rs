@@ -12,7 +12,7 @@ use parkwarden_tests::node::Node;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture, wait};
 use serde_json::Value;
-use xtask::toolchain::{NEWEST, VERSIONS};
+use xtask::toolchain::{self, NEWEST, VERSIONS};
 
 use crate::deploy::passes_promtool;
 
@@ -182,6 +182,28 @@ fn what_is_exported_is_what_the_program_says_of_itself() {
         let (_, text) = node.get("/metrics");
         assert!(text.contains(&format!("version=\"go{version}\"}} 1\n")), "{text}");
         passes_promtool(&text);
+    }
+}
+
+#[test]
+fn what_an_old_runtime_does_not_keep_is_left_out() {
+    // Where the distribution has it.
+    for version in toolchain::available().filter(|version| *version == toolchain::DEBIAN) {
+        let (node, mut target) = watched(version, BuildFlags::Stripped, &[]);
+        let _: Value = target.ask("take");
+        let series = scrape(&node, target.pid());
+        for kept in
+            ["go_memstats_sys_bytes", "go_gc_heap_allocs_by_size_bytes_count", "go_sched_goroutines_waiting_goroutines"]
+        {
+            assert!(series[kept] > 0.0, "{kept}");
+        }
+        let words =
+            ["cpu_classes", "cpu_time", "latencies", "pauses", "mutex_wait", "finalizers", "cleanups", "created"];
+        let told: Vec<&String> = series
+            .keys()
+            .filter(|name| name.starts_with("go_") && words.iter().any(|word| name.contains(word)))
+            .collect();
+        assert!(told.is_empty(), "{told:?}");
     }
 }
 

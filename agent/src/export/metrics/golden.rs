@@ -185,7 +185,7 @@ pub(super) fn vitals() -> Runtime {
         extra_threads: Some(ExtraThreads { idle: 1, in_use: 0 }),
         all_c_calls: Some(number()),
         created: Some(number()),
-        mutex_wait_ns: 1_000_000_000,
+        mutex_wait_ns: Some(1_000_000_000),
         runtime_lock_wait_ns: Some(500_000_000),
         latency,
         ..Scheduler::default()

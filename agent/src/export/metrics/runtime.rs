@@ -297,7 +297,10 @@ rows! {
     All Gauge "go_sched_threads_total_threads" [] "Threads of the runtime, those left out that it keeps for calls from C (Go 1.21 and later)."
         |from| Said::Number(from.now.scheduler.own_threads().map(|threads| threads as f64));
     All Counter "go_sync_mutex_wait_total_seconds_total" [] "Time that goroutines have waited for mutexes, as the runtime samples it."
-        |from| seconds(from.now.scheduler.mutex_wait_ns.saturating_add(from.now.scheduler.runtime_lock_wait_ns.unwrap_or(0)));
+        |from| {
+            let runtimes = from.now.scheduler.runtime_lock_wait_ns.unwrap_or(0);
+            Said::Number(from.now.scheduler.mutex_wait_ns.map(|ns| ns.saturating_add(runtimes) as f64 / 1e9))
+        };
 }
 
 rows! {
