@@ -95,6 +95,13 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// A command that runs a program with mounts of its own: dockerd mounts its directory on itself, and killed leaves it so.
+fn apart(program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "--"]).arg(program);
+    command
+}
+
 pub(crate) fn start(mut program: Command, arguments: &[String], directory: &std::path::Path) -> Server {
     use std::os::unix::process::CommandExt as _;
     let child = program
@@ -182,7 +189,7 @@ fn servers_from_debian_are_understood_and_none_is_said_to_leak() {
                 let argument = argument.replace("PORT", &port.to_string());
                 argument.replace("PEERS", &peers.to_string())
             };
-            start(Command::new(program), &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
+            start(apart(program), &arguments.iter().map(argument).collect::<Vec<_>>(), directory.path())
         })
         .collect();
     for ((_, program, _, path), port) in SERVERS.iter().zip(ports) {
@@ -263,7 +270,7 @@ fn a_server_without_a_section_for_its_pclntab_is_understood() {
         "--storage-driver=vfs".to_owned(),
     ];
     let program = package.path().join("usr/sbin/dockerd");
-    let server = start(Command::new(program), &arguments, &work);
+    let server = start(apart(&program), &arguments, &work);
     let pid = server.0.id().to_string();
     let waits_for_containerd = |snapshot: &Snapshot| {
         let grpc = "google.golang.org/grpc.(*ClientConn)";

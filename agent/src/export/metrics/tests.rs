@@ -246,7 +246,7 @@ happens in a few hundred microseconds; CPU times and the GC's share are as of th
 state, finalizers and cleanups are told of older versions than have them in `runtime/metrics` too, where they are known. What \
 `runtime/metrics` has and is not exported: [runtime.md](runtime.md#what-is-not-read).\n\n`metrics.runtime_names`, or \
 `--metrics-runtime-names`, says by whose names: `prometheus` (the default), `opentelemetry` or `both`. The alerts and the dashboard go by \
-those of Prometheus' client library.\n\nOf the agent's own process there \
+those of Prometheus' client library, which also has the `process_*`: with `opentelemetry` alone there are none.\n\nOf the agent's own process there \
 are the `process_*` too, whatever the setting says, with `exe=\"parkwarden\"` and its `pid`; its namespace and pod are what Prometheus \
 knows of what it scrapes.\n\n";
 
