@@ -7,6 +7,7 @@ mod build;
 mod cost;
 mod labels;
 mod load;
+mod numbers;
 mod runtime;
 mod shown;
 mod started;
@@ -29,6 +30,7 @@ use crate::words::Place;
 
 pub use labels::LabelValues;
 pub(crate) use labels::most as most_labels;
+pub use numbers::{Numbers, held};
 pub use runtime::Runtime;
 pub use shown::{Filter, Shown};
 pub use started::{Ancestor, MAX_WAYS, StartedBy, Way};
