@@ -69,6 +69,7 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
         token_file: config.http.token_file.clone(),
         tls: config.http.tls_cert.clone().zip(config.http.tls_key.clone()),
         api: config.http.api.unwrap_or_default(),
+        recording: config.record.0.clone(),
     };
     let metrics = metrics(&node, &config, &started);
     let serving = serving_on.block_on(http::serve(config.listen, &http, Arc::clone(&node), metrics))?;

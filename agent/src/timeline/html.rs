@@ -6,14 +6,19 @@
 use super::Timeline;
 
 const PAGE: &str = include_str!("page.html");
-const STYLE: &str = include_str!("page.css");
+/// How pages look.
+pub const STYLE: &str = include_str!("page.css");
+/// The charts, and what a page's script is made of.
+pub const CHART: &str = include_str!("chart.js");
 const CODE: &str = include_str!("page.js");
 
 /// The page.
 pub fn render(timeline: &Timeline) -> String {
     // Everything in a timeline has a JSON form.
     let data = serde_json::to_string(timeline).unwrap_or_default();
-    PAGE.replace("/* style */", STYLE).replace("/* code */", CODE).replace("/* data */", &inert(&data))
+    PAGE.replace("/* style */", STYLE)
+        .replace("/* code */", &[CHART, CODE].concat())
+        .replace("/* data */", &inert(&data))
 }
 
 /// JSON without the characters that mean something to HTML, or that older scripts take for ends of lines.

@@ -28,7 +28,7 @@ use crate::golang::Frame;
 use crate::record::{ExitKind, GapCause};
 use crate::words::Place;
 
-pub use html::render as render_html;
+pub use html::{CHART, STYLE, render as render_html};
 pub use list::{Listed, Listing, render as render_list};
 pub use perfetto::render as render_perfetto;
 pub use text::render as render_text;

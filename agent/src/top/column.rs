@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 
 use clap::ValueEnum;
 
-use super::model::{Numbers, Shown};
+use super::model::Shown;
 use crate::node::{ProcessKey, WatchState};
+use crate::report::Numbers;
 use crate::words::numbers::signed_rate;
 use crate::words::{printable, short};
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use crate::detect::{Series, Verdict};
+use crate::detect::Series;
 use crate::discover::describe::Description;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
-use crate::report::{Group, Report};
+use crate::report::{Group, Numbers, Report};
 
 /// Looks at a process that its lines are made of.
 const POINTS: usize = 120;
@@ -46,31 +46,6 @@ pub struct Shown {
     groups: HashMap<GroupId, VecDeque<u64>>,
 }
 
-/// What a look comes to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Numbers {
-    /// Time since the watch began.
-    pub seconds: f64,
-    /// The worst verdict, if any goroutine has one.
-    pub verdict: Option<Verdict>,
-    /// Goroutines of the program, the runtime's own left out.
-    pub goroutines: u64,
-    /// Those that are stuck.
-    pub stuck: u64,
-    /// Those that leak or behave like it.
-    pub leaked: u64,
-    /// Bytes that those two hold.
-    pub held: u64,
-    /// Bytes of heap objects.
-    pub heap: Option<u64>,
-    /// CPU time of the collector so far, and all there was.
-    pub gc: Option<(u64, u64)>,
-    /// Goroutines that are ready and have no P.
-    pub runnable: Option<u64>,
-    /// What the probes cost, in percent of a core.
-    pub cost: f64,
-}
-
 /// Which group it is, from one look to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupId(u64);
@@ -85,35 +60,6 @@ impl GroupId {
         }
         Self(hasher.finish())
     }
-}
-
-impl Numbers {
-    /// Of a report.
-    pub fn of(report: &Report) -> Self {
-        let in_trouble = || report.groups.iter().filter(|group| group.verdict > Verdict::Idle);
-        let sum = |wanted: fn(Verdict) -> bool| {
-            report.groups.iter().filter(|group| wanted(group.verdict)).map(|group| group.count).sum()
-        };
-        let runtime = report.runtime.as_ref();
-        let memory = runtime.and_then(|runtime| Some(&runtime.now.as_ref()?.memory));
-        Self {
-            seconds: report.observed.seconds,
-            verdict: report.groups.iter().map(|group| group.verdict).max(),
-            goroutines: report.goroutines.live.saturating_sub(report.goroutines.system),
-            stuck: sum(|verdict| verdict == Verdict::Stuck),
-            leaked: sum(Verdict::is_leak),
-            held: in_trouble().map(held).fold(0, u64::saturating_add),
-            heap: memory.map(|memory| memory.stats.heap_alloc),
-            gc: memory.map(|memory| (memory.gc_cpu_ns, memory.total_cpu_ns)),
-            runnable: runtime.filter(|runtime| runtime.now.is_some()).map(|runtime| runtime.runnable),
-            cost: report.observed.cost.percent_of_core,
-        }
-    }
-}
-
-/// Bytes that a group holds.
-pub fn held(group: &Group) -> u64 {
-    group.stack_bytes.saturating_add(group.heap_bytes.unwrap_or(0))
 }
 
 impl Shown {

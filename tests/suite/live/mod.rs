@@ -3,6 +3,7 @@
 
 mod agent;
 mod alerts;
+mod browser;
 mod cases;
 mod confined;
 mod containers;

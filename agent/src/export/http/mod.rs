@@ -4,15 +4,18 @@
 //! take. Deliberately absent: anything that changes something; only GET and HEAD are answered.
 
 mod auth;
+mod events;
 mod limit;
+mod listing;
 mod looks;
 mod numbers;
+mod page;
 mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-pub use routes::Listing;
+pub use listing::Listing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -63,6 +66,8 @@ pub struct HttpConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Whether there is more than metrics and health.
     pub api: Switch,
+    /// The file that what is seen is recorded in.
+    pub recording: Option<PathBuf>,
 }
 
 /// Why there is no server.
@@ -143,7 +148,8 @@ pub async fn serve(
     let numbers = Arc::new(HttpNumbers::default());
     let (stop, stopped) = watch::channel(());
     let running = Running { address, tls: tls.is_some(), _stop: stop };
-    let router = Arc::new(routes::Router::new(api, token, node, metrics, Arc::clone(&numbers)));
+    let router =
+        Arc::new(routes::Router::new(api, token, node, metrics, Arc::clone(&numbers), config.recording.clone()));
     tokio::spawn(accept(listener, tls.map(Arc::new), router, numbers, stopped));
     Ok(running)
 }

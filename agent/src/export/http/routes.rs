@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING,
@@ -20,26 +21,30 @@ use strum::VariantArray as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Metrics;
 use super::auth::Token;
+use super::events::{Events, Feed};
+use super::listing::Listing;
 use super::looks::{Looks, NoLook};
 use super::numbers::HttpNumbers;
-use crate::config::Mode;
-use crate::detect::Verdict;
+use super::{Metrics, page};
+use crate::clock::unix_now_ns;
 use crate::discover::workload::Workload;
 use crate::export::goroutine_text;
 use crate::export::metrics::{Format, openmetrics};
 use crate::export::profile::{self, Kind, ProfileError};
 use crate::live::Target;
-use crate::node::{Node, NodeProcess, WatchState};
+use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
+use crate::record::{Reader, RecordError, Selection};
 use crate::snapshot::Look;
-
-/// Version of the shape of what `/api/v1/processes` answers.
-const SCHEMA: u32 = 1;
+use crate::timeline::{self, Timeline};
+use crate::why;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const EVENT_STREAM: &str = "text/event-stream";
 const PROFILE: &str = "application/octet-stream";
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -47,6 +52,12 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Scrapes at once, and other answers; what takes too long keeps its place.
 const SCRAPES: usize = 4;
 const ANSWERS: usize = 16;
+
+/// Recordings read at once.
+const TIMELINES: usize = 2;
+
+/// Time between the two looks that tell who stands.
+const STOOD: Duration = Duration::from_secs(1);
 
 /// How long they may take.
 const APART_WITHIN: Duration = Duration::from_secs(10);
@@ -61,13 +72,24 @@ pub struct Router {
     looks: Looks,
     scrapes: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    timelines: Arc<Semaphore>,
+    events: Events,
+    /// Where what is seen is recorded.
+    recording: Option<PathBuf>,
+}
+
+/// What is in an answer: bytes, or what comes by and by.
+type Content = Either<Full<Bytes>, Feed>;
+
+fn content(bytes: impl Into<Bytes>) -> Content {
+    Either::Left(Full::new(bytes.into()))
 }
 
 /// An answer in the making.
 struct Answer {
     status: StatusCode,
     kind: &'static str,
-    body: Vec<u8>,
+    body: Content,
     /// Of a file: what it is to be called.
     name: Option<&'static str>,
     /// Whether the body is compressed.
@@ -76,7 +98,7 @@ struct Answer {
 
 impl Answer {
     fn ok(kind: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, kind, body, name: None, gzip: false }
+        Self { status: StatusCode::OK, kind, body: content(body), name: None, gzip: false }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -87,8 +109,16 @@ impl Answer {
     /// An error, with what can be done about it.
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
         let body = serde_json::json!({ "error": message.into() });
-        Self { status, kind: JSON, body: body.to_string().into_bytes(), name: None, gzip: false }
+        Self { status, kind: JSON, body: content(body.to_string()), name: None, gzip: false }
     }
+}
+
+fn nothing_here() -> Answer {
+    Answer::error(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is")
+}
+
+fn unknown() -> Answer {
+    Answer::error(StatusCode::NOT_FOUND, format!("no Go process of this node is known: {PROCESSES} lists them"))
 }
 
 fn not_watched(why: &str) -> Answer {
@@ -99,75 +129,6 @@ fn panicked() -> Answer {
     Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "parkwarden panicked: its log has the message")
 }
 
-/// The answer of `/api/v1/processes`.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Listing {
-    schema: u32,
-    ready: bool,
-    processes: Vec<ProcessAnswer>,
-}
-
-/// One process in it.
-#[derive(Debug, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct ProcessAnswer {
-    pid: u32,
-    exe: String,
-    command: String,
-    user: String,
-    go_version: Option<String>,
-    stripped: Option<bool>,
-    #[serde(flatten)]
-    workload: Workload,
-    /// `starting`, `watched`, `unselected` or `refused`.
-    state: &'static str,
-    /// Of `refused`: one word.
-    reason: Option<&'static str>,
-    /// Of `refused` and `unselected`: in full.
-    message: Option<String>,
-    mode: Option<Mode>,
-    goroutines: Option<u64>,
-    parked_over_threshold: Option<u64>,
-    /// The worst of its groups.
-    verdict: Option<Verdict>,
-    /// How long it has been watched.
-    watched_seconds: Option<f64>,
-    /// How long ago it was looked at.
-    looked_seconds_ago: Option<f64>,
-}
-
-impl ProcessAnswer {
-    fn of(process: &NodeProcess) -> Self {
-        let state = process.state();
-        let (reason, message) = match &state {
-            WatchState::Starting | WatchState::Watched => (None, None),
-            WatchState::Unselected { why } => (None, Some(why.clone())),
-            WatchState::Refused { reason, message } => (Some(*reason), Some(message.clone())),
-        };
-        let report = process.report();
-        let report = report.as_deref();
-        Self {
-            pid: process.key.pid,
-            exe: process.exe.clone(),
-            command: process.described.command.clone(),
-            user: process.described.user.clone(),
-            go_version: process.go_version.clone(),
-            stripped: process.stripped,
-            workload: process.workload(),
-            state: state.into(),
-            reason,
-            message,
-            mode: report.map(|report| report.observed.mode),
-            goroutines: report.map(|report| report.goroutines.live),
-            parked_over_threshold: report.map(|report| report.goroutines.parked_over_threshold),
-            verdict: report.and_then(|report| report.groups.iter().map(|group| group.verdict).max()),
-            watched_seconds: report.map(|report| report.observed.seconds),
-            looked_seconds_ago: process.looked_ago().map(|ago| ago.as_secs_f64()),
-        }
-    }
-}
-
 impl Router {
     pub fn new(
         api: bool,
@@ -175,26 +136,26 @@ impl Router {
         node: Arc<Node>,
         metrics: Arc<Metrics>,
         numbers: Arc<HttpNumbers>,
+        recording: Option<PathBuf>,
     ) -> Self {
-        let [scrapes, answers] = [SCRAPES, ANSWERS].map(|turns| Arc::new(Semaphore::new(turns)));
-        Self { api, token, node, metrics, numbers, looks: Looks::default(), scrapes, answers }
+        let [scrapes, answers, timelines] = [SCRAPES, ANSWERS, TIMELINES].map(|turns| Arc::new(Semaphore::new(turns)));
+        let (looks, events) = (Looks::default(), Events::default());
+        Self { api, token, node, metrics, numbers, looks, scrapes, answers, timelines, events, recording }
     }
 
     /// The answer to a request.
-    pub async fn answer(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    pub async fn answer(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Content> {
         let (route, answer) = self.route(request).await;
         self.numbers.answered(route, answer.status.as_u16());
-        let mut response = Response::new(Full::new(Bytes::from(answer.body)));
+        let mut response = Response::new(answer.body);
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if answer.kind == HTML {
-            headers.insert(
-                CONTENT_SECURITY_POLICY,
-                HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'"),
-            );
+            let policy = if route == "page" { page::POLICY } else { PROFILES_POLICY };
+            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
         }
         if answer.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -235,7 +196,7 @@ impl Router {
             "/healthz" => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" if self.node.is_ready() => return ("health", Answer::ok(TEXT, b"ok\n".to_vec())),
             "/readyz" => {
-                let body = b"the first search for processes is not done\n".to_vec();
+                let body = content("the first search for processes is not done\n");
                 return (
                     "health",
                     Answer { status: StatusCode::SERVICE_UNAVAILABLE, kind: TEXT, body, name: None, gzip: false },
@@ -244,30 +205,48 @@ impl Router {
             _ => {}
         }
         let route = match path {
-            "/" => "index",
+            "/" if wants_html(values(request, &ACCEPT)) => return ("page", Answer::ok(HTML, page::HTML.into())),
+            "/" => return ("index", Answer::ok(TEXT, INDEX.as_bytes().to_vec())),
+            path if page::is_process(path) => return ("page", Answer::ok(HTML, page::HTML.into())),
+            page::STYLE_PATH => return ("page", Answer::ok(CSS, page::style().into_bytes())),
+            page::CODE_PATH => return ("page", Answer::ok(SCRIPT, page::code().into_bytes())),
+            EVENTS => "events",
             path if path.strip_prefix(PROFILES).is_some_and(|name| name.is_empty() || kind(name).is_some()) => {
                 "profile"
             }
             path if path == PROCESSES || path.starts_with(&format!("{PROCESSES}/")) => "api",
-            _ => {
-                return ("other", Answer::error(StatusCode::NOT_FOUND, "there is nothing here; / lists what there is"));
-            }
+            _ => return ("other", nothing_here()),
         };
-        if route == "index" {
-            return (route, Answer::ok(TEXT, INDEX.as_bytes().to_vec()));
-        }
         if !self.api {
             let why = "processes and profiles are not served here: configure http.token_file, or set http.api = \"on\"";
             return (route, Answer::error(StatusCode::FORBIDDEN, why));
         }
         let given = request.headers().get(AUTHORIZATION).cloned();
-        let wanted = path.to_owned();
+        let (wanted, query) = (path.to_owned(), request.uri().query().unwrap_or_default());
         match self.apart(&self.answers, move |router| router.known(given.as_ref(), &wanted)).await {
-            Ok(None) => {
-                let kind = path.strip_prefix(PROFILES).and_then(kind).unwrap_or(Kind::Goroutine);
-                (route, self.profile(kind, request.uri().query().unwrap_or_default()).await)
-            }
+            Ok(None) => (route, self.asked(path, query).await),
             Ok(Some(answer)) | Err(answer) => (route, answer),
+        }
+    }
+
+    /// What takes a look, a recording, or longer.
+    async fn asked(self: &Arc<Self>, path: &str, query: &str) -> Answer {
+        if path == EVENTS {
+            return match self.events.stream(Arc::clone(&self.node), self.recording.is_some()) {
+                Some(feed) => Answer { body: Either::Right(feed), ..Answer::ok(EVENT_STREAM, Vec::new()) },
+                None => Answer::error(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too many streams are open: ask now and then instead",
+                ),
+            };
+        }
+        if let Some(kind) = path.strip_prefix(PROFILES) {
+            return self.profile(self::kind(kind).unwrap_or(Kind::Goroutine), query).await;
+        }
+        match part(path) {
+            Some((pid, Part::Timeline)) => self.timeline(pid, query).await,
+            Some((pid, Part::Why)) => self.why(pid).await,
+            None => nothing_here(),
         }
     }
 
@@ -313,6 +292,9 @@ impl Router {
         if path.strip_prefix(PROFILES).is_some_and(str::is_empty) {
             return Some(Answer::ok(HTML, self.profiles().into_bytes()));
         }
+        if part(path).is_some() {
+            return None;
+        }
         match path.strip_prefix(PROCESSES)? {
             "" => Some(self.processes()),
             rest => Some(self.report(rest.trim_start_matches('/'))),
@@ -341,16 +323,12 @@ impl Router {
     }
 
     fn processes(&self) -> Answer {
-        let processes = self.node.processes().iter().map(|process| ProcessAnswer::of(process)).collect();
-        Answer::json(&Listing { schema: SCHEMA, ready: self.node.is_ready(), processes })
+        Answer::json(&Listing::of(&self.node, self.recording.is_some()))
     }
 
     fn report(&self, pid: &str) -> Answer {
         let Some(process) = pid.parse().ok().and_then(|pid| self.node.process(pid)) else {
-            return Answer::error(
-                StatusCode::NOT_FOUND,
-                format!("no Go process of this node is known: {PROCESSES} lists them"),
-            );
+            return unknown();
         };
         match (process.report(), process.state()) {
             (Some(report), _) => Answer::json(&*report),
@@ -382,10 +360,52 @@ impl Router {
             return not_watched(&why);
         }
         let (pid, debug) = (process.key.pid, wanted.debug);
-        match self.looks.look(pid, move || take(pid, kind, debug)).await {
+        self.look(pid, move || take(pid, kind, debug)).await
+    }
+
+    /// Who waits for whom in a process.
+    async fn why(&self, pid: u32) -> Answer {
+        let Some(process) = self.node.process(pid) else { return unknown() };
+        match process.state() {
+            WatchState::Unselected { why } => return not_watched(&why),
+            WatchState::Refused { message, .. } => return not_watched(&message),
+            WatchState::Starting | WatchState::Watched => {}
+        }
+        let look = move || match why::live(pid, STOOD) {
+            Ok(report) => Answer::json(&report),
+            Err(error) => Answer::error(StatusCode::CONFLICT, crate::exit::chain(&error)),
+        };
+        self.look(pid, look).await
+    }
+
+    /// What is recorded of a process.
+    async fn timeline(self: &Arc<Self>, pid: u32, query: &str) -> Answer {
+        let Some(path) = self.recording.clone() else {
+            return Answer::error(StatusCode::NOT_FOUND, "nothing is recorded: start the agent with --record FILE");
+        };
+        let Some(process) = self.node.process(pid) else { return unknown() };
+        let mut wanted = Stretch::default();
+        if let Err(why) = wanted.read(query) {
+            return Answer::error(StatusCode::BAD_REQUEST, why);
+        }
+        let done = self.apart(&self.timelines, move |_| match recorded(&path, process.key, wanted.ago) {
+            Ok(Some(timeline)) if wanted.html => {
+                let page = timeline::render_html(&timeline).into_bytes();
+                Answer { name: Some("timeline.html"), ..Answer::ok(PROFILE, page) }
+            }
+            Ok(Some(timeline)) => Answer::json(&timeline),
+            Ok(None) => Answer::error(StatusCode::NOT_FOUND, "nothing is recorded of this process in that time"),
+            Err(error) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, crate::exit::chain(&error)),
+        });
+        done.await.unwrap_or_else(|busy| busy)
+    }
+
+    /// The answer that a look at a process gives.
+    async fn look(&self, pid: u32, look: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+        match self.looks.look(pid, look).await {
             Ok(answer) => answer,
             Err(NoLook::Busy) => {
-                Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other profiles are being taken already: try again")
+                Answer::error(StatusCode::SERVICE_UNAVAILABLE, "other processes are being looked at already: try again")
             }
             Err(NoLook::Hung) => Answer::error(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -443,18 +463,80 @@ fn which_of(many: &[Arc<NodeProcess>], wanted: &Wanted) -> String {
 }
 
 const PROCESSES: &str = "/api/v1/processes";
+const EVENTS: &str = "/api/v1/events";
 const PROFILES: &str = "/debug/pprof/";
 
 const PROFILES_HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>/debug/pprof/</title>\
 <style>body{font-family:sans-serif}td,th{padding:0 1em 0 0;text-align:left}a{padding-right:.5em}</style></head><body>\n\
 <h1>/debug/pprof/</h1>\n<p>Profiles of the Go processes that are watched on this node, read from their memory.</p>\n<table>\n\
 <tr><th>PID</th><th>Executable</th><th>Namespace</th><th>Pod</th><th>Container</th><th>Profiles</th></tr>\n";
+const PROFILES_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const PROFILES_END: &str = "</table>\n<p>heap, allocs, block and mutex are what the program records itself: nothing is switched on in \
 it. <code>go tool pprof URL</code> reads all but the last two of each.</p>\n</body></html>\n";
 
 /// What a request has in that header, wherever it is text.
 fn values<'a>(request: &'a Request<Incoming>, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+}
+
+/// Whether the values of `Accept` name HTML, as those of browsers do.
+fn wants_html<'a>(mut accepted: impl Iterator<Item = &'a str>) -> bool {
+    accepted.any(|value| value.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/html")))
+}
+
+/// Something about a process that is not its report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Timeline,
+    Why,
+}
+
+/// Which process and what of it a path names.
+fn part(path: &str) -> Option<(u32, Part)> {
+    let (pid, part) = path.strip_prefix(PROCESSES)?.strip_prefix('/')?.split_once('/')?;
+    let part = match part {
+        "timeline" => Part::Timeline,
+        "why" => Part::Why,
+        _ => return None,
+    };
+    Some((pid.parse().ok()?, part))
+}
+
+/// What of a recording is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretch {
+    /// The last so much of it; all, if it is none.
+    ago: Option<Duration>,
+    /// As a page to be kept.
+    html: bool,
+}
+
+impl Stretch {
+    fn read(&mut self, query: &str) -> Result<(), String> {
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "since" => {
+                    let ago = humantime::parse_duration(&value);
+                    self.ago = Some(ago.map_err(|_| "since has to be a time before now, such as 2h".to_owned())?);
+                }
+                "format" if value == "html" || value == "json" => self.html = value == "html",
+                "format" => return Err("format is html or json".to_owned()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a recording has of a process, if it has anything.
+fn recorded(path: &Path, key: ProcessKey, ago: Option<Duration>) -> Result<Option<Timeline>, RecordError> {
+    let since = ago.map(|ago| unix_now_ns().saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)));
+    let reader = Reader::open(path)?;
+    let entries = reader.entries()?;
+    let selection = Selection { pid: Some(key.pid), since, ..Selection::default() };
+    let chosen = selection.of(&entries).into_iter().find(|entry| entry.process.start_ticks == key.start_ticks);
+    let Some(entry) = chosen else { return Ok(None) };
+    Ok(Some(Timeline::of(vec![reader.history(entry, since, None)?])))
 }
 
 /// Whether the values of `Accept-Encoding` have gzip.
@@ -491,10 +573,12 @@ fn escaped(text: &str) -> String {
 }
 
 const INDEX: &str = "parkwarden agent\n\n\
+/                              in a browser: a page of all this\n\
 /metrics                       Prometheus\n\
 /healthz /readyz               health\n\
 /api/v1/processes              the Go processes of this node\n\
-/api/v1/processes/PID          the report of one\n\
+/api/v1/processes/PID          the report of one; PID/why: who waits for whom; PID/timeline: what is recorded of it\n\
+/api/v1/events                 the processes as they change, as server-sent events\n\
 /debug/pprof/                  the profiles of each process: goroutine, heap, allocs, block, mutex, threadcreate\n\
 /debug/pprof/goroutine?pid=PID its goroutine profile; &debug=1 or 2 as text; or ?pod=NAME&container=NAME&namespace=NAME\n";
 

@@ -133,6 +133,79 @@ fn each_route_answers_and_others_do_not() {
 }
 
 #[test]
+fn browsers_get_a_page_without_data_that_may_load_nothing_from_elsewhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&token_file(dir.path()));
+    server.node.insert(process(7));
+    let browser = "Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n";
+    for (path, headers) in [("/", browser), ("/processes/7", ""), ("/health", "")] {
+        let (status, answer) = server.get(path, headers);
+        assert!(status == 200 && answer.contains("text/html") && !answer.contains("/srv/cart"), "{answer}");
+        let policy = answer.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).expect("a policy");
+        assert!(policy.starts_with("default-src 'none'; style-src 'self'; script-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("  "), "{policy}");
+    }
+    assert!(server.get("/", "Accept: */*\r\n").1.contains("text/plain"));
+    for (path, kind) in [("/page/agent.css", "text/css"), ("/page/agent.js", "text/javascript")] {
+        let (status, answer) = server.get(path, "");
+        assert!(status == 200 && answer.contains(&format!("content-type: {kind}")), "{answer}");
+        assert!(!answer.contains("innerHTML") && !answer.contains("eval(") && !answer.contains("https://"), "{path}");
+    }
+    for path in ["/processes/", "/processes/x", "/processes/7/x", "/page/", "/page/../x"] {
+        assert_eq!(server.status(path), 404, "{path}");
+    }
+    for path in ["/api/v1/events", "/api/v1/processes/7/why", "/api/v1/processes/7/timeline"] {
+        assert_eq!(server.status(path), 401, "{path}");
+    }
+}
+
+#[test]
+fn a_stream_tells_of_what_changes_and_ends_with_the_server() {
+    let server = Server::start(&HttpConfig::default());
+    server.node.insert(process(7));
+    let mut stream = server.connect();
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let mut so_far = String::new();
+    let mut until = |stream: &mut TcpStream, wanted: &str| {
+        while !so_far.contains(wanted) {
+            let mut some = [0; 4096];
+            let length = stream.read(&mut some).expect("more");
+            assert!(length > 0, "it ended before {wanted}: {so_far}");
+            so_far += &String::from_utf8_lossy(&some[..length]);
+        }
+    };
+    until(&mut stream, "event: all");
+    until(&mut stream, "\"pid\":7");
+    server.node.insert(process(8));
+    until(&mut stream, "event: changes");
+    until(&mut stream, "\"pid\":8");
+    server.node.remove(ProcessKey { pid: 7, start_ticks: 1 });
+    until(&mut stream, "\"gone\":[7]");
+    let ended = Instant::now();
+    drop(server);
+    let mut rest = Vec::new();
+    // Broken off or ended, as it comes.
+    let _ = stream.read_to_end(&mut rest);
+    assert!(ended.elapsed() < Duration::from_secs(5), "it went on for {:?}", ended.elapsed());
+}
+
+#[test]
+fn what_is_not_recorded_has_no_timeline() {
+    let server = Server::start(&HttpConfig::default());
+    server.node.insert(process(7));
+    let (status, answer) = server.get("/api/v1/processes/7/timeline", "");
+    assert!(status == 404 && answer.contains("start the agent with --record"), "{answer}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let recording = Some(dir.path().join("none.db"));
+    let server = Server::start(&HttpConfig { recording, ..HttpConfig::default() });
+    server.node.insert(process(7));
+    assert_eq!(server.status("/api/v1/processes/8/timeline"), 404);
+    assert_eq!(server.status("/api/v1/processes/7/timeline?since=soon"), 400);
+    let (status, answer) = server.get("/api/v1/processes/7/timeline", "");
+    assert!(status == 500 && answer.contains("none.db"), "{answer}");
+}
+
+#[test]
 fn metrics_come_in_the_format_and_encoding_that_are_asked_for() {
     let metrics = |_: &_, format| match format {
         Format::Text => b"text".repeat(100),

@@ -6,12 +6,12 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
-use super::super::model::{GroupId, Numbers, Shown, held};
+use super::super::model::{GroupId, Shown};
 use super::super::view::{Item, View, first_root};
 use super::processes::goroutines;
 use super::{bold, chosen, dim, scrolled, verdict, visible};
 use crate::node::{ProcessKey, WatchState};
-use crate::report::{self, Group, Report};
+use crate::report::{self, Group, Numbers, Report, held};
 use crate::words::numbers::{number, signed_rate};
 use crate::words::{printable, short};
 

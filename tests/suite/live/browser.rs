@@ -1,0 +1,178 @@
+//! The agent's page in Chromium, with real Go processes.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use parkwarden_tests::browser::Tab;
+use parkwarden_tests::copied::Copied;
+use parkwarden_tests::leaks::Statement;
+use parkwarden_tests::node::Node;
+use parkwarden_tests::target::Target;
+use parkwarden_tests::{BuildFlags, fixture};
+use serde_json::Value;
+use xtask::toolchain;
+
+use super::watch::EACH;
+
+/// So that leaks show, and are proven, within seconds.
+const SOON: [&str; 8] = ["--threshold", "200ms", "--interval", "500ms", "--prove", "true", "--max-pause", "5s"];
+
+/// A name that is one of HTML's own, as far as a file can be called that.
+const HOSTILE: &str = "<img src=x onerror='ran=1'><script>ran=1<!--&amp;";
+
+const SIDEWAYS: &str = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+
+fn row(pid: u32) -> String {
+    format!("document.querySelector('tr[data-pid=\"{pid}\"]')")
+}
+
+/// Text of the cell of a process under that heading, as it is said.
+fn cell(tab: &mut Tab, pid: u32, title: &str) -> String {
+    let column =
+        format!("[...document.querySelectorAll('thead th')].findIndex((head) => head.textContent === {title:?})");
+    tab.eval(&format!("{}.children[{column}].textContent", row(pid)))
+}
+
+#[test]
+fn a_leak_appears_and_a_process_goes_without_a_reload() {
+    let program = fixture("leaks", toolchain::NEWEST, BuildFlags::Stripped);
+    let copied = Copied::file(&program, HOSTILE);
+    let (mut target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let recording = copied.dir.path().join("recording.db");
+    let record = ["--record", recording.to_str().expect("a path")];
+    let node = Node::start(&copied.pattern(), &[&SOON[..], &record].concat());
+    let pid = target.pid();
+    let mut tab = Tab::open(&node.url, 1280, 900);
+    tab.wait_for(
+        "the process",
+        &format!("{}?.querySelector('.verdict.none')?.textContent === 'nothing parked'", row(pid)),
+    );
+    let opened: f64 = tab.eval("performance.timeOrigin");
+    assert_eq!(cell(&mut tab, pid, "Leaked"), "0");
+    assert_eq!(tab.eval::<String>(&format!("{}.querySelector('.name a').textContent", row(pid))), HOSTILE);
+
+    let _: Statement = target.ask("go");
+    tab.wait_for("the leak", &format!("{}.querySelector('.verdict.proven')", row(pid)));
+    tab.wait_for("its line", &format!("{}.querySelector('.spark path')", row(pid)));
+    assert!(cell(&mut tab, pid, "Leaked").parse::<u64>().expect("a number") > 0);
+
+    // To its page by the keyboard.
+    tab.eval::<()>(&format!("{}.querySelector('.name a').focus(), null", row(pid)));
+    tab.press("Enter");
+    tab.wait_for("its groups", "document.querySelector('.groups .verdict.proven')");
+    tab.wait_for(
+        "its chart from the recording",
+        "document.querySelector('.chart .area') && document.querySelector('select[aria-label=\"How far back\"]')",
+    );
+    tab.eval::<()>("document.querySelector('.groups .row button').focus(), null");
+    tab.press("Enter");
+    tab.wait_for("the stack of a group", "document.querySelector('.detail:not([hidden]) .stack li')");
+    let looks = "document.querySelector('.chart .area').getAttribute('d')";
+    let before: String = tab.eval(looks);
+    tab.wait_for(
+        "a newer look in the chart",
+        &format!("document.querySelector('.chart .area') && {looks} !== {before:?}"),
+    );
+    assert!(tab.eval::<bool>("!!document.querySelector('.detail:not([hidden])')"), "what was opened stays open");
+    assert_eq!(tab.eval::<String>("document.querySelector('h1').textContent"), HOSTILE);
+    look_at(&mut tab, "process");
+
+    let paper = "getComputedStyle(document.body).backgroundColor";
+    let light: String = tab.eval(paper);
+    tab.prefer("dark");
+    assert_ne!(tab.eval::<String>(paper), light);
+    look_at(&mut tab, "process-dark");
+    tab.size(390, 844);
+    tab.wait_for("a chart as wide as the window", "document.querySelector('.chart svg')?.viewBox.baseVal.width < 390");
+    assert!(!tab.eval::<bool>(SIDEWAYS), "the page of a process at 390");
+    look_at(&mut tab, "process-390");
+    tab.prefer("light");
+
+    tab.eval::<()>("document.querySelectorAll('nav a')[1].click(), null");
+    tab.wait_for(
+        "the agent's own numbers",
+        "[...document.querySelectorAll('.tally td')].some((cell) => cell.textContent === 'CPU time')",
+    );
+    assert!(!tab.eval::<bool>(SIDEWAYS), "the agent's own page at 390");
+    look_at(&mut tab, "health-390");
+    tab.eval::<()>("document.querySelectorAll('nav a')[0].click(), null");
+    tab.wait_for("the table", &row(pid));
+    assert!(!tab.eval::<bool>(SIDEWAYS), "the table at 390");
+    look_at(&mut tab, "table-390");
+
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("killed");
+    tab.wait_for("its end", &format!("!{}", row(pid)));
+    assert_eq!(tab.eval::<f64>("performance.timeOrigin"), opened, "it is the page that was opened");
+    assert!(!tab.eval::<bool>("'ran' in window || !!document.querySelector('img')"), "the name stayed text");
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+    // The stream that the page still has open holds up nothing.
+    let (status, took) = node.end();
+    assert!(status.success() && took.as_secs() < 5, "{status} after {took:?}");
+    tab.wait_for("the page saying so", "document.querySelector('.state.gone')");
+}
+
+#[test]
+fn two_hundred_processes_are_listed_sorted_and_filtered() {
+    let copied = Copied::of("exec");
+    let targets: Vec<Target> = (0..200).map(|_| Target::ready::<&str, Value>(&copied.program, []).0).collect();
+    let node = Node::start("/nowhere/*", &[]);
+    let mut tab = Tab::open(&node.url, 1280, 900);
+    tab.wait_for("all of them", "document.querySelectorAll('tbody tr').length >= 200");
+    look_at(&mut tab, "table");
+    tab.eval::<()>(
+        "[...document.querySelectorAll('thead button')].find((head) => head.textContent === 'PID').click(), null",
+    );
+    let pids = "[...document.querySelectorAll('tbody tr')].map((row) => Number(row.dataset.pid))";
+    let sorted: Vec<u32> = tab.eval(pids);
+    assert!(sorted.is_sorted_by(|a, b| a > b), "the largest first: {sorted:?}");
+    tab.eval::<()>("document.querySelector('input[type=search]').focus(), null");
+    let wanted = targets[7].pid();
+    tab.type_text(&wanted.to_string());
+    let filtered: Vec<u32> = tab.eval(pids);
+    assert!(filtered.contains(&wanted) && filtered.len() < 200, "{filtered:?}");
+    let typed: String = tab.eval("document.activeElement.value");
+    assert_eq!(typed, wanted.to_string(), "the reader goes on typing where he is");
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn whoever_has_the_token_signs_in_and_nobody_else() {
+    const TOKEN: &str = "0123456789abcdef0123";
+    let copied = Copied::of("leaks");
+    let (target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let file = copied.dir.path().join("token");
+    fs::write(&file, TOKEN).expect("written");
+    let config = copied.dir.path().join("parkwarden.toml");
+    fs::write(&config, format!("[http]\ntoken_file = {:?}\n", file.to_str().expect("a path"))).expect("written");
+    let node = Node::start(&copied.pattern(), &["--config", config.to_str().expect("a path")]);
+    let mut tab = Tab::open(&format!("{}/processes/{}", node.url, target.pid()), 1280, 900);
+    tab.wait_for("the field", "document.activeElement?.id === 'token'");
+    assert!(
+        !tab.eval::<String>("document.documentElement.outerHTML").contains("leaks"),
+        "there are no data without it"
+    );
+    tab.type_text("wrong-wrong-wrong-wrong");
+    tab.press("Enter");
+    tab.wait_for(
+        "the refusal",
+        "document.querySelector('.wrong')?.textContent === 'The agent does not take this token.'",
+    );
+    look_at(&mut tab, "sign-in");
+    tab.type_text(TOKEN);
+    tab.press("Enter");
+    tab.wait_for("the process", "document.querySelector('h1')?.textContent === 'leaks'");
+    tab.wait_for("its report", "document.querySelector('.facts')");
+    let kept: usize =
+        tab.eval("Object.keys(localStorage).length + Object.keys(sessionStorage).length + document.cookie.length");
+    assert_eq!(kept, 0, "the token is kept nowhere");
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+/// For people who work on the page: with this variable they get pictures of it.
+fn look_at(tab: &mut Tab, name: &str) {
+    if let Some(dir) = std::env::var_os("PARKWARDEN_PICTURES") {
+        fs::write(Path::new(&dir).join(format!("{name}.png.base64")), tab.picture()).expect("written");
+    }
+}
