@@ -30,6 +30,8 @@ struct Seen {
     closed_again: bool,
     opened_by_key: bool,
     scrolls_sideways: bool,
+    /// Whether each label of an axis says its value, for axes of all sizes.
+    axes_are_true: bool,
     requests: usize,
 }
 
@@ -52,6 +54,11 @@ button.focus();
 const native = button.tagName === "BUTTON" && !button.disabled && button.tabIndex === 0;
 document.activeElement.click();
 seen.opened_by_key = native && document.activeElement === button && !detail.hidden && button.getAttribute("aria-expanded") === "true";
+const says = (text) => Number(text.replaceAll("\u00a0", "").replace(/[kKMG]$/, (unit) => ({ k: "e3", M: "e6" })[unit]));
+const bytesOf = (text) => parseFloat(text) * ({ K: 1024, M: 1048576, G: 1073741824 }[text.at(-1)] || 1);
+const sizes = Array.from({ length: 60 }, (_, i) => Math.ceil(1.4 ** i)).filter((n) => n < 5e7);
+seen.axes_are_true = sizes.every((n) => scale(n, 4)[1].every((tick) => says(short(tick)) === tick))
+  && sizes.every((n) => scaleBytes(n * 4096)[1].every((tick) => bytesOf(tickBytes(tick)) === tick));
 report({ ...seen,
   wrong: window.wrong, title: document.title, headline: document.querySelector("h1").textContent,
   facts: texts(".facts dd"), legend: texts(".legend li"),
@@ -116,6 +123,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
             assert!(seen.opened_by_click.contains(part), "{part}: {}", seen.opened_by_click);
         }
         assert!(!seen.scrolls_sideways, "at {width}");
+        assert!(seen.axes_are_true);
     }
 }
 
