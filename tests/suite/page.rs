@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parkwarden::timeline::{Timeline, render_html};
+use parkwarden::record::GapCause;
+use parkwarden::timeline::{GapSpan, Timeline, render_html};
 use parkwarden::words::Place;
 use parkwarden_tests::browser::drive;
 use parkwarden_tests::incident::{CAUSE, REMEDY};
@@ -166,4 +167,40 @@ fn names_from_the_program_stay_text() {
     let seen: Harmless = drive(&render_html(&hostile), 1280, 900, script);
     assert!(!seen.ran && seen.wrong.is_empty() && seen.elements == 0, "{seen:?}");
     assert_eq!(seen.name, name);
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    wrong: Vec<String>,
+    subs: Vec<String>,
+    happened: Vec<String>,
+}
+
+#[test]
+fn gaps_in_a_row_are_told_of_together_and_groups_of_one_statement_apart() {
+    let (_dir, file) = incident_file();
+    let json = timeline(&["--record", text(&file), "--exe", "shop", "--format", "json"]);
+    let mut told: Timeline = serde_json::from_str(&json).expect("a timeline");
+    let lost = |nth: u64| GapSpan {
+        from_ms: told.from_ms + 2000 * nth,
+        to_ms: told.from_ms + 2000 * nth + 1000,
+        cause: GapCause::EventsLost,
+        blind: false,
+        text: String::new(),
+        life: 0,
+    };
+    let gaps = (0..21).map(lost).collect();
+    told.gaps = gaps;
+    let mut elsewhere = told.groups[0].clone();
+    elsewhere.blocked_at = Some(Place { function: "main.elsewhere".to_owned(), file: "/src/x.go".to_owned(), line: 7 });
+    told.groups.push(elsewhere);
+    let script = "
+        const texts = (selector) => [...document.querySelectorAll(selector)].map((node) => node.textContent);
+        report({ wrong: window.wrong, subs: texts('.row .sub'), happened: texts('.events span') });";
+    let seen: Told = drive(&render_html(&told), 1280, 900, script);
+    assert_eq!(seen.wrong, Vec::<String>::new());
+    let less: Vec<&String> = seen.happened.iter().filter(|text| text.starts_with("Less seen")).collect();
+    assert!(less.len() == 1 && less[0].starts_with("Less seen 21 times until"), "{less:?}");
+    assert!(less[0].replace('\u{a0}', " ").contains("21 s in all"), "{less:?}");
+    assert!(seen.subs.iter().any(|sub| sub.contains("at main.elsewhere")), "{:?}", seen.subs);
 }

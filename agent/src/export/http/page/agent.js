@@ -406,7 +406,7 @@
         ...o.modes.refused.map((one) => "Mode " + one.mode + " is not allowed here: " + one.reason),
         ...o.modes.history.slice(-6).map((move) => "After " + duration(move.seconds * 1000) + " to mode " + move.mode + ": " + move.reason),
         o.proofs && "Proofs: " + number(o.proofs.taken) + " taken, " + number(o.proofs.refused) + " given up" + (o.proofs.refusal ? " (" + o.proofs.refusal + ")" : "")
-          + "; longest pause " + duration(o.proofs.longest_pause_seconds * 1000) + ".",
+          + "; longest pause " + milliseconds(o.proofs.longest_pause_seconds * 1000) + ".",
       ].filter(Boolean);
       parts.watch.replaceChildren(el("section", {}, el("div", { class: "head" }, el("h2", {}, "How it is watched")), el("div", { class: "body" }, el("ul", {}, lines.map((text) => el("li", {}, text))))));
     }
