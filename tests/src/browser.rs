@@ -197,14 +197,13 @@ impl Tab {
         }
     }
 
-    /// What it looks like, as PNG in base64: for people who work on a page.
+    /// What the window shows, as PNG in base64: for people who work on a page.
     ///
     /// # Panics
     ///
     /// When Chromium does not do it.
     pub fn picture(&mut self) -> String {
-        let whole = json!({ "format": "png", "captureBeyondViewport": true });
-        self.call("Page.captureScreenshot", &whole)["data"].as_str().expect("a picture").to_owned()
+        self.call("Page.captureScreenshot", &json!({ "format": "png" }))["data"].as_str().expect("a picture").to_owned()
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parkwarden::timeline::{Timeline, render_html};
+use parkwarden::record::GapCause;
+use parkwarden::timeline::{GapSpan, Timeline, render_html};
 use parkwarden::words::Place;
 use parkwarden_tests::browser::drive;
 use parkwarden_tests::incident::{CAUSE, REMEDY};
@@ -30,6 +31,8 @@ struct Seen {
     closed_again: bool,
     opened_by_key: bool,
     scrolls_sideways: bool,
+    /// Whether each label of an axis says its value, for axes of all sizes.
+    axes_are_true: bool,
     requests: usize,
 }
 
@@ -52,6 +55,11 @@ button.focus();
 const native = button.tagName === "BUTTON" && !button.disabled && button.tabIndex === 0;
 document.activeElement.click();
 seen.opened_by_key = native && document.activeElement === button && !detail.hidden && button.getAttribute("aria-expanded") === "true";
+const says = (text) => Number(text.replaceAll("\u00a0", "").replace(/[kKMG]$/, (unit) => ({ k: "e3", M: "e6" })[unit]));
+const bytesOf = (text) => parseFloat(text) * ({ K: 1024, M: 1048576, G: 1073741824 }[text.at(-1)] || 1);
+const sizes = Array.from({ length: 60 }, (_, i) => Math.ceil(1.4 ** i)).filter((n) => n < 5e7);
+seen.axes_are_true = sizes.every((n) => scale(n, 4)[1].every((tick) => says(short(tick)) === tick))
+  && sizes.every((n) => scaleBytes(n * 4096)[1].every((tick) => bytesOf(tickBytes(tick)) === tick));
 report({ ...seen,
   wrong: window.wrong, title: document.title, headline: document.querySelector("h1").textContent,
   facts: texts(".facts dd"), legend: texts(".legend li"),
@@ -116,6 +124,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
             assert!(seen.opened_by_click.contains(part), "{part}: {}", seen.opened_by_click);
         }
         assert!(!seen.scrolls_sideways, "at {width}");
+        assert!(seen.axes_are_true);
     }
 }
 
@@ -158,4 +167,40 @@ fn names_from_the_program_stay_text() {
     let seen: Harmless = drive(&render_html(&hostile), 1280, 900, script);
     assert!(!seen.ran && seen.wrong.is_empty() && seen.elements == 0, "{seen:?}");
     assert_eq!(seen.name, name);
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    wrong: Vec<String>,
+    subs: Vec<String>,
+    happened: Vec<String>,
+}
+
+#[test]
+fn gaps_in_a_row_are_told_of_together_and_groups_of_one_statement_apart() {
+    let (_dir, file) = incident_file();
+    let json = timeline(&["--record", text(&file), "--exe", "shop", "--format", "json"]);
+    let mut told: Timeline = serde_json::from_str(&json).expect("a timeline");
+    let lost = |nth: u64| GapSpan {
+        from_ms: told.from_ms + 2000 * nth,
+        to_ms: told.from_ms + 2000 * nth + 1000,
+        cause: GapCause::EventsLost,
+        blind: false,
+        text: String::new(),
+        life: 0,
+    };
+    let gaps = (0..21).map(lost).collect();
+    told.gaps = gaps;
+    let mut elsewhere = told.groups[0].clone();
+    elsewhere.blocked_at = Some(Place { function: "main.elsewhere".to_owned(), file: "/src/x.go".to_owned(), line: 7 });
+    told.groups.push(elsewhere);
+    let script = "
+        const texts = (selector) => [...document.querySelectorAll(selector)].map((node) => node.textContent);
+        report({ wrong: window.wrong, subs: texts('.row .sub'), happened: texts('.events span') });";
+    let seen: Told = drive(&render_html(&told), 1280, 900, script);
+    assert_eq!(seen.wrong, Vec::<String>::new());
+    let less: Vec<&String> = seen.happened.iter().filter(|text| text.starts_with("Less seen")).collect();
+    assert!(less.len() == 1 && less[0].starts_with("Less seen 21 times until"), "{less:?}");
+    assert!(less[0].replace('\u{a0}', " ").contains("21 s in all"), "{less:?}");
+    assert!(seen.subs.iter().any(|sub| sub.contains("at main.elsewhere")), "{:?}", seen.subs);
 }

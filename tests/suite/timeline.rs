@@ -144,6 +144,13 @@ fn before_and_after_are_compared() {
     let grew: Vec<&str> = said.lines().filter(|line| line.starts_with("grew") || line.starts_with("new")).collect();
     assert_eq!(grew.len(), 1, "{said}");
     assert!(grew[0].contains(CULPRIT) && grew[0].contains("+65/s"), "{said}");
+    // Both sides mean the process that is named once.
+    let times = ["--since", "2026-11-23T02:30:00Z", "--compare", "--compare-until", "2026-11-23T02:30:00Z"];
+    let once = timeline(&[&["--record", text(&file), "--pid", "4711"], &times[..]].concat());
+    assert_eq!(once, said);
+    let itself = run(["timeline", "--record", text(&file), "--pid", "4711", "--compare"]);
+    let why = String::from_utf8_lossy(&itself.stderr);
+    assert!(itself.status.code() == Some(2) && why.contains("--compare-until"), "{why}");
     let backwards =
         timeline(&["--record", text(&file), "--pid", "4790", "--compare", text(&file), "--compare-pid", "4711"]);
     assert!(backwards.lines().any(|line| line.starts_with("shrank") && line.contains(CULPRIT)), "{backwards}");

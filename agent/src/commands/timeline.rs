@@ -100,15 +100,32 @@ impl TimelineArgs {
         ))
     }
 
-    /// The processes they are compared with: the same executable or pod, but another pid.
+    /// The processes they are compared with: the same ones unless another pid is given.
     fn compared(&self) -> Selection {
-        Selection { pid: self.compare_pid, since: self.compare_since, until: self.compare_until, ..self.selection() }
+        // Another recording has its own times, and the same process may be in both.
+        let pid = self.compare_pid.or(self.pid);
+        Selection { pid, since: self.compare_since, until: self.compare_until, ..self.selection() }
+    }
+
+    /// Whether it is compared with nothing but itself.
+    fn compares_itself(&self) -> bool {
+        self.compare == Some(None)
+            && self.compare_pid.is_none()
+            && self.compare_since.is_none()
+            && self.compare_until.is_none()
     }
 }
 
 pub fn run(args: &TimelineArgs) -> anyhow::Result<Exit> {
     if let Some(wrong) = args.backwards() {
         eprintln!("parkwarden: {wrong}");
+        return Ok(Exit::Usage);
+    }
+    if args.compares_itself() {
+        eprintln!(
+            "parkwarden: --compare without a file compares two times or two processes of one recording: add --compare-until TIME, \
+             --compare-since TIME or --compare-pid PID"
+        );
         return Ok(Exit::Usage);
     }
     if let Some(path) = &args.capture {

@@ -48,7 +48,8 @@ const GAPS = { not_running: "parkwarden was not running", recording_stopped: "th
 const at_look = (segment, of, i) => { const line = segment.runtime && segment.runtime[of]; return line ? line[i] : null; };
 const milliseconds = (ms) => (ms < 10 ? ms.toFixed(2) : number(ms)) + NBSP + "ms";
 const percent = (share) => (100 * share).toFixed(1) + NBSP + "%";
-const tickBytes = (n) => bytes(n).replace(NBSP, "").replace("iB", "");
+// Ticks are whole or half: what stands at one is its value.
+const tickBytes = (n) => n === 0 ? "0" : n >= 1073741824 ? n / 1073741824 + "G" : n >= 1048576 ? n / 1048576 + "M" : n / 1024 + "K";
 const PANELS = [
   { title: "Go heap: live, goal (dashed), GOMEMLIMIT (dotted)", bytes: true, tick: tickBytes, lines: [["heap live", "heap_live_bytes", bytes],
     ["goal", "heap_goal_bytes", bytes], ["GOMEMLIMIT", "memory_limit_bytes", bytes]] },
@@ -67,7 +68,7 @@ function scaleSmall(most) {
 
 function scale(most, wanted) {
   const raw = most / wanted, power = Math.pow(10, Math.floor(Math.log10(raw)));
-  const step = Math.max(1, [1, 2, 2.5, 5, 10].map((f) => f * power).find((s) => s >= raw));
+  const step = Math.max(1, [1, 2, 5, 10].map((f) => f * power).find((s) => s >= raw));
   const top = Math.ceil(most / step) * step;
   return [top, Array.from({ length: Math.round(top / step) + 1 }, (_, i) => i * step)];
 }
@@ -92,7 +93,7 @@ const timelineOf = (data, page) => {
   // Colours: what leaks is warm, everything else calm.
   let warm = 0, calm = 0;
   const colours = data.sites.map((site) => site.leaking
-    ? "var(--accent" + ["", "-2", "-3"][warm++ % 3] + ")" : "var(--calm-" + (calm++ % 6) + ")");
+    ? "var(--accent" + (warm++ % 8 ? "-" + ((warm - 1) % 8 + 1) : "") + ")" : "var(--calm-" + (calm++ % 6) + ")");
   // The leaking sites lie on top, the largest uppermost.
   const order = data.sites.map((_, i) => i).reverse();
 
@@ -107,7 +108,11 @@ const timelineOf = (data, page) => {
       const readout = el("p", { class: "readout", "aria-live": "polite" });
       const shown = data.sites.map((site, i) => ({ site, i })).filter(({ i }) =>
         lives.some(({ life }) => life.segments.some((s) => s.sites.some((c) => c.of === i && c.counts.some((n) => n > 0)))));
-      const legend = shown.slice(0, 7);
+      const legend = shown.slice(0, Math.max(7, shown.filter(({ site }) => site.leaking).length));
+      // The largest band has a name, whatever leaks besides.
+      const peak = ({ i }) => Math.max(0, ...lives.flatMap(({ life }) => life.segments.flatMap((s) => s.sites.filter((c) => c.of === i).flatMap((c) => c.counts))));
+      const largest = shown.reduce((most, one) => !most || peak(one) > peak(most) ? one : most, null);
+      if (largest && !legend.includes(largest)) legend[legend.length - 1].site.leaking ? legend.push(largest) : legend.splice(-1, 1, largest);
       page.append(el("section", {},
         el("div", { class: "head" }, el("h2", {}, "Goroutines by creation site"),
           lanes.length > 1 && el("p", {}, lives.map(({ life }) => "pid " + life.pid).join(", "))),
@@ -194,7 +199,7 @@ const timelineOf = (data, page) => {
       }
       for (const tick of byteTicks) {
         root.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: m(tick), y2: m(tick) }));
-        root.append(svg("text", { x: left - 8, y: m(tick) + 4, "text-anchor": "end" }, tick === 0 ? "0" : bytes(tick).replace(NBSP, "").replace("iB", "")));
+        root.append(svg("text", { x: left - 8, y: m(tick) + 4, "text-anchor": "end" }, tickBytes(tick)));
       }
       root.append(svg("text", { class: "title", x: left, y: memoryTop - 9 }, "Resident memory"));
       for (const ms of timeTicks(inner)) {

@@ -91,7 +91,8 @@ fn segment(samples: &[&Sample], history: &History, axis: &Axis, rows: &Rows) -> 
         segment.ms.push(axis.ms(history.boot, sample.at.mono_ns));
         segment.live.push(sample.live);
         segment.parked.push(sample.parked);
-        segment.rss_bytes.push(sample.usage.map(|usage| usage.rss_bytes));
+        // One that is being killed has given its memory back and is still there: how much it had is not known any more.
+        segment.rss_bytes.push(sample.usage.map(|usage| usage.rss_bytes).filter(|rss| *rss > 0));
         segment.cpus.push(before.and_then(|before| cpus(before, sample)));
         before = Some(sample);
         let add = |counts: &mut HashMap<usize, Vec<u64>>, row: usize, count: u64| {

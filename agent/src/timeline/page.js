@@ -10,7 +10,7 @@
   groups();
   events();
   page.append(el("footer", {},
-    el("p", {}, "Times are UTC. Shaded times are gaps: nothing was recorded, and nothing is drawn in its place."),
+    el("p", {}, "Times are UTC. Grey times are gaps: nothing was recorded, and nothing is drawn in its place. The coloured band is when the leak can have begun."),
     data.notes.map((note) => el("p", {}, note))));
 
   function header() {
@@ -83,12 +83,18 @@
     page.append(section);
   }
 
+  // What tells it from others of the same go statement.
+  function where(group) {
+    const kin = data.groups.filter((other) => other.site === group.site && label(other) === label(group));
+    return kin.length > 1 && group.blocked_at ? "at " + group.blocked_at.function + " " + place(group.blocked_at) : "";
+  }
+
   function row(group, index) {
     const id = "group-" + index;
     const button = el("button", { type: "button", "aria-expanded": "false", "aria-controls": id }, label(group));
     const detail = el("tr", { class: "detail", id, hidden: "" });
     const head = el("tr", { class: "row" },
-      el("td", { class: "name" }, button, el("div", { class: "sub" }, [place(group.created_by), group.wait_reason].filter(Boolean).join(", "))),
+      el("td", { class: "name" }, button, el("div", { class: "sub" }, [place(group.created_by), group.wait_reason, where(group)].filter(Boolean).join(", "))),
       el("td", { class: "verdict-cell" }, el("span", { class: "verdict " + (group.strongest || "none") }, group.strongest || "not parked long")),
       el("td", { class: "trend" }, spark(group, index)),
       el("td", { class: "nowrap", "data-label": group.onset && "since" }, group.onset ? (group.onset.before_first_look ? "before " + time(group.onset.latest_ms) : time(group.onset.ms)) : ""),
@@ -162,9 +168,21 @@
     return box;
   }
 
+  // Gaps of one process and cause that follow each other are told of together.
+  function runs(gaps) {
+    const runs = [];
+    for (const gap of gaps) {
+      const run = runs.at(-1);
+      if (run && run.first.cause === gap.cause && run.first.life === gap.life) Object.assign(run, { last: gap, times: run.times + 1, ms: run.ms + gap.to_ms - gap.from_ms });
+      else runs.push({ first: gap, last: gap, times: 1, ms: gap.to_ms - gap.from_ms });
+    }
+    return runs;
+  }
+
   function events() {
     const all = data.marks.map((m) => ({ ms: m.ms, text: m.text, hot: m.kind === "oom_kill" }))
-      .concat(data.gaps.map((g) => ({ ms: g.from_ms, text: (g.blind ? "Not recorded" : "Less seen") + " until " + time(g.to_ms) + " (" + duration(g.to_ms - g.from_ms) + "): " + GAPS[g.cause] })));
+      .concat(runs(data.gaps).map(({ first, last, times, ms }) => ({ ms: first.from_ms, text: (first.blind ? "Not recorded" : "Less seen")
+        + (times > 1 ? " " + times + " times" : "") + " until " + time(last.to_ms) + " (" + duration(ms) + (times > 1 ? " in all" : "") + "): " + GAPS[first.cause] })));
     const culprit = data.culprit === null ? null : data.groups[data.culprit];
     if (culprit && culprit.onset) all.push({ ms: culprit.onset.ms, text: "Onset of " + label(culprit) + ", computed from its growth", hot: true });
     for (const life of data.lives) if (life.ended) all.push({ ms: life.ended.ms, text: "How that is known: " + life.ended.evidence, after: true });

@@ -77,6 +77,20 @@ fn gaps_part_what_is_drawn_and_losses_do_not() {
 }
 
 #[test]
+fn memory_that_a_killed_process_has_given_back_already_is_not_known() {
+    let timeline = timeline_of(
+        |second| {
+            let mut interval = look(second, 5);
+            interval.usage = Some(crate::record::Usage { rss_bytes: if second == 3 { 0 } else { 7 << 20 }, cpu_ns: 0 });
+            interval
+        },
+        4,
+    );
+    let segment = &timeline.lives[0].segments[0];
+    assert_eq!(segment.rss_bytes, [Some(7 << 20), Some(7 << 20), Some(7 << 20), None]);
+}
+
+#[test]
 fn processes_that_overlap_have_lanes_of_their_own() {
     let life = |pid, from: u64, to: u64| expected(&process(pid), &[((from..to).map(|s| look(s, 5)).collect(), true)]);
     let timeline = Timeline::of(vec![life(3, 40, 60), life(1, 0, 30), life(2, 20, 39)]);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -45,10 +46,8 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
     let node = Node::start(&copied.pattern(), &[&SOON[..], &record].concat());
     let pid = target.pid();
     let mut tab = Tab::open(&node.url, 1280, 900);
-    tab.wait_for(
-        "the process",
-        &format!("{}?.querySelector('.verdict.none')?.textContent === 'nothing parked'", row(pid)),
-    );
+    let verdict = format!("{}?.querySelector('.verdict').textContent", row(pid));
+    tab.wait_for("the process", &format!("['nothing parked', 'idle'].includes({verdict})"));
     let opened: f64 = tab.eval("performance.timeOrigin");
     assert_eq!(cell(&mut tab, pid, "Leaked"), "0");
     assert_eq!(tab.eval::<String>(&format!("{}.querySelector('.name a').textContent", row(pid))), HOSTILE);
@@ -167,6 +166,27 @@ fn whoever_has_the_token_signs_in_and_nobody_else() {
     let kept: usize =
         tab.eval("Object.keys(localStorage).length + Object.keys(sessionStorage).length + document.cookie.length");
     assert_eq!(kept, 0, "the token is kept nowhere");
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn who_waits_for_whom_is_drawn() {
+    let copied = Copied::file(&fixture("cases/abba", toolchain::NEWEST, BuildFlags::Default), "abba");
+    let target = Target::spawn_command(Command::new(&copied.program));
+    let node = Node::start(&copied.pattern(), &["--threshold", "500ms", "--interval", "500ms"]);
+    node.wait_for("its incident", |node| {
+        node.report(target.pid()).filter(|report| !report.incidents.is_empty()).map(|_| ())
+    });
+    let mut tab = Tab::open(&format!("{}/processes/{}", node.url, target.pid()), 1280, 900);
+    tab.wait_for("the circle", "document.querySelectorAll('.graph .root').length === 2");
+    tab.wait_for("an edge each way, and those behind", "document.querySelectorAll('.graph .edge').length >= 3");
+    let first: String = tab.eval("document.querySelector('section h2').textContent");
+    assert_eq!(first, "Incidents", "they come first");
+    look_at(&mut tab, "graph");
+    let arrows: usize = tab.eval("document.querySelectorAll('.graph .arrow').length");
+    assert_eq!(arrows, tab.eval::<usize>("document.querySelectorAll('.graph .edge').length"));
+    tab.size(390, 844);
+    assert!(!tab.eval::<bool>(SIDEWAYS));
     assert_eq!(tab.wrong(), Vec::<String>::new());
 }
 

@@ -152,7 +152,7 @@
     document.title = "parkwarden: sign in";
     field.focus();
   }
-  const refusal = (message) => el("section", {}, el("div", { class: "head" }, el("h2", {}, "Nothing is shown here")), tell("none", message));
+  const refusal = (message) => el("section", {}, el("div", { class: "head" }, el("h2", {}, "Nothing is shown here")), tell("empty", message));
 
   // The table of processes.
   const RANK = { idle: 1, stuck: 2, likely: 3, proven: 4 };
@@ -201,7 +201,7 @@
     const field = el("input", { type: "search", placeholder: "Filter: name, pid, pod, verdict, state", "aria-label": "Filter processes",
       on: { input: () => { wanted = field.value; changed(); } } });
     field.value = wanted;
-    const none = el("p", { class: "none", hidden: "" });
+    const none = el("p", { class: "empty", hidden: "" });
     function sortBy(title, down) {
       order.down = down !== undefined ? down : order.by === title ? !order.down : title !== "Process" && title !== "Pod or unit";
       order.by = title;
@@ -291,7 +291,7 @@
       who(entry);
       if (entry.state !== "watched") {
         parts.facts.replaceChildren(el("section", {}, el("div", { class: "head" }, el("h2", {}, "It is not watched")),
-          tell("none", entry.message || "It has just begun, and is being attached to.")));
+          tell("empty", entry.message || "It has just begun, and is being attached to.")));
       } else if (entry.looked_ms !== looked) {
         looked = entry.looked_ms;
         load(entry);
@@ -358,7 +358,7 @@
     // A look of its own, so only when there is something to see, and when it is asked for.
     async function graph() {
       const head = el("div", { class: "head" }, el("h2", {}, "Who waits for whom"));
-      const section = el("section", { class: "waits" }, head, tell("none", "Looking twice, a second apart."));
+      const section = el("section", { class: "waits" }, head, tell("empty", "Looking twice, a second apart."));
       parts.graph.replaceChildren(section);
       try {
         const why = await json(PROCESSES + "/" + pid + "/why");
@@ -370,9 +370,9 @@
           section.append(box);
           waits(box, incident);
         });
-        if (!why.incidents.length) section.append(tell("none", "At this look nobody waited for another."));
+        if (!why.incidents.length) section.append(tell("empty", "At this look nobody waited for another."));
       } catch (error) {
-        section.replaceChildren(head, tell("none", error.message));
+        section.replaceChildren(head, tell("empty", error.message));
         head.append(button("Look again", graph));
       }
     }
@@ -384,7 +384,7 @@
         el("p", {}, "same go statement, same stack, same reason; open one for its stack and evidence")),
       rows.length ? el("table", {}, el("thead", {}, el("tr", {}, ["Created by", "Verdict"].map((t) => el("th", { scope: "col" }, t)),
         ["Count", "Growth", "Parked", "Held"].map((t) => el("th", { scope: "col", class: "n" }, t)))), el("tbody", {}, rows))
-        : tell("none", "No goroutine has been parked longer than the threshold."),
+        : tell("empty", "No goroutine has been parked longer than the threshold."),
       list.length > most && el("button", { class: "more", type: "button", on: { click: () => { most = 1000; groups(report); } } },
         "Show " + plural(list.length - most, "more group"))));
       if (focused) for (const one of parts.groups.querySelectorAll("button")) if (one.dataset.group === focused) one.focus();
@@ -406,7 +406,7 @@
         ...o.modes.refused.map((one) => "Mode " + one.mode + " is not allowed here: " + one.reason),
         ...o.modes.history.slice(-6).map((move) => "After " + duration(move.seconds * 1000) + " to mode " + move.mode + ": " + move.reason),
         o.proofs && "Proofs: " + number(o.proofs.taken) + " taken, " + number(o.proofs.refused) + " given up" + (o.proofs.refusal ? " (" + o.proofs.refusal + ")" : "")
-          + "; longest pause " + duration(o.proofs.longest_pause_seconds * 1000) + ".",
+          + "; longest pause " + milliseconds(o.proofs.longest_pause_seconds * 1000) + ".",
       ].filter(Boolean);
       parts.watch.replaceChildren(el("section", {}, el("div", { class: "head" }, el("h2", {}, "How it is watched")), el("div", { class: "body" }, el("ul", {}, lines.map((text) => el("li", {}, text))))));
     }
