@@ -1,10 +1,13 @@
 //! `parkwarden ps` on a host with Go programs, other programs, and many of both.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 
 use parkwarden::ps::{Listing, ProcessRow};
 use parkwarden_tests::agent::run;
+use parkwarden_tests::copied::Copied;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::Target;
 use parkwarden_tests::{BuildFlags, fixture};
@@ -44,6 +47,21 @@ fn go_processes_are_listed_and_others_are_not() {
     assert_eq!((entry.supported, entry.stripped), (true, Some(true)), "{entry:?}");
     assert!(entry.heap_bytes > Some(100_000), "{entry:?}");
     assert!(!listed.contains_key(&cat.id()));
+}
+
+#[test]
+fn a_program_whose_name_is_not_utf8_is_seen_like_any_other() {
+    let copied = Copied::of("leaks");
+    let program = copied.dir.path().join(OsStr::from_bytes(b"odd\xffname"));
+    std::fs::rename(&copied.program, &program).expect("renamed");
+    let (target, said): (_, Statement) = Target::ready(&program, ["-n", EACH]);
+    let entry = &list()[&target.pid()];
+    assert_eq!((entry.supported, entry.goroutines), (true, Some(said.num_goroutine as u64)), "{entry:?}");
+    let pid = target.pid().to_string();
+    for command in ["sched", "mem", "snapshot"] {
+        let output = run([command, "--pid", &pid]);
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use parkwarden_tests::agent::run;
 use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::target::{DEADLINE, Target};
@@ -169,6 +171,22 @@ fn a_thread_that_cannot_be_stopped_is_told_with_its_time() {
             Some(())
         });
     }
+}
+
+/// Nothing of it runs, which looks as if nobody were preempted.
+#[test]
+fn a_process_that_a_signal_has_stopped_is_told_as_that_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let errors = dir.path().join("stderr");
+    let target = start(&fixture("vitals", NEWEST, BuildFlags::Stripped), "", &errors, &["-fault", "spin", "-n", "2"]);
+    let pid = Pid::from_raw(target.pid().cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("it runs");
+    let rules: Vec<String> = wait::until("it to be stopped", DEADLINE, || {
+        let rules: Vec<String> = signs(&target).into_iter().map(|(rule, _)| rule).collect();
+        rules.iter().any(|rule| rule == "stopped").then_some(rules)
+    });
+    kill(pid, Signal::SIGCONT).expect("it is there");
+    assert_eq!(rules, ["stopped"]);
 }
 
 #[test]

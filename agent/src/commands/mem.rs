@@ -74,8 +74,10 @@ fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<MemDocument> 
     let group = MemoryGroup::of(target.process());
     let (used, limit) =
         (group.as_ref().and_then(MemoryGroup::used_bytes), group.as_ref().and_then(MemoryGroup::limit_bytes));
+    // As many deadlines as connections are ordinary.
+    let counted = timers.groups.iter().filter(|group| group.kind != timers::Kind::Deadline);
     let by: Vec<(String, u64)> =
-        timers.groups.iter().map(|group| (format!("{} {}", group.kind, group.function), group.count)).collect();
+        counted.map(|group| (format!("{} {}", group.kind, group.function), group.count)).collect();
     let signs = mem_signs::signs(&Seen { looks: &looks, group: used.zip(limit), timers: &by });
     let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
     let count = looks.len();
@@ -150,7 +152,8 @@ fn render(document: &MemDocument) -> String {
         ),
     );
     row("total", format!("{} from the system", mib(stats.sys)));
-    let goal = if stats.next_gc == NO_GOAL { "none".to_owned() } else { mib(stats.next_gc) };
+    let never = memory.gc_percent < 0 && memory.memory_limit == NO_LIMIT;
+    let goal = if never || stats.next_gc == NO_GOAL { "none".to_owned() } else { mib(stats.next_gc) };
     let percent = if memory.gc_percent < 0 { "off".to_owned() } else { memory.gc_percent.to_string() };
     let limit = if memory.memory_limit == NO_LIMIT { "none".to_owned() } else { mib(memory.memory_limit) };
     row(

@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::CpuGroup;
 use parkwarden::discover::threads;
+use parkwarden::discover::usage::Stat;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
@@ -160,7 +161,11 @@ impl Watched {
         let in_events = target.process().by_pid(events).unwrap_or_default();
         let by_status = if args.format == Format::Json { self.by_status(target)? } else { BTreeMap::new() };
         let seen = Seen { looks: &looks, throttled_ns, in_events };
-        let signs = sched_signs::signs(&seen, &mut |pc| target.function_name(pc));
+        let stopped = target.process().by_pid(Stat::of).is_some_and(|stat| stat.is_stopped);
+        let signs = match stopped {
+            true => vec![sched_signs::stopped()],
+            false => sched_signs::signs(&seen, &mut |pc| target.function_name(pc)),
+        };
         let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
         let count = looks.len();
         let scheduler = looks.pop().context("no look was taken")?;

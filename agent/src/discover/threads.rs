@@ -17,7 +17,7 @@ const EVENTS: &[u64] = &[4, 22, 72, 73, 101, 115, 137, 202, 242, 441];
 pub fn waiting_for_events(pid: u32, threads: &BTreeSet<u64>) -> BTreeSet<u64> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return BTreeSet::new() };
     let in_events = |directory: std::path::PathBuf| {
-        let number = own_number(&fs::read_to_string(directory.join("status")).ok()?)?;
+        let number = own_number(&String::from_utf8_lossy(&fs::read(directory.join("status")).ok()?))?;
         let call = threads.contains(&number).then(|| fs::read_to_string(directory.join("syscall")).ok())??;
         is_event(&call).then_some(number)
     };

@@ -80,6 +80,8 @@ fn max_files(limits: &str) -> Option<u64> {
 pub struct Stat {
     /// It has ended, and its parent has not noticed.
     pub is_zombie: bool,
+    /// A signal, or a tracer, has stopped it: nothing of it runs.
+    pub is_stopped: bool,
     /// It is part of the kernel.
     pub is_kernel_thread: bool,
     /// CPU time in user and kernel, in clock ticks.
@@ -100,8 +102,9 @@ impl Stat {
 
     /// The same, or why there is none.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        Self::parse(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        // The command's name is that of its file, in whatever encoding.
+        let stat = fs::read(format!("/proc/{pid}/stat"))?;
+        Self::parse(&String::from_utf8_lossy(&stat)).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     /// The command's name, the second field, is in parentheses and can hold anything.
@@ -113,6 +116,7 @@ impl Stat {
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
         Some(Self {
             is_zombie: *fields.first()? == "Z",
+            is_stopped: matches!(*fields.first()?, "T" | "t"),
             is_kernel_thread: number(9)? & KERNEL_THREAD != 0,
             cpu_ticks: number(14)?.saturating_add(number(15)?),
             start_ticks: number(22)?,
@@ -146,6 +150,7 @@ mod tests {
                     17 1 0 0 0 0 0 0 0 0 0 0 0 0 9";
         let expected = Stat {
             is_zombie: true,
+            is_stopped: false,
             is_kernel_thread: false,
             cpu_ticks: 110,
             start_ticks: 99,

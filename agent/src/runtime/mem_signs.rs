@@ -70,14 +70,14 @@ fn percent(share: f64) -> String {
 /// The limit of memory is so low that the collector does little but run, until its limiter lets the heap grow.
 fn spiral(seen: &Seen<'_>) -> Option<Sign> {
     let last = seen.looks.last()?;
-    let (share, _) = share(seen)?;
+    let share = share(seen)?;
     let full = last.heap_marked as f64 > last.memory_limit as f64 * NEAR_GOAL && share > GC_CPU;
     if last.memory_limit == NO_LIMIT || !(last.is_limited() || full) {
         return None;
     }
     let limiter = if last.is_limited() { "; its limiter keeps it from taking more than half" } else { "" };
     let says = format!(
-        "{} are live and the memory limit is {}: the collector runs again and again ({} collections, {} of the CPU         {limiter}); raise GOMEMLIMIT, or find what holds the heap",
+        "{} are live and the memory limit is {}: the collector runs again and again ({} collections, {} of the CPU{limiter}); raise GOMEMLIMIT, or find what holds the heap",
         mib(last.heap_marked),
         mib(last.memory_limit),
         last.stats.num_gc,
@@ -86,25 +86,22 @@ fn spiral(seen: &Seen<'_>) -> Option<Sign> {
     Some(Sign::new("memory limit", says))
 }
 
-/// The collector's share of the CPU: of the time between the looks, if a collection ended meanwhile, else of the program's life.
-fn share(seen: &Seen<'_>) -> Option<(f64, &'static str)> {
+/// The collector's share of the CPU between the looks, if a collection ended meanwhile: until then the runtime's numbers are those of
+/// the last one, which may be long ago.
+fn share(seen: &Seen<'_>) -> Option<f64> {
     let (first, last) = (seen.looks.first()?, seen.looks.last()?);
-    let total = last.total_cpu_ns.saturating_sub(first.total_cpu_ns);
-    if total == 0 {
-        return Some((last.stats.gc_cpu_fraction, "since the program began"));
-    }
-    let collector = last.gc_cpu_ns.saturating_sub(first.gc_cpu_ns);
-    Some((collector as f64 / total as f64, "between the looks"))
+    let total = last.total_cpu_ns.checked_sub(first.total_cpu_ns).filter(|total| *total > 0)?;
+    Some(last.gc_cpu_ns.saturating_sub(first.gc_cpu_ns) as f64 / total as f64)
 }
 
 /// The collector takes much of the CPU.
 fn collector(seen: &Seen<'_>) -> Option<Sign> {
     let (first, last) = (seen.looks.first()?, seen.looks.last()?);
-    let (share, over) = share(seen)?;
+    let share = share(seen)?;
     (share > GC_CPU).then(|| {
         let cycles = last.stats.num_gc.saturating_sub(first.stats.num_gc);
         let says = format!(
-            "the collector took {} of the CPU {over} ({cycles} collections meanwhile); the goal is {} with {} live",
+            "the collector took {} of the CPU between the looks ({cycles} collections meanwhile); the goal is {} with {} live",
             percent(share),
             if last.stats.next_gc == NO_GOAL { "none".to_owned() } else { mib(last.stats.next_gc) },
             mib(last.heap_marked)
@@ -161,7 +158,7 @@ fn group(seen: &Seen<'_>) -> Option<Sign> {
 /// Collections follow one another ever faster, and cost something.
 fn more_often(seen: &Seen<'_>) -> Option<Sign> {
     let pauses = &seen.looks.last()?.pauses;
-    if pauses.len() < FEWEST_TO_COMPARE || share(seen)?.0 < FREQUENT_CPU {
+    if pauses.len() < FEWEST_TO_COMPARE || share(seen)? < FREQUENT_CPU {
         return None;
     }
     let quarter = pauses.len() / 4;
@@ -244,7 +241,7 @@ fn beside_heap(seen: &Seen<'_>) -> Option<Sign> {
 /// Very many timers call the same.
 fn timers(seen: &Seen<'_>) -> Option<Sign> {
     let (calls, count) = seen.timers.iter().max_by_key(|(_, count)| *count)?;
-    (*count >= MANY_TIMERS).then(|| Sign::new("timers", format!("{count} timers of {calls} wait; nobody stops them")))
+    (*count >= MANY_TIMERS).then(|| Sign::new("timers", format!("{count} timers of {calls} wait at the same time")))
 }
 
 #[cfg(test)]
@@ -292,6 +289,11 @@ mod tests {
         assert_eq!(rules(|look| look.stats.alloc = 107 << 20, None, 0), none);
         assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 26 / 100, None, 0), ["collector"]);
         assert_eq!(rules(|look| look.gc_cpu_ns = look.total_cpu_ns * 25 / 100, None, 0), none);
+        let idle = |look: &mut Memories| {
+            (look.stats.gc_cpu_fraction, look.total_cpu_ns, look.gc_cpu_ns) = (0.5, 1000, 500);
+            (look.memory_limit, look.limiter_on) = (64 << 20, true);
+        };
+        assert_eq!(rules(idle, None, 0), none, "what the last collection took, long ago");
         assert_eq!(rules(|look| look.pauses.iter_mut().for_each(|pause| pause.ns = 50_000_000), None, 0), ["pauses"]);
         let large = |look: &mut Memories| (look.stats.alloc, look.stats.heap_inuse) = (2 << 30, (2 << 30) + 1);
         assert_eq!(rules(large, None, 0), ["near goal", "large heap"]);

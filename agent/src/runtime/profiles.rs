@@ -59,7 +59,7 @@ impl List {
 pub enum NoProfile {
     /// `runtime.MemProfileRate` is 0.
     #[error(
-        "pid {pid} keeps no heap profile: its runtime.MemProfileRate is 0. The linker sets that for programs that never read a          heap profile (importing net/http/pprof is enough to keep it), and a program can set it itself"
+        "pid {pid} keeps no heap profile: its runtime.MemProfileRate is 0. The linker sets that for programs that never read a heap profile (importing net/http/pprof is enough to keep it), and a program can set it itself"
     )]
     Memory {
         /// Target.

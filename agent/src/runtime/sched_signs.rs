@@ -26,8 +26,10 @@ pub const TIMES_PROCESSORS: u64 = 10;
 pub const THROTTLED: f64 = 0.05;
 /// Time to run that one in a hundred exceeds.
 pub const LATENCY_NS: u64 = 20_000_000;
-/// Fewest samples of it that are gone by.
+/// Fewest samples of it that tell of one in a hundred.
 pub const FEWEST_SAMPLES: u64 = 100;
+/// Fewest that tell of one in ten: where goroutines wait long, few begin to run.
+pub const FEW_SAMPLES: u64 = 20;
 /// A stop of the world that takes longer.
 pub const STOPPING_NS: u64 = 50_000_000;
 
@@ -56,8 +58,16 @@ pub fn signs(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
 /// chance then, and of calls that last the stacks tell more than that they are in C.
 pub fn signs_of_looks_apart(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign> {
     let rules: [fn(&Seen<'_>, &mut Names<'_>) -> Option<Sign>; 7] =
-        [not_preempted, occupied, in_syscalls, queue_beside_idle, threads, throttled, latency];
+        [not_preempted, occupied_before_others, in_syscalls, queue_beside_idle, threads, throttled, latency];
     rules.iter().filter_map(|rule| rule(seen, names)).collect()
+}
+
+/// The one sign of a process that does not run at all; what is seen of it otherwise looks as if nobody were preempted.
+pub fn stopped() -> Sign {
+    Sign::new(
+        "stopped",
+        "a signal (SIGSTOP, SIGTSTP) or a tracer has stopped the process: nothing of it runs".to_owned(),
+    )
 }
 
 impl Seen<'_> {
@@ -149,11 +159,22 @@ fn not_preempted(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
     }
     let longest = found.iter().map(|(_, since)| *since).max()?;
     let says = format!(
-        "{} has run for {} ms without a break, where the runtime asks for one after 10 ms",
+        "{} {} run for {} ms without a break, where the runtime asks for one after 10 ms",
         goroutines(found.iter().map(|(current, _)| current), names),
+        if found.len() == 1 { "has" } else { "have" },
         longest / 1_000_000
     );
     Some(Sign::new("not preempted", says).about(found.iter().map(|(current, _)| current.goid)))
+}
+
+/// Whether somebody is ready to run and has no P, in most looks.
+fn others_wait(seen: &Seen<'_>) -> bool {
+    seen.mostly(|look| look.queued() > 0)
+}
+
+/// The same, where others wait meanwhile: a batch that computes for hours is no news in each report.
+fn occupied_before_others(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
+    occupied(seen, names).filter(|_| others_wait(seen))
 }
 
 /// The same goroutines have all Ps, look after look.
@@ -175,12 +196,16 @@ fn occupied(seen: &Seen<'_>, names: &mut Names<'_>) -> Option<Sign> {
     if seen.looks.len() < FEWEST_LOOKS || (busy.len() as u64) < last.gomaxprocs || last.gomaxprocs == 0 {
         return None;
     }
+    let ps = if last.gomaxprocs == 1 { "the only P is".to_owned() } else { format!("all {} Ps are", last.gomaxprocs) };
     let says = format!(
-        "all {} Ps are taken by the same goroutines, whenever looked at ({}): {}; everybody else waits for them to be \
-         preempted",
-        last.gomaxprocs,
+        "{ps} taken by the same goroutines, whenever looked at ({}): {}; {}",
         seen.span(),
-        goroutines(busy.iter(), names)
+        goroutines(busy.iter(), names),
+        if others_wait(seen) {
+            "others wait for them to be preempted"
+        } else {
+            "nobody else is ready: it may be their work"
+        }
     );
     Some(Sign::new("occupied", says).about(busy.iter().map(|current| current.goid)))
 }
@@ -267,8 +292,8 @@ fn throttled(seen: &Seen<'_>, _: &mut Names<'_>) -> Option<Sign> {
         return None;
     }
     let says = format!(
-        "the CPU quota of its control group has kept its threads from running for {} ms of {} ms, which looks like a slow \
-         scheduler from inside",
+        "the CPU quota of its control group has kept its threads from running for {} ms in {} ms (summed over CPUs), which \
+         looks like a slow scheduler from inside",
         throttled / 1_000_000,
         span / 1_000_000
     );
@@ -279,12 +304,14 @@ fn throttled(seen: &Seen<'_>, _: &mut Names<'_>) -> Option<Sign> {
 fn latency(seen: &Seen<'_>, _: &mut Names<'_>) -> Option<Sign> {
     let (first, last) = seen.ends()?;
     let fresh = last.latency.as_ref()?.since(first.latency.as_ref()?);
-    let high = fresh.quantile(0.99)?;
-    if fresh.total() < FEWEST_SAMPLES || high < LATENCY_NS {
-        return None;
-    }
+    let (one_in, quantile) = match fresh.total() {
+        FEWEST_SAMPLES.. => ("a hundred", 0.99),
+        FEW_SAMPLES.. => ("ten", 0.9),
+        _ => return None,
+    };
+    let high = fresh.quantile(quantile).filter(|high| *high >= LATENCY_NS)?;
     let says = format!(
-        "one in a hundred goroutines that are ready waits {} ms or longer for a P ({} samples in {:.1} s)",
+        "one in {one_in} goroutines that are ready waits {} ms or longer for a P ({} samples in {:.1} s)",
         high / 1_000_000,
         fresh.total(),
         seen.span_ns() as f64 / 1e9
@@ -344,9 +371,11 @@ mod tests {
         let mut slow =
             looks(20, |look| look.latency = Some(Histogram { counts: vec![0; 160], ..Histogram::default() }));
         let bucket = (0..160).find(|bucket| Histogram::lower_bound(*bucket) >= LATENCY_NS).expect("a bucket");
-        if let Some(histogram) = &mut slow.last_mut().expect("a look").latency {
-            histogram.counts[bucket] = 100;
+        for (count, expected) in [(100, &["latency"][..]), (20, &["latency"]), (19, &[])] {
+            if let Some(histogram) = &mut slow.last_mut().expect("a look").latency {
+                histogram.counts[bucket] = count;
+            }
+            assert_eq!(rules(&slow, None), expected, "{count} samples");
         }
-        assert_eq!(rules(&slow, None), ["latency"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Two timelines side by side, before and after a deploy: which creation sites are new or grew.
 //!
-//! A site is compared by its median and highest number of live goroutines and by its growth. Lines move between builds:
-//! a site is the function that has the `go` statement and the function it starts.
+//! A site is compared by its median and highest number of live goroutines and by its growth, of all processes of a side together.
+//! Lines move between builds: a site is the function that has the `go` statement and the function it starts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trend;
 use crate::detect::Verdict;
-use crate::record::History;
+use crate::record::{CreationSite, History, Moment};
 use crate::words::numbers::{self, number, rate};
 use crate::words::printable;
 
@@ -86,7 +86,7 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Measure {
-    /// At half of the looks there were at most so many.
+    /// At half of the looks there were at most so many, in all processes that lived then.
     pub median: u64,
     /// The most at a look.
     pub peak: u64,
@@ -152,15 +152,14 @@ fn side(histories: &[History]) -> Side {
 }
 
 /// By creating function and start function: the measure, and the place.
-fn measure(histories: &[History]) -> BTreeMap<(String, String), (Measure, Option<String>)> {
-    let mut series: BTreeMap<(String, String), BTreeMap<(usize, usize), u64>> = BTreeMap::new();
-    let mut places: BTreeMap<(String, String), String> = BTreeMap::new();
-    let mut verdicts: BTreeMap<(String, String), Verdict> = BTreeMap::new();
-    let key = |site: &crate::record::CreationSite| {
+fn measure(histories: &[History]) -> BTreeMap<SiteKey, (Measure, Option<String>)> {
+    let mut places: BTreeMap<SiteKey, String> = BTreeMap::new();
+    let mut verdicts: BTreeMap<SiteKey, Verdict> = BTreeMap::new();
+    let key = |site: &CreationSite| {
         let by = site.created_by.as_ref().map_or(&site.start_function, |place| &place.function);
         (by.clone(), site.start_function.clone())
     };
-    let mut times: Vec<Vec<f64>> = Vec::new();
+    let mut looks: Vec<Look> = Vec::new();
     for (life, history) in histories.iter().enumerate() {
         let keys: Vec<_> = history.sites.iter().map(key).collect();
         for (site, key) in history.sites.iter().zip(&keys) {
@@ -174,36 +173,28 @@ fn measure(histories: &[History]) -> BTreeMap<(String, String), (Measure, Option
                 *known = verdict.max(*known);
             }
         }
-        let samples: Vec<_> = history.watches.iter().flat_map(|watch| &watch.samples).collect();
-        for (look, sample) in samples.iter().enumerate() {
+        for sample in history.watches.iter().flat_map(|watch| &watch.samples) {
+            let mut counts: BTreeMap<SiteKey, u64> = BTreeMap::new();
             for (site, live, ..) in &sample.sites {
                 if let Some(key) = keys.get(*site) {
-                    *series.entry(key.clone()).or_default().entry((life, look)).or_default() += live;
+                    *counts.entry(key.clone()).or_default() += live;
                 }
             }
+            looks.push(Look { at: sample.at, life, counts });
         }
-        times.push(samples.iter().map(|sample| sample.at.mono_ns as f64 / 1e9).collect());
     }
-    let looks: usize = times.iter().map(Vec::len).sum();
-    series
+    let (moments, totals) = over_time(looks);
+    // Since all of those that were there in the end had begun.
+    let whole = moments.iter().rposition(|moment| moment.begins).unwrap_or(0);
+    totals
         .into_iter()
-        .map(|(key, counts)| {
-            // Looks without any count as zero.
-            let mut sorted: Vec<u64> = counts.values().copied().collect();
-            sorted.sort_unstable();
-            let zeros = looks - sorted.len();
-            let median = (looks / 2).checked_sub(zeros).and_then(|at| sorted.get(at)).copied().unwrap_or(0);
-            let last = times.len().saturating_sub(1);
-            let points: Vec<(f64, f64)> = times
-                .last()
-                .map_or(&[][..], Vec::as_slice)
-                .iter()
-                .enumerate()
-                .map(|(look, t)| (*t, counts.get(&(last, look)).copied().unwrap_or(0) as f64))
+        .map(|(key, total)| {
+            let points: Vec<(f64, f64)> = (whole..moments.len())
+                .map(|moment| (moments[moment].mono_ns as f64 / 1e9, total.at(moment) as f64))
                 .collect();
             let measure = Measure {
-                median,
-                peak: sorted.last().copied().unwrap_or(0),
+                median: total.median(moments.len()),
+                peak: total.changes.iter().map(|(_, count)| *count).max().unwrap_or(0),
                 growth_per_second: trend::fit(&points).map(|fit| fit.slope),
                 verdict: verdicts.get(&key).copied(),
             };
@@ -211,6 +202,86 @@ fn measure(histories: &[History]) -> BTreeMap<(String, String), (Measure, Option
             (key, (measure, place))
         })
         .collect()
+}
+
+/// Function with the `go` statement, and the function it starts.
+type SiteKey = (String, String);
+
+/// One look at one of the processes.
+struct Look {
+    at: Moment,
+    /// Which process.
+    life: usize,
+    counts: BTreeMap<SiteKey, u64>,
+}
+
+/// When one of the processes was looked at.
+struct Seen {
+    mono_ns: u64,
+    /// Whether it is the first look at that process.
+    begins: bool,
+}
+
+/// Goroutines of all processes over time, by when their number changed: which look of all, and to what.
+#[derive(Default)]
+struct Total {
+    changes: Vec<(usize, u64)>,
+}
+
+impl Total {
+    /// So many more at this look, or fewer.
+    fn change(&mut self, look: usize, by: i64) {
+        let before = self.changes.last().map_or(0, |(_, count)| *count);
+        self.changes.push((look, before.saturating_add_signed(by)));
+    }
+
+    fn at(&self, look: usize) -> u64 {
+        let after = self.changes.partition_point(|(at, _)| *at <= look);
+        after.checked_sub(1).map_or(0, |before| self.changes[before].1)
+    }
+
+    /// Of so many looks.
+    fn median(&self, looks: usize) -> u64 {
+        let begins = self.changes.first().map_or(looks, |(at, _)| *at);
+        let ends = self.changes.iter().skip(1).map(|(at, _)| *at).chain([looks]);
+        let mut lasted: Vec<(u64, usize)> =
+            self.changes.iter().zip(ends).map(|((at, count), end)| (*count, end - at)).chain([(0, begins)]).collect();
+        lasted.sort_unstable();
+        let mut before = 0;
+        let middle = lasted.iter().find(|(_, looks_there)| {
+            before += looks_there;
+            before > looks / 2
+        });
+        middle.map_or(0, |(count, _)| *count)
+    }
+}
+
+/// All looks in order, and of each site the goroutines of all processes that lived then, as they were last seen.
+fn over_time(mut looks: Vec<Look>) -> (Vec<Seen>, BTreeMap<SiteKey, Total>) {
+    looks.sort_by_key(|look| (look.at.unix_ns, look.life));
+    let last: BTreeMap<usize, usize> = looks.iter().enumerate().map(|(index, look)| (look.life, index)).collect();
+    let mut totals: BTreeMap<SiteKey, Total> = BTreeMap::new();
+    let mut living: BTreeMap<usize, &BTreeMap<SiteKey, u64>> = BTreeMap::new();
+    let mut seen = Vec::new();
+    for (index, look) in looks.iter().enumerate() {
+        // One that is not looked at any more has ended.
+        let ended = living.extract_if(.., |life, _| last.get(life).is_some_and(|last| *last < index));
+        let mut gone: Vec<&BTreeMap<SiteKey, u64>> = ended.map(|(_, counts)| counts).collect();
+        let before = living.insert(look.life, &look.counts);
+        gone.extend(before);
+        let mut changes: BTreeMap<&SiteKey, i64> = BTreeMap::new();
+        for (counts, sign) in gone.into_iter().map(|counts| (counts, -1)).chain([(&look.counts, 1)]) {
+            for (key, count) in counts {
+                let change = changes.entry(key).or_default();
+                *change = change.saturating_add(sign * i64::try_from(*count).unwrap_or(i64::MAX));
+            }
+        }
+        for (key, by) in changes.into_iter().filter(|(_, by)| *by != 0) {
+            totals.entry(key.clone()).or_default().change(index, by);
+        }
+        seen.push(Seen { mono_ns: look.at.mono_ns, begins: before.is_none() });
+    }
+    (seen, totals)
 }
 
 /// The comparison for a person.
@@ -254,4 +325,38 @@ fn write(out: &mut String, comparison: &Comparison) -> std::fmt::Result {
     }
     let same = comparison.sites.len() - changed.len();
     writeln!(out, "\n{same} more without a change to speak of.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(second: u64, life: usize, count: u64) -> Look {
+        let at = Moment { mono_ns: second * 1_000_000_000, unix_ns: second * 1_000_000_000 };
+        Look { at, life, counts: BTreeMap::from([(("main.serve".to_owned(), "main.work".to_owned()), count)]) }
+    }
+
+    #[test]
+    fn processes_that_run_beside_each_other_are_added_up() {
+        // One has 3 all the time; the other comes at 2.5 s with 4, which become 5, and is last seen at 5.5 s.
+        let mut looks: Vec<Look> = (0..10).map(|second| look(second, 0, 3)).collect();
+        looks.extend([(2, 4), (3, 4), (4, 5), (5, 5)].map(|(second, count)| {
+            let mut look = look(second, 1, count);
+            look.at.unix_ns += 500_000_000;
+            look
+        }));
+        let (seen, totals) = over_time(looks);
+        let total = totals.values().next().expect("a site");
+        let counts: Vec<u64> = (0..seen.len()).map(|look| total.at(look)).collect();
+        assert_eq!(counts, [3, 3, 3, 7, 7, 7, 7, 8, 8, 8, 3, 3, 3, 3]);
+        assert_eq!(seen.iter().filter(|seen| seen.begins).count(), 2);
+        assert_eq!((total.median(seen.len()), total.changes.len()), (7, 4));
+    }
+
+    #[test]
+    fn a_site_that_is_not_there_at_first_counts_as_none() {
+        let mut total = Total::default();
+        total.change(6, 9);
+        assert_eq!((total.median(10), total.median(13), total.at(5), total.at(6)), (0, 9, 0, 9));
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::clock::now_ns;
 use crate::discover::cgroup::{CpuGroup, MemoryGroup};
-use crate::discover::usage::ProcessNumbers;
+use crate::discover::usage::{ProcessNumbers, Stat};
 use crate::golang::layout::Structs;
 use crate::live::Target;
 use crate::runtime::vitals::{Places, Vitals};
@@ -32,8 +32,11 @@ impl RuntimeReader {
         }
     }
 
-    /// Looks; none at one that has ended.
+    /// Looks; none at one that has ended, or is stopped by a signal: it would seem not to be preempted.
     pub fn look(&mut self, target: &Target) -> Option<RuntimeTaken> {
+        if target.process().by_pid(Stat::of).is_some_and(|stat| stat.is_stopped) {
+            return None;
+        }
         if self.known.is_err() && self.tries < TRIES {
             self.tries += 1;
             let places = target.vital_places();
