@@ -37,8 +37,10 @@ pub fn memory(
         builder.shown_first("alloc_space");
     }
     for one in allocations {
-        let stack = without_runtime(&one.stack, frames);
-        let locations = locations(&mut builder, stack, frames);
+        let mut locations = locations(&mut builder, without_runtime(&one.stack, frames), frames);
+        if locations.is_empty() {
+            locations = self::locations(&mut builder, &one.stack, frames);
+        }
         let (objects, bytes) = scaled(one.allocs, one.size, rate);
         let (held, held_bytes) = scaled(one.allocs.saturating_sub(one.frees), one.size, rate);
         builder.sample(locations, vec![objects, bytes, held, held_bytes], Some(one.size));
@@ -75,11 +77,12 @@ pub fn threads(of: Of<'_>, stacks: &[Vec<u64>], frames: &mut Frames<'_>) -> std:
     builder.finish()
 }
 
-/// A stack from its first call outside the runtime on; all of it if there is none.
+/// A stack from its first call outside the runtime on; all of it if there is none. A wrapper of the compiler's, which has no frame, is
+/// outside.
 fn without_runtime<'s>(stack: &'s [u64], frames: &mut Frames<'_>) -> &'s [u64] {
     let outside = stack.iter().position(|pc| {
         // The address itself, as the runtime looks it up here.
-        frames(*pc).first().is_some_and(|frame| {
+        frames(*pc).first().is_none_or(|frame| {
             !frame.function.starts_with("runtime.") && !frame.function.starts_with("internal/runtime/")
         })
     });
