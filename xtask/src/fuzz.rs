@@ -42,7 +42,11 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
     let fuzz = |subcommand: &str| {
         let mut command = Command::new(&cargo_fuzz);
         command.args(["fuzz", subcommand, "--sanitizer", "none", "--fuzz-dir"]).arg(&directory);
-        command.args(arguments.quick.then_some("--dev"));
+        if arguments.quick {
+            // By the environment: lints of the same tree keep to the profile that they share with those of the workspace.
+            command.arg("--dev");
+            command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+        }
         // The coverage instrumentation is a compiler flag that stable Rust hides.
         command.env("RUSTC_BOOTSTRAP", "1").current_dir(xtask::root().join("agent"));
         command

@@ -23,9 +23,10 @@ chmod 0440 /etc/sudoers.d/contributor
 exec setpriv --reuid "$ID" --regid "$ID" --clear-groups -- "$@"
 "#;
 
-/// What a test as root does: builds fixtures, fills the cache, writes a golden file anew.
+/// What a test as root does: builds fixtures with the user's compilers, fills the cache, writes a golden file anew.
 const WRITE: &str = r#"
 [ "$(id -u)" = 0 ]
+case "$PATH" in /contributor/bin:*) ;; *) exit 8 ;; esac
 mkdir -p target/fixtures "$PARKWARDEN_CACHE/go" tests/golden
 for file in target/fixtures/leaks "$PARKWARDEN_CACHE/go/go" tests/golden/leaks.txt; do
     echo content > "$file"
@@ -61,6 +62,8 @@ fn what_root_writes_for_a_user_with_sudo_is_the_users() {
     user.args(["--mount", "--propagation", "private", "--", "sh", "-c", BECOME, "sh"]);
     user.arg(&script).args(["sh", "-e", "-c", WRITE]);
     user.current_dir(&tree).env("ETC", dir.path().join("etc")).env("ID", USER.to_string());
+    let path = std::env::var("PATH").expect("there is one");
+    user.env("PATH", format!("/contributor/bin:{path}"));
     user.env("PARKWARDEN_CACHE", &cache).env_remove("CARGO_TARGET_DIR");
     let output = user.output().expect("unshare (util-linux) runs");
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
