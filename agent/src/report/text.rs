@@ -86,12 +86,11 @@ fn write_table(out: &mut String, groups: &[&Group], shown: &Shown) -> std::fmt::
     let titles = ["COUNT", "GROWTH", "PARKED", "HELD", "WAITS", "WHERE", "MADE BY"].map(str::to_owned);
     let mut rows = vec![titles];
     for group in groups.iter().take(shown.rows) {
-        let held = group.stack_bytes.saturating_add(group.heap_bytes.unwrap_or(0));
         rows.push([
             of_proven(group).unwrap_or_else(|| group.count.to_string()),
             signed_rate(group.growth_per_second),
             short::time(group.parked_seconds.max),
-            bytes(held),
+            bytes(super::held(group)),
             printable(&group.wait_reason),
             place(group.in_program.as_ref().or(group.blocked_at.as_ref())),
             place(group.created_by.as_ref()),

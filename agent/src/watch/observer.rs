@@ -401,8 +401,8 @@ impl Observer {
 
     /// What one of these goroutines, which have this stack, serves, in words.
     fn served(&self, goids: &[u64], stack: &[Frame]) -> Option<String> {
-        let all = self.session().latest().into_iter().flat_map(|taken| &taken.census.goroutines);
-        let goroutine = all.into_iter().find(|goroutine| goids.first() == Some(&goroutine.goid))?;
+        let all = &self.session().latest()?.census.goroutines;
+        let goroutine = all.iter().find(|goroutine| goids.first() == Some(&goroutine.goid))?;
         // If the target is gone the next look at it tells.
         let request = self.target.serves(goroutine, stack).ok()??;
         Some(serving(goroutine.goid, &request))

@@ -117,6 +117,7 @@ impl ProcessAnswer {
         };
         let report = process.report();
         let report = report.as_deref();
+        let numbers = report.map(Numbers::of);
         Self {
             pid: process.key.pid,
             start_ticks: process.key.start_ticks,
@@ -132,11 +133,11 @@ impl ProcessAnswer {
             mode: report.map(|report| report.observed.mode),
             goroutines: report.map(|report| report.goroutines.live),
             parked_over_threshold: report.map(|report| report.goroutines.parked_over_threshold),
-            verdict: report.and_then(|report| report.groups.iter().map(|group| group.verdict).max()),
+            verdict: numbers.and_then(|numbers| numbers.verdict),
             watched_seconds: report.map(|report| report.observed.seconds),
             looked_seconds_ago: process.looked_ago().map(|ago| ago.as_secs_f64()),
             looked_ms: process.looked_unix_ns().map(|at| at / 1_000_000),
-            numbers: report.map(Numbers::of),
+            numbers,
             gc_cpu_share: report.and_then(|report| report.runtime.as_ref()?.between?.gc_cpu_share),
             growth_per_second: report.map(growth),
             lost: report.map(|report| report.observed.lost),
