@@ -166,10 +166,11 @@ pub fn of(subject: &Subject<'_>, before: &Census, suspects: Suspects) -> Result<
     let partners = |suspects: &mut dyn Iterator<Item = &Goroutine>| {
         partners::of(&nodes, suspects, memory, &stacks, &unlocks, &spans)
     };
-    let few = partners(&mut goroutines.iter().filter(|g| nodes.get(&g.goid).is_some_and(waits_for_one_of_sync)));
-    // Whether it is the only one takes all the others.
-    let matter = suspects == Suspects::All || !served(&nodes, &few).is_empty();
-    let partners = if matter { partners(&mut goroutines.iter()) } else { few };
+    let of_sync = |g: &&Goroutine| nodes.get(&g.goid).is_some_and(waits_for_one_of_sync);
+    let few = (suspects == Suspects::Waiting).then(|| partners(&mut goroutines.iter().filter(of_sync)));
+    // Whether one of them is the only one takes all the others.
+    let few = few.filter(|few| served(&nodes, few).is_empty());
+    let partners = few.unwrap_or_else(|| partners(&mut goroutines.iter()));
     edges.extend(served(&nodes, &partners));
     for node in nodes.values_mut() {
         let partners = partners::wanted(node).and_then(|wanted| partners.get(&wanted));
