@@ -195,6 +195,8 @@ fn linker(directory: &str, llvm: u32) -> anyhow::Result<PathBuf> {
     let mut cargo = clean(Command::new("cargo"));
     cargo.env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
     cargo.args(["install", "bpf-linker", "--locked", "--version", LINKER_VERSION, "--no-default-features"]);
+    // LLVM does the work, so optimizing what calls it takes longer than it ever saves.
+    cargo.arg("--debug").env("CARGO_PROFILE_DEV_DEBUG", "false");
     cargo.args(["--features", &format!("llvm-{llvm}"), "--root"]).arg(&root);
     run(&mut cargo)?;
     Ok(linker)

@@ -45,7 +45,7 @@ pub fn fuzz(arguments: &FuzzArgs) -> anyhow::Result<()> {
         if arguments.quick {
             // By the environment: lints of the same tree keep to the profile that they share with those of the workspace.
             command.arg("--dev");
-            command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+            command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
         }
         // The coverage instrumentation is a compiler flag that stable Rust hides.
         command.env("RUSTC_BOOTSTRAP", "1").current_dir(xtask::root().join("agent"));
@@ -84,7 +84,10 @@ fn install() -> anyhow::Result<PathBuf> {
     let program = root.join("bin/cargo-fuzz");
     if !program.exists() {
         say("installing cargo-fuzz");
-        run(Command::new("cargo").args(["install", "cargo-fuzz", "--locked", "--root"]).arg(&root))?;
+        let mut cargo = Command::new("cargo");
+        // It only calls cargo: nothing worth optimizing.
+        cargo.args(["install", "cargo-fuzz", "--locked", "--debug", "--root"]).arg(&root);
+        run(cargo.env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
     }
     Ok(program)
 }
