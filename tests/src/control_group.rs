@@ -30,6 +30,30 @@ impl ControlGroup {
         Self(make("cpu", ("cpu.cfs_quota_us", &quota), ("cpu.max", &format!("{quota} {PERIOD_US}"))))
     }
 
+    /// One that can be frozen.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made: this takes root.
+    pub fn of_freezer() -> Self {
+        Self(make("freezer", ("freezer.state", "THAWED"), ("cgroup.freeze", "0")))
+    }
+
+    /// Stops whatever is in it, or lets it run on.
+    ///
+    /// # Panics
+    ///
+    /// When it is no group of a freezer.
+    pub fn freeze(&self, frozen: bool) {
+        let legacy = self.0.join("freezer.state");
+        let (file, state) = if legacy.exists() {
+            (legacy, if frozen { "FROZEN" } else { "THAWED" })
+        } else {
+            (self.0.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+        };
+        std::fs::write(&file, state).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+
     /// A command that runs a program in it, for whoever adds arguments: a shell joins the group before it becomes the program.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("sh");
@@ -41,6 +65,8 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
+        // What is frozen does not end.
+        let _ = std::fs::write(self.0.join("freezer.state"), "THAWED");
         let _ = std::fs::remove_dir(&self.0);
     }
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use parkwarden_tests::agent::run;
+use parkwarden::detect::Verdict;
+use parkwarden_tests::agent::{Watch, run};
 use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture, wait};
@@ -112,7 +113,7 @@ const FAULTS: [Fault; 4] = [
         arguments: &["-fault", "spin", "-n", "2"],
         flags: BuildFlags::Stripped,
         rule: "occupied",
-        words: ["2 goroutines (2 of main.spin)", "all 2 Ps"],
+        words: ["2 goroutines (2 of main.spin faults.go:", "all 2 Ps"],
     },
     Fault {
         godebug: "",
@@ -126,14 +127,14 @@ const FAULTS: [Fault; 4] = [
         arguments: &["-fault", "stop"],
         flags: BuildFlags::Stripped,
         rule: "stopping",
-        words: ["1 goroutine (main.unstoppable) runs on", "1 of 2 Ps"],
+        words: ["1 goroutine (main.unstoppable faults.go:", "1 of 2 Ps"],
     },
     Fault {
         godebug: "",
         arguments: &["-fault", "c", "-n", "3"],
         flags: BuildFlags::Cgo,
         rule: "in C",
-        words: ["3 goroutines (3 of main.callC)", "each holds a thread"],
+        words: ["3 goroutines (3 of main.callC ", "each holds a thread"],
     },
 ];
 
@@ -167,7 +168,7 @@ fn a_thread_that_cannot_be_stopped_is_told_with_its_time() {
         wait::until(format!("Go {version}"), DEADLINE, || {
             let signs = signs(&target);
             let (_, says) = signs.iter().find(|(rule, _)| rule == "not preempted")?;
-            assert!(says.starts_with("1 goroutine (main.spin) has run for "), "{says}");
+            assert!(says.starts_with("1 goroutine (main.spin faults.go:") && says.contains(") has run for "), "{says}");
             Some(())
         });
     }
@@ -187,6 +188,30 @@ fn a_process_that_a_signal_has_stopped_is_told_as_that_alone() {
     });
     kill(pid, Signal::SIGCONT).expect("it is there");
     assert_eq!(rules, ["stopped"]);
+}
+
+/// As by `docker pause`: the same to whoever looks.
+#[test]
+fn a_process_whose_control_group_is_frozen_is_told_as_that_alone_and_nobody_in_it_is_stuck() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let group = ControlGroup::of_freezer();
+    let mut command = group.command(fixture("vitals", NEWEST, BuildFlags::Stripped));
+    command.args(["-fault", "spin", "-n", "2"]).stderr(File::create(dir.path().join("stderr")).expect("a file"));
+    let mut target = Target::spawn_command(command);
+    let _: Value = target.answer();
+    group.freeze(true);
+    let rules: Vec<String> = wait::until("it to be frozen", DEADLINE, || {
+        let rules: Vec<String> = signs(&target).into_iter().map(|(rule, _)| rule).collect();
+        rules.iter().any(|rule| rule == "frozen").then_some(rules)
+    });
+    let report = Watch::start(target.pid(), &["--threshold", "0s"]).interrupt().report();
+    group.freeze(false);
+    assert_eq!(rules, ["frozen"]);
+    let signs = report.runtime.map(|runtime| runtime.signs).unwrap_or_default();
+    assert_eq!(signs.iter().map(|sign| sign.rule.as_str()).collect::<Vec<_>>(), ["frozen"]);
+    let verdicts: Vec<Verdict> = report.groups.iter().map(|group| group.verdict).collect();
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Idle), "{verdicts:?}");
+    target.kill();
 }
 
 #[test]
@@ -263,5 +288,13 @@ fn what_cannot_be_looked_at_is_refused_with_the_reason() {
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a Go program"));
     let output = run(["sched", "--pid", "1", "--interval", "1ms"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
+    // A number of a thread names no process.
+    let other = std::thread::spawn(|| {
+        let output = run(["sched", "--pid", &nix::unistd::gettid().to_string()]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    });
+    let (code, said) = other.join().expect("it does not panic");
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains(&format!("is a thread of process {}", std::process::id())), "{said}");
 }

@@ -68,7 +68,7 @@ fn look(target: &Target, interrupt: &Interrupts) -> anyhow::Result<MemDocument> 
         }
     }
     let timers = timers::read(target.memory(), &structs, &timers::Places { allp: places.allp }, now_ns(), &mut |pc| {
-        target.function_name(pc)
+        target.runs(pc)
     })
     .map_err(|error| failed(target, error))?;
     let group = MemoryGroup::of(target.process());

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use parkwarden::clock::now_ns;
 use parkwarden::discover::cgroup::CpuGroup;
+use parkwarden::discover::halted::Halts;
 use parkwarden::discover::threads;
-use parkwarden::discover::usage::Stat;
 use parkwarden::exit::Exit;
 use parkwarden::golang::layout::Structs;
 use parkwarden::live::Target;
@@ -24,6 +24,8 @@ use super::{Format, Interrupts, OVERVIEW_EXIT, failed, print_json, print_signs};
 
 /// Looks in an interval.
 const LOOKS: u32 = 20;
+/// What leaves time for them.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// How long is looked when no interval is given.
 const ONCE: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,7 @@ pub struct SchedArgs {
 
     /// Look again and again, a line each time, until the process ends or Ctrl-C; without it, once. Twenty looks are taken in
     /// each interval (in one second without it), and signs go by all of them.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
     pub interval: Option<Duration>,
 
     /// Every P, M and goroutine too, as GODEBUG=scheddetail=1 prints them.
@@ -49,10 +51,16 @@ pub struct SchedArgs {
     pub format: Format,
 }
 
-pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
-    if args.interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
-        anyhow::bail!("--interval is 100 ms at least: twenty looks are taken in it");
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < SHORTEST {
+        Err("it is 100 ms at least: twenty looks are taken in it".to_owned())
+    } else {
+        Ok(interval)
     }
+}
+
+pub fn run(args: &SchedArgs) -> anyhow::Result<Exit> {
     let mut target = Target::open(args.which.pid()?)?;
     let watched = Watched::of(&target)?;
     let mut out = io::stdout().lock();
@@ -99,6 +107,7 @@ struct Watched {
     structs: Structs,
     places: Places,
     group: Option<CpuGroup>,
+    halts: Halts,
 }
 
 /// Looks, and for how long the group was throttled meanwhile.
@@ -113,6 +122,7 @@ impl Watched {
             structs: target.runtime_structs(),
             places: target.scheduler_places().map_err(|reason| failed(target, reason))?,
             group: CpuGroup::of(target.process()),
+            halts: Halts::of(target.process()),
         })
     }
 
@@ -161,10 +171,9 @@ impl Watched {
         let in_events = target.process().by_pid(events).unwrap_or_default();
         let by_status = if args.format == Format::Json { self.by_status(target)? } else { BTreeMap::new() };
         let seen = Seen { looks: &looks, throttled_ns, in_events };
-        let stopped = target.process().by_pid(Stat::of).is_some_and(|stat| stat.is_stopped);
-        let signs = match stopped {
-            true => vec![sched_signs::stopped()],
-            false => sched_signs::signs(&seen, &mut |pc| target.function_name(pc)),
+        let signs = match self.halts.now(target.process()) {
+            Some(by) => vec![sched_signs::halted(by)],
+            None => sched_signs::signs(&seen, &mut |pc| target.started(pc)),
         };
         let span = looks.last().zip(looks.first()).map_or(0, |(last, first)| last.read_ns - first.read_ns);
         let count = looks.len();

@@ -1,5 +1,5 @@
 //! The control groups of a process: of memory, its limit, use, and how many processes the kernel has killed in it; of CPU, for
-//! how long its quota has kept it from running.
+//! how long its quota has kept it from running; of the freezer, whether it is frozen.
 //!
 //! Deliberately absent: what a group of another control group namespace is called outside it.
 
@@ -122,6 +122,29 @@ impl CpuGroup {
             value(&text, "throttled_usec").map(|us| us.saturating_mul(1000)).or_else(|| value(&text, "throttled_time"))
         };
         self.place.groups().filter_map(throttled).reduce(u64::saturating_add)
+    }
+}
+
+/// The control group that a process can be frozen with.
+#[derive(Debug)]
+pub struct FreezerGroup {
+    place: Place,
+}
+
+impl FreezerGroup {
+    /// That of a process; none where there is none, or where it cannot be seen.
+    pub fn of(process: &Process) -> Option<Self> {
+        Some(Self { place: Place::of(process, "freezer")? })
+    }
+
+    /// Whether this group is frozen, be it with one around it.
+    pub fn is_frozen(&self) -> bool {
+        let read = |file: &str| fs::read_to_string(self.place.dir.join(file)).unwrap_or_default();
+        if self.place.unified {
+            value(&read("cgroup.events"), "frozen") == Some(1)
+        } else {
+            read("freezer.state").trim() == "FROZEN"
+        }
     }
 }
 

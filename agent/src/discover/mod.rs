@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod confinement;
 pub mod container;
 pub mod describe;
+pub mod halted;
 pub mod host;
 pub mod info;
 pub mod process;

@@ -32,8 +32,16 @@ pub enum OpenError {
     /// It is this process.
     #[error("pid {0} is parkwarden itself, which is not a Go program: name the pid of the program to watch")]
     Myself(u32),
+    /// It is the number of a thread.
+    #[error("{thread} is a thread of process {process}: name the process")]
+    Thread {
+        /// The number.
+        thread: u32,
+        /// Its process.
+        process: u32,
+    },
     /// The kernel does not let this user look at it.
-    #[error("no permission to look at pid {0}: run as root, or with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON")]
+    #[error("no permission to look at pid {0}: {remedy}", remedy = remedy())]
     Denied(u32),
     /// Something else went wrong.
     #[error("pid {pid} cannot be opened: {what}")]
@@ -90,8 +98,12 @@ impl Process {
         }
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(OpenError::NoSuchProcess(pid))?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| match errno {
-            // EINVAL: a thread that is not its process's first, so the number names no process.
-            rustix::io::Errno::SRCH | rustix::io::Errno::INVAL => OpenError::NoSuchProcess(pid),
+            rustix::io::Errno::SRCH => OpenError::NoSuchProcess(pid),
+            // A thread that is not its process's first; since Linux 6.15 by the second name.
+            rustix::io::Errno::INVAL | rustix::io::Errno::NOENT => match process_of(pid) {
+                Some(process) => OpenError::Thread { thread: pid, process },
+                None => OpenError::NoSuchProcess(pid),
+            },
             other => OpenError::Io { pid, what: "no pidfd", source: other.into() },
         })?;
         let link = format!("/proc/{pid}/exe");
@@ -206,6 +218,21 @@ fn aux_value(auxv: &[u8], key: u64) -> Option<u64> {
 }
 
 /// Why `/proc/PID/exe` cannot be opened.
+/// What lets a user look at a process whom the kernel does not let.
+fn remedy() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "not even root may from here: that takes CAP_SYS_PTRACE in the process's user namespace, and no security module against it"
+    } else {
+        "run as root, or with CAP_SYS_PTRACE, CAP_BPF and CAP_PERFMON"
+    }
+}
+
+/// The process of a thread.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 fn no_executable(pid: u32, error: io::Error) -> OpenError {
     match (error.kind(), Stat::read(pid)) {
         // It has none; without rights, that cannot be seen.

@@ -180,5 +180,5 @@ fn is_shown(function: &str) -> bool {
 }
 
 fn frames<'a>(look: &'a Look, stack: &'a [u64]) -> impl Iterator<Item = At<'a>> {
-    stack.iter().flat_map(|pc| look.symbols.return_address(*pc).iter().map(|frame| (*pc, frame)))
+    stack.iter().flat_map(|pc| look.calls(*pc).iter().map(|frame| (*pc, frame)))
 }

@@ -249,7 +249,7 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
         builder.comment(&loss);
     }
 
-    let location = |builder: &mut Builder, pc: u64| builder.location(pc, look.symbols.return_address(pc));
+    let location = |builder: &mut Builder, pc: u64| builder.location(pc, look.calls(pc));
     // Goroutines that differ in nothing the profile shows are one sample.
     let mut samples: HashMap<_, (i64, i64)> = HashMap::new();
     for (goroutine, stack) in look.goroutines() {
@@ -269,7 +269,8 @@ pub fn encode(look: &Look, group_by: GroupBy) -> std::io::Result<Vec<u8>> {
             label.push(builder.label(key, value));
         }
         if let Some((stack, status, reason)) = blocked {
-            location_id.extend(look.stack(stack).iter().map(|pc| location(&mut builder, *pc)));
+            let calls = look.stack(stack).iter().filter(|pc| !look.calls(**pc).is_empty());
+            location_id.extend(calls.map(|pc| location(&mut builder, *pc)));
             if location_id.is_empty() {
                 // A sample without a location is shown nowhere.
                 location_id.push(builder.placeholder(&status.to_string()));

@@ -9,6 +9,7 @@
 pub mod binary;
 pub mod buildinfo;
 mod bytes;
+pub(crate) mod code;
 pub mod dwarf;
 pub mod elf;
 mod elf_data;

@@ -9,6 +9,7 @@ mod error;
 pub mod examine;
 mod plugins;
 mod runtime;
+mod started;
 mod tables;
 mod variables;
 mod waits;
@@ -196,10 +197,15 @@ impl Target {
     /// runtime shows none either. For a return address pass `pc - 1`.
     pub fn calls(&mut self, pc: u64) -> Vec<Frame> {
         let mut calls = self.symbolizer.frames(pc).to_vec();
-        if self.tables.is_wrapper(pc) {
+        if self.is_wrapper(pc) {
             calls.pop();
         }
         calls
+    }
+
+    /// Whether the compiler made the function that contains the address `pc` of the process, to call another one.
+    pub fn is_wrapper(&self, pc: u64) -> bool {
+        self.tables.is_wrapper(pc)
     }
 
     /// Where the variable of package runtime called `name` is in the process; for binaries without symbols, where its

@@ -553,7 +553,9 @@ fn build_group(
         now_ns: session.now_ns(),
         threshold_ns,
     };
-    let signs = stuck::signs(&standing);
+    // Time in which nothing of it runs says nothing of who stands.
+    let halted = session.runtime().halted().is_some();
+    let signs = if halted { Vec::new() } else { stuck::signs(&standing) };
     let asks = stuck::asks(&standing) || moves_unseen;
     let verdict = if signs.is_empty() { verdict } else { verdict.max(Verdict::Stuck) };
     evidence.extend(signs);
@@ -586,7 +588,7 @@ fn build_group(
         evidence.push(format!("The runtime's own leak profile has found {by_runtime} of them."));
     }
     let holds = if wait_reason == COROUTINE { Vec::new() } else { holds(session, told) };
-    let verdict = if holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
+    let verdict = if !halted && holds.iter().any(|(shown, _)| *shown) { verdict.max(Verdict::Stuck) } else { verdict };
     evidence.extend(holds.into_iter().map(|(_, sentence)| sentence));
     evidence.extend(held_by(session, told));
     let verdict = if unreached > 0 || by_timer.is_some() { verdict.max(Verdict::Likely) } else { verdict };

@@ -9,7 +9,7 @@ use crate::runtime::signs::Sign;
 use crate::runtime::vitals::{Between, Vitals};
 use crate::runtime::{mem_signs, sched_signs};
 use crate::session::Session;
-use crate::words::start_function;
+use crate::words::started;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,7 +45,9 @@ impl Runtime {
         let process = looks.process();
         let unknown = looks.unknown().map(str::to_owned);
         let Some(latest) = looks.latest() else {
-            return unknown.map(|unknown| Self { unknown: Some(unknown), process, ..Self::default() });
+            let halted: Vec<Sign> = looks.halted().map(sched_signs::halted).into_iter().collect();
+            let tells = unknown.is_some() || !halted.is_empty();
+            return tells.then(|| Self { unknown, process, signs: halted, ..Self::default() });
         };
         let mut now = latest.clone();
         now.memory.pauses = Vec::new();
@@ -68,6 +70,9 @@ impl Runtime {
 /// By the rules that hold for looks far apart.
 fn signs(session: &Session) -> Vec<Sign> {
     let looks = session.runtime();
+    if let Some(by) = looks.halted() {
+        return vec![sched_signs::halted(by)];
+    }
     let mut signs = mem_signs::signs(&mem_signs::Seen {
         looks: looks.memory(),
         group: looks.memory_group(),
@@ -76,6 +81,6 @@ fn signs(session: &Session) -> Vec<Sign> {
     });
     let seen =
         sched_signs::Seen { looks: looks.schedulers(), throttled_ns: looks.throttled_ns(), in_events: BTreeSet::new() };
-    signs.extend(sched_signs::signs_of_looks_apart(&seen, &mut |pc| start_function(session.symbols(), pc)));
+    signs.extend(sched_signs::signs_of_looks_apart(&seen, &mut |pc| started(session.symbols(), pc)));
     signs
 }

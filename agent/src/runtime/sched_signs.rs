@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sched::{Current, G_RUNNING, G_SYSCALL, Machine, P_RUNNING, Scheduler};
 use super::signs::Sign;
+use crate::discover::halted::Halted;
 
 /// A goroutine that has run for so long without a break, by the runtime's own watch, which wants it to stop after 10 ms.
 pub const NOT_PREEMPTED_NS: u64 = 100_000_000;
@@ -63,11 +64,16 @@ pub fn signs_of_looks_apart(seen: &Seen<'_>, names: &mut Names<'_>) -> Vec<Sign>
 }
 
 /// The one sign of a process that does not run at all; what is seen of it otherwise looks as if nobody were preempted.
-pub fn stopped() -> Sign {
-    Sign::new(
-        "stopped",
-        "a signal (SIGSTOP, SIGTSTP) or a tracer has stopped the process: nothing of it runs".to_owned(),
-    )
+pub fn halted(by: Halted) -> Sign {
+    match by {
+        Halted::Stopped => Sign::new(
+            "stopped",
+            "a signal (SIGSTOP, SIGTSTP) or a tracer has stopped the process: nothing of it runs".to_owned(),
+        ),
+        Halted::Frozen => {
+            Sign::new("frozen", "its control group is frozen (a paused container): nothing of it runs".to_owned())
+        }
+    }
 }
 
 impl Seen<'_> {

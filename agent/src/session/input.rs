@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cause::Cause;
 use crate::config::{Mode, ModeChoice};
+use crate::discover::halted::Halted;
 use crate::discover::info::TargetInfo;
 use crate::discover::usage::ProcessNumbers;
 use crate::golang::Frame;
@@ -278,4 +279,6 @@ pub enum Input {
     Incidents(Vec<Tied>),
     /// The labels of goroutines of the last census.
     Labels(Labelled),
+    /// The target does not run at all: its runtime was not looked at.
+    Halted(Halted),
 }

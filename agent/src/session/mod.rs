@@ -205,6 +205,7 @@ impl Session {
             }
             Input::Labels(taken) => self.labels = taken.clone().into(),
             Input::Runtime(taken) => self.runtime.take(self.now_ns, taken),
+            Input::Halted(by) => self.runtime.halted_by(*by),
             Input::Sites(counts) => counts.iter().for_each(|count| self.registry.count(count)),
         }
     }

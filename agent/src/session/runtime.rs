@@ -2,6 +2,7 @@
 
 use super::RuntimeTaken;
 use crate::detect::Series;
+use crate::discover::halted::Halted;
 use crate::discover::usage::ProcessNumbers;
 use crate::runtime::mem::Memories;
 use crate::runtime::sched::Scheduler;
@@ -13,6 +14,8 @@ const KEPT: usize = 10;
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeLooks {
+    /// What kept the target from running when a look was due last.
+    halted: Option<Halted>,
     /// The last look.
     last: Option<RuntimeTaken>,
     /// Bytes used by the process's memory control group, where that has a limit.
@@ -26,7 +29,12 @@ pub struct RuntimeLooks {
 }
 
 impl RuntimeLooks {
+    pub(super) fn halted_by(&mut self, by: Halted) {
+        self.halted = Some(by);
+    }
+
     pub(super) fn take(&mut self, now_ns: u64, taken: &RuntimeTaken) {
+        self.halted = None;
         if let Some((used, _)) = taken.memory_group {
             self.group_used.push(now_ns, used);
         }
@@ -52,6 +60,11 @@ impl RuntimeLooks {
         self.throttled_ns.push(taken.throttled_ns);
         self.memory.push(now.memory.clone());
         self.schedulers.push(now.scheduler.clone());
+    }
+
+    /// What keeps the target from running now, if anything does.
+    pub fn halted(&self) -> Option<Halted> {
+        self.halted
     }
 
     /// Why nothing is known of the runtime, where nothing is.

@@ -8,7 +8,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use text::render;
@@ -64,6 +64,8 @@ pub struct Look {
     pub labels: ByGoroutine,
     /// Entries of the functions that the stacks return to, by return address.
     entries: HashMap<u64, u64>,
+    /// Return addresses in functions that the compiler made to call others.
+    wrappers: HashSet<u64>,
 }
 
 impl Look {
@@ -78,6 +80,7 @@ impl Look {
             wait_reasons: target.binary().wait_reasons.clone(),
             unix_ns,
             entries: HashMap::new(),
+            wrappers: HashSet::new(),
             labels: ByGoroutine::default(),
             taken,
         };
@@ -88,12 +91,21 @@ impl Look {
         let creations = look.taken.census.goroutines.iter().map(|goroutine| goroutine.creation_pc);
         let returns = look.stacks.iter().flatten().copied().chain(creations);
         look.entries = returns.filter_map(|pc| Some((pc, target.function_entry(call_of(pc))?))).collect();
+        look.wrappers = look.entries.keys().copied().filter(|pc| target.is_wrapper(call_of(*pc))).collect();
         Ok(look)
     }
 
     /// Entry of the function that a return address in a stack, or of a `go` statement, is in.
     pub fn entry(&self, return_address: u64) -> Option<u64> {
         self.entries.get(&return_address).copied()
+    }
+
+    /// The calls that return to an address, innermost first, as the runtime's own profiles have them: without a wrapper that the
+    /// compiler made.
+    pub fn calls(&self, return_address: u64) -> &[Frame] {
+        let calls = self.symbols.return_address(return_address);
+        let wrapper = usize::from(self.wrappers.contains(&return_address));
+        &calls[..calls.len().saturating_sub(wrapper)]
     }
 
     /// A stack's addresses, innermost first; empty for one that could not be read.

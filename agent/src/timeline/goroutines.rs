@@ -137,7 +137,8 @@ impl<W: Write> Writer<W> {
             | Input::Runtime(_)
             | Input::Waits(_)
             | Input::Proof(_)
-            | Input::Labels(_) => {}
+            | Input::Labels(_)
+            | Input::Halted(_) => {}
         }
         Ok(())
     }

@@ -265,8 +265,8 @@ impl Observer {
     /// Finds out more: what nothing leads to in the running program, what likely leaks wait for, and, if that is asked for and
     /// would tell anything new, whether they can ever run again. Returns what is known then. Waits that long for a look under way.
     pub fn follow_up(&mut self, config: &WatchConfig, wait: Duration) -> Result<Report, WatchError> {
-        if let Some(taken) = self.runtime.look(&self.target) {
-            self.sink.feed(&Input::Runtime(taken))?;
+        if let Some(seen) = self.runtime.look(&self.target) {
+            self.sink.feed(&seen)?;
         }
         let mut report = self.report(config);
         if let Some(taken) = self.unstopped.take(self.sink.session(), wait) {

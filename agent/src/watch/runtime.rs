@@ -3,11 +3,12 @@
 
 use crate::clock::now_ns;
 use crate::discover::cgroup::{CpuGroup, MemoryGroup};
-use crate::discover::usage::{ProcessNumbers, Stat};
+use crate::discover::halted::Halts;
+use crate::discover::usage::ProcessNumbers;
 use crate::golang::layout::Structs;
 use crate::live::Target;
 use crate::runtime::vitals::{Places, Vitals};
-use crate::session::RuntimeTaken;
+use crate::session::{Input, RuntimeTaken};
 
 /// Looks at which its variables are searched for: a program that has just started may not have all of them yet.
 const TRIES: u32 = 3;
@@ -19,6 +20,7 @@ pub struct RuntimeReader {
     tries: u32,
     memory_group: Option<MemoryGroup>,
     cpu_group: Option<CpuGroup>,
+    halts: Halts,
 }
 
 impl RuntimeReader {
@@ -29,13 +31,14 @@ impl RuntimeReader {
             tries: 0,
             memory_group: MemoryGroup::of(target.process()),
             cpu_group: CpuGroup::of(target.process()),
+            halts: Halts::of(target.process()),
         }
     }
 
-    /// Looks; none at one that has ended, or is stopped by a signal: it would seem not to be preempted.
-    pub fn look(&mut self, target: &Target) -> Option<RuntimeTaken> {
-        if target.process().by_pid(Stat::of).is_some_and(|stat| stat.is_stopped) {
-            return None;
+    /// Looks; none at one that has ended. One that is halted would seem not to be preempted: that it is has to do.
+    pub fn look(&mut self, target: &Target) -> Option<Input> {
+        if let Some(by) = self.halts.now(target.process()) {
+            return Some(Input::Halted(by));
         }
         if self.known.is_err() && self.tries < TRIES {
             self.tries += 1;
@@ -53,11 +56,11 @@ impl RuntimeReader {
         }
         let group = self.memory_group.as_ref();
         let (used, limit) = (group.and_then(MemoryGroup::used_bytes), group.and_then(MemoryGroup::limit_bytes));
-        Some(RuntimeTaken {
+        Some(Input::Runtime(RuntimeTaken {
             vitals,
             process: target.process().by_pid(ProcessNumbers::of),
             memory_group: used.zip(limit),
             throttled_ns: self.cpu_group.as_ref().and_then(CpuGroup::throttled_ns),
-        })
+        }))
     }
 }

@@ -18,6 +18,12 @@ pub(crate) fn start_function(symbols: &Symbols, start_pc: u64) -> String {
     symbols.at(start_pc).last().map_or_else(|| format!("unknown ({start_pc:#x})"), |frame| frame.function.clone())
 }
 
+/// The same with its place, as far as a look that is over can tell.
+pub(crate) fn started(symbols: &Symbols, start_pc: u64) -> String {
+    let place = symbols.at(start_pc).last().filter(|frame| frame.line != 0).map(Place::of);
+    place.map_or_else(|| start_function(symbols, start_pc), |place| place.short())
+}
+
 /// Where a goroutine stands, who made it and what it runs, as names.
 pub(crate) struct Named {
     /// Innermost first.

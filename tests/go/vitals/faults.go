@@ -17,7 +17,7 @@ var kept any
 var faults = map[string]func(n int){
 	"spin": func(n int) {
 		for i := 0; i < n; i++ {
-			go spin()
+			go spin(i)
 		}
 		for i := 0; i < 4; i++ {
 			go ticking()
@@ -113,7 +113,7 @@ func assorted(n int) {
 		time.AfterFunc(time.Hour, sessions[i].expire)
 		go listen()
 		go expect()
-		go doze()
+		go doze(time.Hour)
 	}
 	time.AfterFunc(2*time.Hour, func() { kept = nil })
 	kept = sessions
@@ -131,7 +131,8 @@ func expect() {
 	}
 }
 
-func doze() { time.Sleep(time.Hour) }
+//go:noinline
+func doze(long time.Duration) { time.Sleep(long) }
 
 type node struct {
 	next *node
@@ -143,8 +144,8 @@ type session struct{ expired int }
 func (s *session) expire() { s.expired++ }
 
 //go:noinline
-func spin() {
-	for i := 0; ; i++ {
+func spin(from int) {
+	for i := from; ; i++ {
 		if i < 0 {
 			return
 		}
