@@ -4,6 +4,7 @@
 //! estimated, memory for it is made ready. Then the target is stopped, what changes is copied, and it runs on; the proof
 //! works on the copy. Over the pause budget the attempt is given up, before stopping if that can be told before.
 
+mod behind;
 mod copy;
 mod file;
 mod parked;
@@ -38,6 +39,7 @@ pub use report::{ProofGroup, ProofReport, SCHEMA};
 pub use text::render;
 pub use unstopped::{Unreached, unreached};
 
+use behind::Behind;
 use copy::Recorder;
 use parked::Parked;
 use tracked::Tracked;
@@ -276,21 +278,23 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
     let memory = ProcessMemory::new(pid);
     let (mut saved, untracked) = stop_and_copy(target, config, program, &memory)?;
     let recorder = Recorder::new(&memory, Image::default(), Vec::new(), None);
-    let proof = reach::prove(&saved.program.subject(&saved.image, &recorder, &saved.threads))
-        .map_err(|source| ProveError::Reach { pid, source })?;
+    let subject = saved.program.subject(&saved.image, &recorder, &saved.threads);
+    let proven = reach::prove(&subject).and_then(|proof| Ok((Behind::of(&subject, &proof)?, proof)));
+    let (behind, proof) = proven.map_err(|source| ProveError::Reach { pid, source })?;
     if let Some(path) = save {
         saved.image.merge(recorder.into_image());
         file::write(path, &saved)?;
     }
-    Ok(ProofReport { untracked, ..ProofReport::of(&saved.program, saved.pause, &proof, false) })
+    Ok(ProofReport { untracked, ..ProofReport::of(&saved.program, saved.pause, &proof, &behind, false) })
 }
 
 /// Proves leaks on an image saved before.
 pub fn from_image(path: &Path) -> Result<ProofReport, ProveError> {
     let saved = file::read(path)?;
-    let proof = reach::prove(&saved.program.subject(&saved.image, &saved.image, &saved.threads))
-        .map_err(|source| ProveError::Reach { pid: saved.program.info.pid, source })?;
-    Ok(ProofReport::of(&saved.program, saved.pause, &proof, true))
+    let subject = saved.program.subject(&saved.image, &saved.image, &saved.threads);
+    let proven = reach::prove(&subject).and_then(|proof| Ok((Behind::of(&subject, &proof)?, proof)));
+    let (behind, proof) = proven.map_err(|source| ProveError::Reach { pid: saved.program.info.pid, source })?;
+    Ok(ProofReport::of(&saved.program, saved.pause, &proof, &behind, true))
 }
 
 /// The heap of `target` as far as it can be copied while it runs, if that is asked for; or why it cannot.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use super::behind::Behind;
 use super::{Pause, Program};
 use crate::cause::primitive::Primitive;
 use crate::cause::wait::Wait;
 use crate::cause::{Case, Cause, Handler};
+use crate::detect::Verdict;
 use crate::discover::info::TargetInfo;
 use crate::golang::Frame;
 use crate::memory::census::Status;
@@ -57,6 +59,9 @@ pub struct ProofReport {
     /// The leaks, the largest first; `groups` in JSON, as other documents have it.
     #[serde(rename = "groups", alias = "leaks")]
     pub leaks: Vec<ProofGroup>,
+    /// Those who wait for what the leaked ones hold. Anybody may unlock a lock, so they are `stuck`, not proven.
+    #[serde(default)]
+    pub held_up: Vec<ProofGroup>,
     /// What only timers wake: nothing else can ever happen there, but it runs now and then.
     #[serde(default)]
     pub timer_loops: Vec<ProofGroup>,
@@ -83,7 +88,7 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProofGroup {
-    /// `proven`; `timed` of what only timers wake, which may end at the next time: whether it loops takes a watch to tell.
+    /// `proven`; `stuck` of who waits for those; `timed` of what only timers wake, which may end at the next time: whether it loops takes a watch to tell.
     pub verdict: String,
     /// How many.
     pub count: u64,
@@ -134,10 +139,14 @@ pub struct Example {
 
 impl ProofReport {
     /// The report of a proof.
-    pub fn of(program: &Program, pause: Pause, proof: &Proof, from_image: bool) -> Self {
+    pub(super) fn of(program: &Program, pause: Pause, proof: &Proof, behind: &Behind, from_image: bool) -> Self {
         let leaks = groups(program, proof, &proof.leaked, Shown::Proven);
         let mut timer_loops = groups(program, proof, &proof.timed, Shown::Timed);
         timer_loops.iter_mut().for_each(|group| group.evidence.insert(0, ONLY_ITS_TIMER.to_owned()));
+        let mut held_up = groups(program, proof, &behind.waiting, Shown::HeldUp);
+        for group in &mut held_up {
+            group.evidence.extend(group.goids.first().map(|goid| behind.sentence(*goid)));
+        }
         Self {
             schema: SCHEMA,
             target: program.info.clone(),
@@ -155,6 +164,7 @@ impl ProofReport {
             spans: proof.spans,
             untracked: None,
             leaks,
+            held_up,
             timer_loops,
         }
     }
@@ -169,6 +179,8 @@ pub enum Shown {
     Running,
     /// Only of the cases that are no timers'.
     Timed,
+    /// It is not: whoever it waits for can never run again.
+    HeldUp,
 }
 
 /// What one `go` statement made and is stuck at the same place, the largest group first.
@@ -212,7 +224,12 @@ fn describe(
     });
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     ProofGroup {
-        verdict: if shown == Shown::Timed { "timed" } else { "proven" }.to_owned(),
+        verdict: match shown {
+            Shown::Proven | Shown::Running => Verdict::Proven.into(),
+            Shown::Timed => "timed",
+            Shown::HeldUp => Verdict::Stuck.into(),
+        }
+        .to_owned(),
         count: group.len() as u64,
         wait_reason,
         wait: first.wait,
@@ -224,7 +241,7 @@ fn describe(
         evidence: match shown {
             Shown::Proven => evidence(group, proof, by_goid, by_runtime),
             // Who holds what may have changed meanwhile.
-            Shown::Running | Shown::Timed => first.primitives.iter().map(ToString::to_string).collect(),
+            Shown::Running | Shown::Timed | Shown::HeldUp => first.primitives.iter().map(ToString::to_string).collect(),
         },
         stack_bytes: group.iter().map(|leaked| leaked.goroutine.stack_bytes()).sum(),
         heap_bytes: proof

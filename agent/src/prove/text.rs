@@ -82,13 +82,21 @@ fn write_report(out: &mut String, report: &ProofReport) -> std::fmt::Result {
     for group in report.leaks.iter().take(MAX_GROUPS_SHOWN) {
         write_group(out, group)?;
     }
+    for group in report.held_up.iter().take(MAX_GROUPS_SHOWN) {
+        write_group(out, group)?;
+    }
     if let Some(rest @ [_, ..]) = report.leaks.get(MAX_GROUPS_SHOWN..) {
         let count: u64 = rest.iter().map(|group| group.count).sum();
         writeln!(out, "\n… and {} more groups with {count} goroutines (all of them: --format json).", rest.len())?;
     }
+    let held_up = match report.held_up.iter().map(|group| group.count).sum::<u64>() {
+        0 => String::new(),
+        1 => "; 1 more waits for what they hold".to_owned(),
+        count => format!("; {count} more wait for what they hold"),
+    };
     writeln!(
         out,
-        "\n{} in {} group{} can never run again.",
+        "\n{} in {} group{} can never run again{held_up}.",
         goroutines(counts.proven),
         report.leaks.len(),
         if report.leaks.len() == 1 { "" } else { "s" }

@@ -17,6 +17,11 @@ import (
 	"unsafe"
 )
 
+var registry struct {
+	mu      sync.Mutex
+	members sync.WaitGroup
+}
+
 var ways = map[string]func(n int){
 	// The value sent is a captured variable, so that the sender's own list entry leads to the channel.
 	"captured": func(n int) {
@@ -127,6 +132,24 @@ var ways = map[string]func(n int){
 		repeat(n-1, func() {
 			mu.Lock()
 			mu.Unlock()
+		})
+	},
+	// One is stuck and has a lock that everybody can reach; one waits for it to be done, the others want the lock.
+	"registry": func(n int) {
+		registry.members.Add(1)
+		locked := make(chan bool)
+		go func() {
+			defer registry.members.Done()
+			registry.mu.Lock()
+			defer registry.mu.Unlock()
+			close(locked)
+			<-make(chan int)
+		}()
+		<-locked
+		go func() { registry.members.Wait() }()
+		repeat(n-2, func() {
+			registry.mu.Lock()
+			defer registry.mu.Unlock()
 		})
 	},
 	"rwmutex": func(n int) {

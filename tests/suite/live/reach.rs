@@ -219,6 +219,36 @@ fn causes_are_named() {
     }
 }
 
+/// What they wait for can be reached by everybody, so nothing is proven of them: but whoever has it can never run again.
+#[test]
+fn who_waits_for_what_a_proven_goroutine_has_is_told_as_held_up() {
+    for version in versions() {
+        for flags in [BuildFlags::Default, BuildFlags::Stripped] {
+            let (target, _): (_, Ready) = Target::ready(&fixture("stuck", version, flags), ["registry=5"]);
+            let report = prove(target.pid());
+            let said = format!("Go {version}, {}: {report:#?}", flags.name());
+            assert_eq!(report.goroutines.proven, 1, "{said}");
+            let holder = report.leaks[0].goids[0];
+            let held_up: BTreeMap<(&str, &str), u64> = report
+                .held_up
+                .iter()
+                .map(|group| ((group.verdict.as_str(), group.wait_reason.as_str()), group.count))
+                .collect();
+            // Since Go 1.24 waiting for a group has a reason of its own.
+            let group = if version < "1.24" { "semacquire" } else { "sync.WaitGroup.Wait" };
+            assert_eq!(held_up, [(("stuck", group), 1), (("stuck", "sync.Mutex.Lock"), 3)].into(), "{said}");
+            for group in &report.held_up {
+                let sentence = group.evidence.last().expect("evidence");
+                assert!(sentence.starts_with(&format!("waits for goroutine {holder}, which ")), "{said}");
+                assert!(sentence.ends_with("and can never run again"), "{said}");
+            }
+            let text = run(["prove", "--pid", &target.pid().to_string(), "--max-pause", "20s"]);
+            let text = String::from_utf8_lossy(&text.stdout);
+            assert!(text.contains("can never run again; 4 more wait for what they hold."), "{text}");
+        }
+    }
+}
+
 /// Before Go 1.26 a condition is found on its waiters' stacks, beside words that only look like one.
 #[test]
 fn waiters_of_one_condition_are_proven_all_or_none() {
@@ -459,7 +489,7 @@ fn a_saved_image_proves_the_same_without_the_process() {
     for version in versions() {
         let (target, _): (_, Ready) = Target::ready(
             &fixture("stuck", version, BuildFlags::Default),
-            ["send=5", "mutex=2", "cond=2", "select=2", "wait group=1", "heap=3"],
+            ["send=5", "mutex=2", "cond=2", "select=2", "wait group=1", "heap=3", "registry=4"],
         );
         let pid = target.pid().to_string();
         let output = run(["prove", "--pid", &pid, "--save-image", image].into_iter().chain(PATIENT));
@@ -469,7 +499,8 @@ fn a_saved_image_proves_the_same_without_the_process() {
         let output = run(["prove", "--image", image, "--format", "json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let saved: ProofReport = serde_json::from_slice(&output.stdout).expect("a report");
-        assert_eq!(live.goroutines.proven, 12, "Go {version}");
+        assert_eq!(live.goroutines.proven, 13, "Go {version}");
+        assert_eq!(live.held_up.iter().map(|group| group.count).sum::<u64>(), 3, "Go {version}");
         assert_eq!(ProofReport { from_image: false, ..saved }, live, "Go {version}");
     }
 }
