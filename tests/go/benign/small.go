@@ -29,8 +29,11 @@ type embedded struct {
 	on bool
 }
 
+// One for each class: they begin at the same time.
 var (
-	smallKept    []any
+	smallLast    []*lockLast
+	smallWithin  []any
+	smallBytes   []any
 	smallFields  []*sync.Mutex
 	smallAtomics [4]atomic.Pointer[lockLast]
 )
@@ -65,14 +68,14 @@ func init() {
 		for i := 0; i < small; i++ {
 			s := new(lockLast)
 			waitFor(&s.mu)
-			smallKept = append(smallKept, s)
+			smallLast = append(smallLast, s)
 		}
 	})
 	class("small: a struct with the lock within", func() {
 		for i := 0; i < small; i++ {
 			s := new(lockWithin)
 			waitFor(&s.mu)
-			smallKept = append(smallKept, s)
+			smallWithin = append(smallWithin, s)
 		}
 	})
 	class("small: the field alone", func() {
@@ -110,7 +113,7 @@ func init() {
 			mu := new(sync.Mutex)
 			waitFor(mu)
 			last := unsafe.Add(unsafe.Pointer(mu), 7)
-			smallKept = append(smallKept, last)
+			smallBytes = append(smallBytes, last)
 		}
 	})
 }

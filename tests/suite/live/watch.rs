@@ -180,11 +180,14 @@ pub(crate) fn bytes_at_sites(pid: u32, report: &Report) -> Vec<[u8; 5]> {
 fn however_parkwarden_ends_the_target_runs_on_without_probes() {
     let program = fixture("spin", NEWEST, BuildFlags::Default);
     let (mut target, Ready { .. }) = Target::ready(&program, [] as [&str; 0]);
+    // One that nothing takes the probes from before they are looked at.
+    let pid = target.pid();
+    let start = || Watch::start(pid, &["--mode", "filter"]);
     // Where the probes are and what was there before is in the report of a first watch, once it has ended.
-    let report = Watch::start(target.pid(), &[]).interrupt().report();
+    let report = start().interrupt().report();
     let clean = bytes_at_sites(target.pid(), &report);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
-        let watch = Watch::start(target.pid(), &[]);
+        let watch = start();
         assert_ne!(bytes_at_sites(target.pid(), &report), clean, "{signal}: no probe was attached");
         watch.signal(signal);
         let ended = watch.ended();
