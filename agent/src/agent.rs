@@ -92,11 +92,13 @@ pub fn run(flags: &Settings, file: Option<&Path>, bpf_log: BpfLog) -> Result<usi
     let told = sees_host && lifecycles(sender.clone(), missing);
     let oom_victims = if sees_host { oom_victims(missing) } else { None };
     let pods = cluster.pods.clone();
+    let commons = watch::Commons::new(prober);
+    commons.limit_memory(u64::from(config.limits.memory_mib) << 20);
     let supervisor = Supervisor {
         node: Arc::clone(&node),
         config,
         messages: (sender, receiver),
-        commons: watch::Commons::new(prober),
+        commons,
         runtime: runtime.handle().clone(),
         recordings,
         events: cluster.events,

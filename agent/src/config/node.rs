@@ -9,8 +9,8 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::settings::{
-    HttpSettings, KubernetesSettings, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB, RuntimeMetrics,
-    RuntimeNames, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
+    HttpSettings, KubernetesSettings, MEMORY_MIB, MIN_GROWTH, PROCESSES, PROVE_MEMORY_MIB, REACH_WINDOW_MIB,
+    RuntimeMetrics, RuntimeNames, SIZE_MIB, SelectSettings, Settings, Switch, WINDOWS,
 };
 use crate::config::{ProveConfig, ReachConfig, RecordConfig, Rules, WatchConfig};
 
@@ -61,11 +61,13 @@ pub struct Limits {
     pub series: usize,
     /// Processes watched at once.
     pub processes: u32,
+    /// Resident memory of the agent, in MiB, above which it begins nothing that takes more; 0 for no limit.
+    pub memory_mib: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { groups: 10, series: 10_000, processes: 500 }
+        Self { groups: 10, series: 10_000, processes: 500, memory_mib: 0 }
     }
 }
 
@@ -148,7 +150,7 @@ impl NodeConfig {
 
     /// Settings that differ and that a running agent does not take.
     pub fn at_next_start(&self, other: &Self) -> Vec<&'static str> {
-        let limits = |config: &Self| Limits { processes: 0, ..config.limits };
+        let limits = |config: &Self| Limits { processes: 0, memory_mib: 0, ..config.limits };
         let changed = [
             ("listen", self.listen != other.listen),
             ("[http]", self.http != other.http),
@@ -179,6 +181,7 @@ impl NodeConfig {
             ("watch.min_growth", watch.min_growth, MIN_GROWTH),
             ("record.size_mib", record.size_mib, SIZE_MIB),
             ("limits.processes", limits.processes.map(u64::from), PROCESSES),
+            ("limits.memory_mib", limits.memory_mib.map(u64::from), MEMORY_MIB),
         ] {
             if value.is_some_and(|value| !range.contains(&value)) {
                 return wrong(key, &format!("must be {} to {}", range.start(), range.end()));
@@ -225,6 +228,7 @@ impl NodeConfig {
                 groups: limits.groups.unwrap_or(default.limits.groups),
                 series: limits.series.unwrap_or(default.limits.series),
                 processes: limits.processes.unwrap_or(default.limits.processes),
+                memory_mib: limits.memory_mib.unwrap_or(default.limits.memory_mib),
             },
             metrics: Metrics {
                 runtime: metrics.runtime.unwrap_or(default.metrics.runtime),

@@ -25,6 +25,8 @@ pub const REACH_WINDOW_MIB: RangeInclusive<u64> = 0..=1 << 20;
 pub const PROVE_MEMORY_MIB: RangeInclusive<u64> = 1..=1 << 20;
 /// The same for `record.size_mib`.
 pub const SIZE_MIB: RangeInclusive<u64> = 1..=1 << 20;
+/// The same for `limits.memory_mib`.
+pub const MEMORY_MIB: RangeInclusive<u64> = 0..=1 << 20;
 /// The same for `limits.processes`.
 pub const PROCESSES: RangeInclusive<u64> = 1..=1000;
 
@@ -209,6 +211,10 @@ pub struct LimitSettings {
     /// Processes watched at once.
     #[arg(long = "max-processes", value_name = "N", value_parser = within::<u32>(PROCESSES))]
     pub processes: Option<u32>,
+    /// Resident memory of the agent, in MiB, above which it begins nothing that takes more: no watch of another process, no look at
+    /// a heap, no proof; 0 for no limit. What it watches already it watches on.
+    #[arg(long = "max-memory", value_name = "MIB", value_parser = within::<u32>(MEMORY_MIB))]
+    pub memory_mib: Option<u32>,
 }
 
 /// What `/metrics` has.
@@ -346,7 +352,7 @@ impl KubernetesSettings {
 
 impl LimitSettings {
     fn or(self, other: Self) -> Self {
-        first_of!(self, other; groups, series, processes)
+        first_of!(self, other; groups, series, processes, memory_mib)
     }
 }
 
@@ -470,7 +476,7 @@ mod text {
 impl From<&NodeConfig> for Settings {
     fn from(config: &NodeConfig) -> Self {
         let NodeConfig { listen, watch, select, http, record, kubernetes, limits, metrics } = config;
-        let Limits { groups, series, processes } = *limits;
+        let Limits { groups, series, processes, memory_mib } = *limits;
         let (file, record) = record;
         Self {
             listen: Some(*listen),
@@ -500,7 +506,12 @@ impl From<&NodeConfig> for Settings {
                 node: kubernetes.node.clone(),
                 events: Some(kubernetes.events.unwrap_or(true)),
             },
-            limits: LimitSettings { groups: Some(groups), series: Some(series), processes: Some(processes) },
+            limits: LimitSettings {
+                groups: Some(groups),
+                series: Some(series),
+                processes: Some(processes),
+                memory_mib: Some(memory_mib),
+            },
             metrics: MetricSettings {
                 runtime: Some(metrics.runtime),
                 runtime_names: Some(metrics.names),

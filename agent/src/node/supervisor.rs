@@ -215,6 +215,9 @@ impl Loop {
                     log::warn!("what has changed of {} takes effect at the next start", later.join(", "));
                 }
                 self.own.config = *config;
+                self.own.commons.limit_memory(u64::from(self.own.config.limits.memory_mib) << 20);
+                // The limits may be others.
+                self.places_are_free(usize::MAX);
                 self.judge_all();
             }
             Message::Pods => self.judge_all(),
@@ -433,6 +436,14 @@ impl Loop {
             let message = format!("{limit} processes are watched already (limits.processes)");
             return self.refuse(entry, LIMIT, message);
         }
+        if let Some((resident, limit)) = self.own.commons.over_memory() {
+            let message = format!(
+                "the agent has {} MiB resident, more than limits.memory_mib allows ({}): it watches no further process",
+                resident >> 20,
+                limit >> 20
+            );
+            return self.refuse(entry, LIMIT, message);
+        }
         let (stop, stopped) = watch::channel(false);
         let min_goroutines = self.own.config.select.min_goroutines.unwrap_or(0);
         let task = Task {
@@ -476,7 +487,7 @@ impl Loop {
         {
             log::error!("pid {}: its task panicked", key.pid);
         }
-        self.place_is_free();
+        self.places_are_free(1);
         match ended {
             Ended::Exited(exit) => {
                 self.own.node.exited(&entry.process, exit.as_ref());
@@ -501,14 +512,16 @@ impl Loop {
         }
     }
 
-    /// Has the process examined that has waited longest for a place.
-    fn place_is_free(&mut self) {
+    /// Has as many processes examined as there are places, those first that have waited longest for one.
+    fn places_are_free(&mut self, places: usize) {
         let waits = |entry: &GoProcess| matches!(entry.process.state(), WatchState::Refused { reason: LIMIT, .. });
         let waiting = self.known.values_mut().filter_map(|known| match known {
             KnownProcess::Go(entry) if entry.task.is_none() && waits(entry) => Some(entry),
             _ => None,
         });
-        if let Some(entry) = waiting.min_by_key(|entry| entry.found) {
+        let mut waiting: Vec<&mut Box<GoProcess>> = waiting.collect();
+        waiting.sort_by_key(|entry| entry.found);
+        for entry in waiting.into_iter().take(places) {
             entry.retry = Some((Instant::now(), RETRY_FIRST));
         }
     }

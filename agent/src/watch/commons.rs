@@ -1,9 +1,10 @@
 //! What the watches of one parkwarden share, so that many cost little and none is in the others' way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::rounds::Rounds;
+use crate::discover::usage::Usage;
 use crate::probe::Prober;
 
 /// See the module. Its clones are the same.
@@ -15,6 +16,8 @@ pub struct Commons {
     pub(super) rounds: Rounds,
     /// Whether somebody has the turn.
     taken: Arc<AtomicBool>,
+    /// Bytes of resident memory above which nothing is begun that takes more; 0 for no limit.
+    memory_limit: Arc<AtomicU64>,
 }
 
 impl Commons {
@@ -23,9 +26,27 @@ impl Commons {
         Self { prober, ..Self::default() }
     }
 
+    /// Sets how many bytes of resident memory parkwarden may have while it begins anything that takes more; 0 for no limit.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.memory_limit.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Its resident memory and the limit, in bytes, if it has more.
+    pub fn over_memory(&self) -> Option<(u64, u64)> {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return None;
+        }
+        let resident = Usage::of(std::process::id())?.rss_bytes;
+        (resident > limit).then_some((resident, limit))
+    }
+
     /// The turn to prove something or to look at what can be reached, unless somebody has it: a proof holds a copy of what can be
     /// read within its pause, hundreds of MiB, so that only one may be under way. Who has no turn tries again after the next look.
     pub(super) fn turn_to_prove(&self) -> Option<Turn> {
+        if self.over_memory().is_some() {
+            return None;
+        }
         (!self.taken.swap(true, Ordering::Acquire)).then(|| Turn(Arc::clone(&self.taken)))
     }
 }
@@ -51,6 +72,10 @@ mod tests {
         let turn = commons.turn_to_prove();
         assert!(turn.is_some() && other.turn_to_prove().is_none());
         drop(turn);
+        assert!(other.turn_to_prove().is_some());
+        commons.limit_memory(1);
+        assert!(other.turn_to_prove().is_none() && other.over_memory().is_some_and(|(has, may)| has > may));
+        commons.limit_memory(u64::MAX);
         assert!(other.turn_to_prove().is_some());
     }
 }

@@ -96,6 +96,21 @@ fn a_process_there_is_no_place_for_gets_the_next_that_is_free() {
 }
 
 #[test]
+fn an_agent_that_has_as_much_memory_as_it_may_watches_no_more_until_it_may_have_more() {
+    let copied = Copied::of("leaks");
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = directory.path().join("parkwarden.toml");
+    std::fs::write(&config, "[limits]\nmemory_mib = 1\n").expect("written");
+    let (target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
+    let node = Node::start(&copied.pattern(), &["--config", config.to_str().expect("UTF-8")]);
+    let entry = node.wait_for_state(target.pid(), "refused");
+    assert!(entry["message"].as_str().is_some_and(|why| why.contains("limits.memory_mib allows (1)")), "{entry}");
+    std::fs::write(&config, "[limits]\nmemory_mib = 0\n").expect("written");
+    node.signal(Signal::SIGHUP);
+    node.wait_for_state(target.pid(), "watched");
+}
+
+#[test]
 fn a_process_with_few_goroutines_waits_until_it_has_more() {
     let copied = Copied::of("leaks");
     let (target, _): (_, Value) = Target::ready(&copied.program, ["-wait", "-n", EACH]);
