@@ -18,7 +18,7 @@ use crate::golang::Frame;
 use crate::memory::census::Status;
 use crate::snapshot::{GroupBy, Look};
 use crate::symbolize::call_of;
-use crate::words::Place;
+use crate::words::{Place, printable};
 
 #[derive(Clone, PartialEq, Message)]
 struct Profile {
@@ -162,7 +162,7 @@ impl Builder {
             builder.profile.sample_type.push(value);
         }
         builder.profile.time_nanos = i64::try_from(unix_ns).unwrap_or(i64::MAX);
-        let filename = builder.string(exe);
+        let filename = builder.string(&printable(exe));
         builder.profile.mapping.push(Mapping {
             id: 1,
             filename,
