@@ -48,6 +48,8 @@ use crate::symbolize::{Symbolizer, call_of};
 const MAX_NAMED: usize = 1 << 20;
 /// Looks at a target before a contradiction is believed.
 const LOOKS: usize = 5;
+/// Goroutines looked at for one.
+const CHECKED: usize = 16 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -298,7 +300,11 @@ impl Target {
 
     /// A census without stacks.
     pub fn count(&self) -> Result<Census, TargetError> {
-        let census = self.census.read(&self.memory, now_ns).map_err(|error| self.census_failed(error))?;
+        self.count_first(usize::MAX)
+    }
+
+    fn count_first(&self, most: usize) -> Result<Census, TargetError> {
+        let census = self.census.read_first(&self.memory, now_ns, most).map_err(|error| self.census_failed(error))?;
         self.still_the_same()?;
         Ok(census)
     }
@@ -401,7 +407,7 @@ impl Target {
         };
         let mut found = None;
         for _ in 0..LOOKS {
-            let look = self.count()?;
+            let look = self.count_first(CHECKED)?;
             found = check::contradiction(&look, &expected, &self.memory).map_err(|fault| self.memory_failed(fault))?;
             if found.is_none() {
                 return Ok(());

@@ -218,8 +218,14 @@ impl CensusReader {
 
     /// Reads all goroutines. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     pub fn read(&self, memory: &dyn Memory, now: impl Fn() -> u64) -> Result<Census, CensusError> {
+        self.read_first(memory, now, usize::MAX)
+    }
+
+    /// The same of so many at most, those first that have their `g`s for longest.
+    pub fn read_first(&self, memory: &dyn Memory, now: impl Fn() -> u64, most: usize) -> Result<Census, CensusError> {
         let mut census = Census { started_ns: now(), ..Census::default() };
-        let addresses = self.addresses(memory, &mut census)?;
+        let mut addresses = self.addresses(memory, &mut census)?;
+        addresses.truncate(most);
         let mut seen = HashSet::with_capacity(addresses.len());
         for batch in addresses.chunks(BATCH) {
             for read in self.read_batch(memory, batch)? {
