@@ -12,6 +12,8 @@ pub struct ProbeCounters {
     pub read_fault: u64,
     /// Parks and creation sites not kept because a map of `filter` or `births` mode had no room.
     pub map_full: u64,
+    /// Creations that told which calls led to them.
+    pub stacks: u64,
 }
 
-const _: () = assert!(core::mem::size_of::<ProbeCounters>() == 32);
+const _: () = assert!(core::mem::size_of::<ProbeCounters>() == 40);

@@ -24,6 +24,7 @@ pub(crate) fn tell(hit: &Hit, creation_pc: u64, created: u64) {
     // The program runs on the system stack; the stack that it was left for is the goroutine's that runs the `go` statement.
     let Some(frame) = hit.running_g().and_then(|g| hit.field(g, hit.cookie.sched_bp)) else { return };
     let Some(mut entry) = EVENTS.reserve::<Creator>(0) else { return };
+    hit.count(|counters| &raw mut counters.stacks);
     let header = hit.header(Kind::Creator, 0, 0);
     entry.write(Creator { header, creation_pc, weight: others + 1, frames: [0; MAX_CREATOR_FRAMES] });
     // SAFETY: it has just been written.

@@ -66,7 +66,7 @@ impl Hit {
 
     /// Adds one to a counter.
     #[inline(always)]
-    fn count(&self, counter: impl Fn(&mut ProbeCounters) -> *mut u64) {
+    pub(crate) fn count(&self, counter: impl Fn(&mut ProbeCounters) -> *mut u64) {
         if let Some(counters) = self.counters {
             // SAFETY: the pointer is to this CPU's map value.
             unsafe { increment(counter(&mut *counters)) }

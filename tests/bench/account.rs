@@ -1,6 +1,6 @@
 //! Is what parkwarden says it costs what it costs?
 
-use crate::cost::loads;
+use crate::cost::{loads, prometheus};
 use crate::document::Section;
 use crate::measure::{end, median, watch};
 
@@ -9,12 +9,12 @@ const ROUNDS: usize = 5;
 pub fn run() -> anyhow::Result<Section> {
     let mut rows = Vec::new();
     for (cpus, word) in [(Some(1), "1"), (None, "all")] {
-        for mut load in loads(cpus) {
+        for mut load in loads(cpus).into_iter().chain([prometheus(cpus)?]) {
             for mode in ["births", "filter", "trace"] {
                 let (mut measured, mut said) = (Vec::new(), Vec::new());
                 for _ in 0..ROUNDS {
                     let without = load.measure()?.cpu_ns;
-                    let watching = watch(load.target.pid(), mode, "1s")?;
+                    let watching = watch(load.pid, mode, "1s")?;
                     let with = load.measure()?.cpu_ns;
                     said.push(end(watching)?.observed.cost.percent_of_target);
                     measured.push(100.0 * (with - without) / with);
@@ -34,7 +34,7 @@ pub fn run() -> anyhow::Result<Section> {
     Ok(Section {
         title: "The account",
         about: format!(
-            "The same programs, watched and not in turns, {ROUNDS} times each. Measured: what each round took more of CPU time, \
+            "The same programs, and Prometheus that eight clients have compute, watched and not in turns, {ROUNDS} times each. Measured: what each round took more of CPU time, \
              as a share of what it took with probes. Said: `percent_of_target` in the report, which is hits times what \
              calibration found a hit to cost on this host. On one CPU (`GOMAXPROCS`) that is all there is; with more, Go's \
              scheduler adds to it, because a program that is slowed down leaves its other threads more time to look for work. \

@@ -1,20 +1,18 @@
 //! Does `auto` keep to its budget, whatever the program does?
 
-use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use parkwarden::report::Report;
-use parkwarden_tests::target::DEADLINE;
-use parkwarden_tests::wait::{nothing_for, until};
-use parkwarden_tests::{BuildFlags, Target, fixture, free_ports};
+use parkwarden_tests::wait::nothing_for;
+use parkwarden_tests::{BuildFlags, Target, fixture};
 use serde::Deserialize;
 use serde_json::Value;
-use xtask::{command, toolchain};
+use xtask::toolchain;
 
 use crate::document::Section;
 use crate::measure::{end, watch};
+use crate::prometheus::Prometheus;
 
 /// How long each is watched.
 const TIME: Duration = Duration::from_secs(120);
@@ -107,28 +105,11 @@ fn row(pattern: &Pattern) -> anyhow::Result<Vec<String>> {
 
 /// A server that does little but scrape itself.
 fn prometheus() -> anyhow::Result<Vec<String>> {
-    if command::find("prometheus").is_none() {
-        command::apt_install(&["prometheus"])?;
-    }
-    let dir = tempfile::tempdir()?;
-    let [port] = free_ports();
-    let config = dir.path().join("prometheus.yml");
-    let scrape = format!("scrape_configs: [{{job_name: itself, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]");
-    std::fs::write(&config, format!("global: {{scrape_interval: 15s}}\n{scrape}\n"))?;
-    let mut server = Command::new("prometheus")
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stderr(Stdio::null())
-        .spawn()?;
-    until("Prometheus", DEADLINE, || TcpStream::connect(("127.0.0.1", port)).ok());
-    let watched = watch(server.id(), "auto", "1s").and_then(|watching| {
-        nothing_for(TIME);
-        end(watching)
-    });
-    server.kill()?;
-    server.wait()?;
-    Ok(told("Prometheus, nearly idle", "-".to_owned(), &watched?, "-".to_owned()))
+    let server = Prometheus::start(None)?;
+    let watching = watch(server.pid(), "auto", "1s")?;
+    nothing_for(TIME);
+    let watched = end(watching)?;
+    Ok(told("Prometheus, nearly idle", "-".to_owned(), &watched, "-".to_owned()))
 }
 
 fn told(name: &str, parks: String, report: &Report, drift: String) -> Vec<String> {

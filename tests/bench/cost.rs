@@ -20,6 +20,7 @@ use xtask::{command, toolchain};
 
 use crate::document::Section;
 use crate::measure::{end, median};
+use crate::prometheus::Prometheus;
 
 /// What is probed without thought: the functions' first instructions.
 const FUNCTIONS: [&str; 4] = ["runtime.newproc1", "runtime.gopark", "runtime.ready", "runtime.goexit1"];
@@ -50,15 +51,17 @@ const WATCHERS: [(&str, Watcher); 8] = [
     ("bpftrace, `count()` at the entries", Watcher::Bpftrace),
 ];
 
-/// A program under load that counts what it does.
+/// A program under load, and who counts what it does.
 pub struct Load {
     /// What it does.
     pub name: &'static str,
-    /// The program.
-    pub target: Target,
-    /// What makes the load, where that is another process.
-    _client: Option<Target>,
+    /// The program's process.
+    pub pid: u32,
+    /// The program itself, or what makes the load.
+    counting: Target,
     counter: &'static str,
+    /// What else there is of it.
+    _others: (Option<Target>, Option<Prometheus>),
 }
 
 /// What one unit of its work took.
@@ -134,22 +137,31 @@ pub fn loads(cpus: Option<u32>) -> Vec<Load> {
     };
     let spin = fixture("spin", toolchain::NEWEST, BuildFlags::Default);
     let spinning = |name, pairs: &str, spawners: &str, counter| {
-        let (target, _) = on(&spin, &["-pairs", pairs, "-spawners", spawners], cpus);
-        Load { name, target, _client: None, counter }
+        let (counting, _) = on(&spin, &["-pairs", pairs, "-spawners", spawners], cpus);
+        Load { name, pid: counting.pid(), counting, counter, _others: (None, None) }
     };
     let http = fixture("keepalive", toolchain::NEWEST, BuildFlags::Default);
     vec![spinning("ping-pong", "1", "0", "iterations"), spinning("spawn", "0", "1", "spawned"), {
-        let (target, ready) = on(&http, &[], cpus);
+        let (counting, ready) = on(&http, &[], cpus);
         let url = ready["url"].as_str().unwrap_or_default().to_owned();
         let (client, _) = on(&http, &["-client", &url, "-pause", "0s"], None);
-        Load { name: "http", target, _client: Some(client), counter: "requests" }
+        Load { name: "http", pid: counting.pid(), counting, counter: "requests", _others: (Some(client), None) }
     }]
+}
+
+/// A server of somebody else's: it is asked to compute, and whoever asks counts.
+pub fn prometheus(cpus: Option<u32>) -> anyhow::Result<Load> {
+    let server = Prometheus::start(cpus)?;
+    let http = fixture("keepalive", toolchain::NEWEST, BuildFlags::Default);
+    let query = server.url("/api/v1/query?query=sum(rate(prometheus_http_requests_total[5m]))");
+    let (counting, _): (_, Value) = Target::ready(&http, ["-client", &query, "-pause", "0s", "-connections", "8"]);
+    Ok(Load { name: "prometheus", pid: server.pid(), counting, counter: "requests", _others: (None, Some(server)) })
 }
 
 impl Load {
     /// Looks at it for a while.
     pub fn measure(&mut self) -> anyhow::Result<Speed> {
-        let clock = clock_getcpuclockid(Pid::from_raw(self.target.pid().cast_signed()))?;
+        let clock = clock_getcpuclockid(Pid::from_raw(self.pid.cast_signed()))?;
         let (before, cpu, start) = (self.count()?, clock_gettime(clock)?, Instant::now());
         nothing_for(TIME);
         let rounds = self.count()?.saturating_sub(before) as f64;
@@ -159,7 +171,7 @@ impl Load {
     }
 
     fn count(&mut self) -> anyhow::Result<u64> {
-        let stats: Value = self.target.ask("stats");
+        let stats: Value = self.counting.ask("stats");
         stats[self.counter].as_u64().context("the program counts what it does")
     }
 }
@@ -196,7 +208,7 @@ impl Drop for Process {
 }
 
 fn start(watcher: Watcher, load: &Load) -> anyhow::Result<Watching> {
-    let pid = load.target.pid();
+    let pid = load.pid;
     match watcher {
         Watcher::Nobody => Ok(Watching::Nobody),
         Watcher::Parkwarden(mode) => {

@@ -12,6 +12,7 @@ mod document;
 mod events;
 mod idle;
 mod measure;
+mod prometheus;
 mod prove;
 mod recording;
 mod runtime;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::probe::Uprobes;
-use crate::probe::calibrate::{ProgramCosts, SiteCosts};
+use crate::probe::calibrate::{Prices, ProgramCosts, SiteCosts};
 
 /// A host on which everything works, to be spoilt one thing at a time.
 struct FakeHost {
@@ -48,9 +48,12 @@ impl FakeHost {
             cookie: None,
             refused_modes: Vec::new(),
             hit_costs: Some(Costs {
-                sites: SiteCosts { nop5: Some(300), emulated: 500, single_step: 900 },
-                filter: ProgramCosts { parked: 70, ..ProgramCosts::default() },
-                births: ProgramCosts { created: 30, ..ProgramCosts::default() },
+                warm: Prices {
+                    sites: SiteCosts { nop5: Some(300), emulated: 500, single_step: 900 },
+                    filter: ProgramCosts { parked: 70, ..ProgramCosts::default() },
+                    births: ProgramCosts { created: 30, ..ProgramCosts::default() },
+                    ..Prices::default()
+                },
                 ..Costs::default()
             }),
         }

@@ -277,6 +277,7 @@ impl Counters {
             ring_full: sum.ring_full + cpu.ring_full,
             read_fault: sum.read_fault + cpu.read_fault,
             map_full: sum.map_full + cpu.map_full,
+            stacks: sum.stacks + cpu.stacks,
         }))
     }
 }

@@ -81,8 +81,10 @@ pub(super) fn probes(session: &Session) -> Vec<Probe> {
         address: format!("{:#x}", spent.probe.address),
         site_class: spent.probe.site_class,
         hits: spent.counters.hits,
-        hit_nanoseconds: spent.probe.hit_ns,
+        hit_nanoseconds: u32::try_from(spent.cost_ns / spent.counters.hits.max(1)).unwrap_or(u32::MAX),
         target_seconds: micro(spent.cost_ns),
+        stacks: spent.counters.stacks,
+        stacks_target_seconds: micro(spent.stacks_ns),
     };
     session.probes().into_iter().map(place).collect()
 }

@@ -311,10 +311,16 @@ pub struct Probe {
     pub site_class: SiteClass,
     /// How often it was hit, in all modes.
     pub hits: u64,
-    /// What a hit costs the target, in the mode it was watched in last.
+    /// What a hit has cost the target on average.
     pub hit_nanoseconds: u32,
     /// What all hits cost it.
     pub target_seconds: f64,
+    /// Creations that told which calls led to them.
+    #[serde(default)]
+    pub stacks: u64,
+    /// What that cost, of `target_seconds`.
+    #[serde(default)]
+    pub stacks_target_seconds: f64,
 }
 
 /// Goroutine counts.

@@ -1,6 +1,7 @@
 //! What watching has cost the target: the hits of its probes times what a hit of each costs.
 //!
-//! An estimate: what a hit costs was measured on this host, but by code that finds everything in the caches.
+//! An estimate: what a hit costs was measured on this host, in code of parkwarden's own; whoever reads the counters sets the price by
+//! how closely hits follow each other.
 
 use parkwarden_common::counters::ProbeCounters;
 
@@ -10,12 +11,14 @@ use crate::governor::{Budget, Purse};
 /// What the probes at one place have done, in whatever mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spent {
-    /// The place, with the costs of the last program there.
+    /// The place.
     pub probe: ProbeInfo,
     /// Hits and losses.
     pub counters: ProbeCounters,
     /// What hits cost the target.
     pub cost_ns: u64,
+    /// Of that, what telling of the calls cost that led to creations.
+    pub stacks_ns: u64,
 }
 
 /// All of it over time.
@@ -106,15 +109,17 @@ impl Account {
         let mut places = self.gone.clone();
         for probe in &self.attached {
             let reading = self.readings.iter().find(|reading| reading.index == probe.index);
-            let counters = reading.map_or_else(ProbeCounters::default, |reading| reading.counters);
-            let cost_ns = counters.hits.saturating_mul(u64::from(probe.hit_ns));
+            let (counters, cost_ns, stacks_ns) = reading.map_or((ProbeCounters::default(), 0, 0), |reading| {
+                (reading.counters, reading.cost_ns, reading.stacks_ns)
+            });
             match places.iter_mut().find(|spent| spent.probe.address == probe.address) {
                 Some(spent) => {
                     spent.probe = probe.clone();
                     spent.counters = sum(&spent.counters, &counters);
                     spent.cost_ns = spent.cost_ns.saturating_add(cost_ns);
+                    spent.stacks_ns = spent.stacks_ns.saturating_add(stacks_ns);
                 }
-                None => places.push(Spent { probe: probe.clone(), counters, cost_ns }),
+                None => places.push(Spent { probe: probe.clone(), counters, cost_ns, stacks_ns }),
             }
         }
         places
@@ -135,6 +140,7 @@ fn sum(a: &ProbeCounters, b: &ProbeCounters) -> ProbeCounters {
         ring_full: a.ring_full.saturating_add(b.ring_full),
         read_fault: a.read_fault.saturating_add(b.read_fault),
         map_full: a.map_full.saturating_add(b.map_full),
+        stacks: a.stacks.saturating_add(b.stacks),
     }
 }
 
@@ -146,37 +152,39 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn probe(index: u16, address: u64, hit_ns: u32) -> ProbeInfo {
-        ProbeInfo { index, function: "f".to_owned(), address, site_class: SiteClass::Emulated, hit_ns }
+    fn probe(index: u16, address: u64) -> ProbeInfo {
+        ProbeInfo { index, function: "f".to_owned(), address, site_class: SiteClass::Emulated }
     }
 
-    fn hits(index: u16, hits: u64) -> ProbeReading {
-        ProbeReading { index, counters: ProbeCounters { hits, ..ProbeCounters::default() } }
+    fn hits(index: u16, hits: u64, hit_ns: u64) -> ProbeReading {
+        let counters = ProbeCounters { hits, ..ProbeCounters::default() };
+        ProbeReading { index, counters, cost_ns: hits * hit_ns, stacks_ns: hits }
     }
 
     #[test]
     fn hits_of_probes_that_are_gone_stay_in_the_account() {
         let budget = Budget { of_target: Percent::new(1_000) };
-        let mut account = Account::new(budget, vec![probe(0, 10, 700), probe(1, 20, 500)]);
+        let mut account = Account::new(budget, vec![probe(0, 10), probe(1, 20)]);
         account.clock(0, 0);
-        account.read(&[hits(0, 10), hits(1, 4)]);
-        account.replace(vec![probe(4, 10, 900)], 50);
-        account.read(&[hits(4, 1)]);
+        account.read(&[hits(0, 10, 700), hits(1, 4, 500)]);
+        account.replace(vec![probe(4, 10)], 50);
+        account.read(&[hits(4, 1, 900)]);
         account.clock(SECOND, SECOND);
-        let spent: Vec<_> = account.spent().iter().map(|spent| (spent.counters.hits, spent.cost_ns)).collect();
-        assert_eq!(spent, [(11, 7_900), (4, 2_000)]);
+        let spent = account.spent();
+        let spent: Vec<_> = spent.iter().map(|spent| (spent.counters.hits, spent.cost_ns, spent.stacks_ns)).collect();
+        assert_eq!(spent, [(11, 7_900, 11), (4, 2_000, 4)]);
         assert_eq!(account.total(), Total { cost_ns: 9_950, cpu_ns: SECOND, ..Total::default() });
     }
 
     #[test]
     fn time_over_the_budget_is_told() {
-        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10, 1_000)]);
+        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10)]);
         account.clock(0, 0);
         // 1 % of a core is 10 000 hits a second, and it begins with a second's.
         for (second, total) in
             [(1, 9_000), (2, 29_000), (3, 50_000), (4, 61_000), (5, 62_000), (6, 73_000), (7, 93_000)]
         {
-            account.read(&[hits(0, total)]);
+            account.read(&[hits(0, total, 1_000)]);
             account.clock(second * SECOND, second * SECOND);
         }
         let total = account.total();
@@ -185,14 +193,14 @@ mod tests {
 
     #[test]
     fn what_other_probes_owed_is_not_held_against_those_that_replace_them() {
-        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10, 1_000)]);
+        let mut account = Account::new(Budget { of_target: Percent::new(1_000) }, vec![probe(0, 10)]);
         account.clock(0, 0);
-        account.read(&[hits(0, 200_000)]);
+        account.read(&[hits(0, 200_000, 1_000)]);
         account.clock(SECOND, SECOND);
         assert_eq!(account.total().over_budget_ns, SECOND);
-        account.replace(vec![probe(1, 10, 1_000)], 0);
+        account.replace(vec![probe(1, 10)], 0);
         // 12 ms are more than the 10 of this second, and less than these and the 10 to begin with.
-        account.read(&[hits(1, 12_000)]);
+        account.read(&[hits(1, 12_000, 1_000)]);
         account.clock(2 * SECOND, 2 * SECOND);
         assert_eq!(account.total().over_budget_ns, SECOND);
     }

@@ -28,8 +28,6 @@ pub struct ProbeInfo {
     pub address: u64,
     /// What a hit costs the kernel.
     pub site_class: SiteClass,
-    /// What a hit costs the target, in nanoseconds, as measured on this host; 0 if it could not be measured.
-    pub hit_ns: u32,
 }
 
 /// A probe's counters, summed over CPUs.
@@ -40,6 +38,10 @@ pub struct ProbeReading {
     /// Hits and losses.
     #[serde(with = "Counters")]
     pub counters: parkwarden_common::counters::ProbeCounters,
+    /// What its hits have cost the target, in nanoseconds, by what was measured on this host.
+    pub cost_ns: u64,
+    /// Of that, what telling of the calls has cost that led to creations.
+    pub stacks_ns: u64,
 }
 
 /// The shape of the kernel's counters for serde, which the shared crate does not know.
@@ -50,6 +52,7 @@ struct Counters {
     ring_full: u64,
     read_fault: u64,
     map_full: u64,
+    stacks: u64,
 }
 
 /// How a session begins.

@@ -26,7 +26,7 @@ use crate::discover::process::Process;
 use crate::golang::layout::RuntimeLayout;
 use crate::golang::sites::Site;
 use crate::governor::{Governor, Move, Reading};
-use crate::probe::calibrate::Costs;
+use crate::probe::calibrate::{COLD_AFTER_NS, Costs, HitPrice};
 use crate::probe::{AttachError, Attachment, Bell, EventStream, Prober, Removed};
 use crate::registry::{CreationSiteCount, Held};
 use crate::session::{Input, ModeMove, ProbeInfo, ProbeReading};
@@ -93,6 +93,10 @@ struct ProbesState {
     spent_ns: u64,
     would_ns: [u64; Mode::PROBED.len()],
     last_reading: Instant,
+    /// CPU time that the target had used at the last reading.
+    last_cpu_ns: Option<u64>,
+    /// How much of it the target had for itself between two hits before that.
+    between_ns: u64,
     /// Counts of `go` statements that have been told.
     sites: HashMap<u64, SiteCounts>,
     readings_to_hurry: u32,
@@ -110,21 +114,38 @@ struct ProbesState {
 #[derive(Debug)]
 struct Attached {
     info: ProbeInfo,
-    /// What a hit would cost in each of [`Mode::PROBED`], and what the place alone costs.
-    would_ns: [u32; Mode::PROBED.len()],
-    site_ns: u32,
-    hits: u64,
+    /// What a hit costs, and would in each of [`Mode::PROBED`], and what the place alone does.
+    price: HitPrice,
+    would: [HitPrice; Mode::PROBED.len()],
+    site: HitPrice,
+    /// What a creation costs besides that tells which calls led to it.
+    stack_ns: u32,
+    /// At the last reading.
+    counters: ProbeCounters,
+    /// What hits have cost by then, and would have in each of [`Mode::PROBED`].
+    cost_ns: u64,
+    would_ns: [u64; Mode::PROBED.len()],
     /// Hits a second, at the last reading.
     rate: f64,
 }
 
 impl Attached {
-    /// Adds what so many hits have cost, and would have cost in each of [`Mode::PROBED`].
-    fn add(&self, hits: u64, spent_ns: &mut u64, would_ns: &mut [u64; Mode::PROBED.len()]) {
-        *spent_ns = spent_ns.saturating_add(hits.saturating_mul(u64::from(self.info.hit_ns)));
-        for (sum, hit_ns) in would_ns.iter_mut().zip(self.would_ns) {
-            *sum = sum.saturating_add(hits.saturating_mul(u64::from(hit_ns)));
+    /// Takes a reading between whose hits the target had so much time for itself.
+    fn read(&mut self, counters: ProbeCounters, between_ns: u64) {
+        let hits = counters.hits.saturating_sub(self.counters.hits);
+        let stacks_ns = counters.stacks.saturating_sub(self.counters.stacks).saturating_mul(u64::from(self.stack_ns));
+        let cost = |price: HitPrice| hits.saturating_mul(u64::from(price.after(between_ns))).saturating_add(stacks_ns);
+        self.cost_ns = self.cost_ns.saturating_add(cost(self.price));
+        for (sum, price) in self.would_ns.iter_mut().zip(self.would) {
+            *sum = sum.saturating_add(cost(price));
         }
+        self.counters = counters;
+    }
+
+    /// The last reading.
+    fn reading(&self) -> ProbeReading {
+        let stacks_ns = self.counters.stacks.saturating_mul(u64::from(self.stack_ns));
+        ProbeReading { index: self.info.index, counters: self.counters, cost_ns: self.cost_ns, stacks_ns }
     }
 }
 
@@ -138,11 +159,15 @@ struct Counted {
 impl Counted {
     /// Hits a second.
     fn rate(&self, probe: &Attached, counters: &ProbeCounters) -> f64 {
-        if self.seconds > 0.0 { counters.hits.saturating_sub(probe.hits) as f64 / self.seconds } else { probe.rate }
+        if self.seconds > 0.0 {
+            counters.hits.saturating_sub(probe.counters.hits) as f64 / self.seconds
+        } else {
+            probe.rate
+        }
     }
 
     fn is_quiet(&self, attached: &[Attached]) -> bool {
-        let share = |(probe, counters)| self.rate(probe, counters) * f64::from(probe.info.hit_ns) / 1e9;
+        let share = |(probe, counters)| self.rate(probe, counters) * f64::from(probe.price.cold_ns) / 1e9;
         attached.iter().zip(&self.counters).map(share).sum::<f64>() < QUIET
     }
 }
@@ -171,6 +196,9 @@ impl Probes {
             spent_ns: 0,
             would_ns: [0; Mode::PROBED.len()],
             last_reading: Instant::now(),
+            last_cpu_ns: None,
+            // Until it is known, hits count as the dearest they can be.
+            between_ns: COLD_AFTER_NS,
             sites: HashMap::new(),
             readings_to_hurry: FIRST_READINGS,
             quiet: false,
@@ -351,9 +379,9 @@ impl ProbesState {
     fn describe(&self, mode: Mode, attachment: &Attachment) -> Vec<Attached> {
         let Plan { sites, costs, slide, .. } = &self.plan;
         let sites = sites.iter().filter(|(site, _)| mode.probes(site.kind));
-        let hit_ns = |mode: Mode, site: &Site| match mode.probes(site.kind) {
-            true => costs.hit_ns(mode, site.kind, site.class),
-            false => 0,
+        let hit = |mode: Mode, site: &Site| match mode.probes(site.kind) {
+            true => costs.hit(mode, site.kind, site.class),
+            false => HitPrice::default(),
         };
         let described = attachment.probes().zip(sites).map(|(index, (site, _))| Attached {
             info: ProbeInfo {
@@ -361,12 +389,15 @@ impl ProbesState {
                 function: site.function.clone(),
                 address: site.address.wrapping_add(*slide),
                 site_class: site.class,
-                hit_ns: hit_ns(mode, site),
             },
-            would_ns: Mode::PROBED.map(|mode| hit_ns(mode, site)),
+            price: hit(mode, site),
+            would: Mode::PROBED.map(|mode| hit(mode, site)),
             // No program is told of it.
-            site_ns: costs.hit_ns(mode, Kind::Waited, site.class),
-            hits: 0,
+            site: costs.hit(mode, Kind::Waited, site.class),
+            stack_ns: costs.stack_ns(),
+            counters: ProbeCounters::default(),
+            cost_ns: 0,
+            would_ns: [0; Mode::PROBED.len()],
             rate: 0.0,
         });
         described.collect()
@@ -402,24 +433,24 @@ impl ProbesState {
         let was_quiet = std::mem::replace(&mut self.quiet, counted.is_quiet(&self.attached));
         self.readings_to_hurry = self.readings_to_hurry.saturating_sub(1);
         self.last_reading = Instant::now();
-        let (mut spent_ns, mut would_ns) = (self.spent_ns, self.would_ns);
-        let mut readings = Vec::with_capacity(self.attached.len());
+        // The clock is that of a pid.
+        let cpu = self.cpu.and_then(|clock| self.plan.process.by_pid(|_| clock_gettime(clock).ok()));
+        let cpu_ns = cpu.map(|cpu| nanoseconds(Duration::from(cpu)));
+        self.between_ns = self.between_ns(counted, cpu_ns);
+        self.last_cpu_ns = cpu_ns;
         for (probe, counters) in self.attached.iter_mut().zip(&counted.counters) {
             probe.rate = counted.rate(probe, counters);
-            probe.hits = counters.hits;
-            probe.add(counters.hits, &mut spent_ns, &mut would_ns);
-            readings.push(ProbeReading { index: probe.info.index, counters: *counters });
+            probe.read(*counters, self.between_ns);
         }
+        let (spent_ns, would_ns) = self.spent();
+        let readings = self.attached.iter().map(Attached::reading).collect();
         if was_quiet && self.quiet && matches!(self.inputs[..], [.., Input::Probes(_), Input::Cpu { .. }]) {
             // Of readings that say next to nothing the last says it all.
             self.inputs.truncate(self.inputs.len() - 2);
         }
         self.inputs.push(Input::Probes(readings));
         // A target that has just ended has no time any more; its end is noticed elsewhere.
-        // The clock is that of a pid.
-        let cpu = self.cpu.and_then(|clock| self.plan.process.by_pid(|_| clock_gettime(clock).ok()));
-        let Some(cpu) = cpu else { return Ok(()) };
-        let cpu_ns = nanoseconds(Duration::from(cpu));
+        let Some(cpu_ns) = cpu_ns else { return Ok(()) };
         let time_ns = now_ns();
         self.inputs.push(Input::Cpu { time_ns, cpu_ns });
         let reading = Reading { time_ns, cpu_ns, spent_ns, would_ns };
@@ -429,6 +460,31 @@ impl ProbesState {
             None => {}
         }
         Ok(())
+    }
+
+    /// How much CPU time the target has had for itself between two hits since the last reading.
+    fn between_ns(&self, counted: &Counted, cpu_ns: Option<u64>) -> u64 {
+        let fresh = |(probe, counters): (&Attached, &ProbeCounters)| {
+            let hits = counters.hits.saturating_sub(probe.counters.hits);
+            (hits, hits.saturating_mul(u64::from(probe.price.warm_ns)))
+        };
+        let each = self.attached.iter().zip(&counted.counters).map(fresh);
+        let (hits, cost_ns) =
+            each.fold((0, 0), |sum: (u64, u64), (hits, cost_ns)| (sum.0 + hits, sum.1.saturating_add(cost_ns)));
+        match self.last_cpu_ns.zip(cpu_ns) {
+            Some((before, now)) if hits > 0 => now.saturating_sub(before).saturating_sub(cost_ns) / hits,
+            _ => self.between_ns,
+        }
+    }
+
+    /// What all probes have cost, and would have in each of [`Mode::PROBED`].
+    fn spent(&self) -> (u64, [u64; Mode::PROBED.len()]) {
+        let mut sum = (self.spent_ns, self.would_ns);
+        for probe in &self.attached {
+            sum.0 = sum.0.saturating_add(probe.cost_ns);
+            sum.1.iter_mut().zip(probe.would_ns).for_each(|(sum, would_ns)| *sum = sum.saturating_add(would_ns));
+        }
+        sum
     }
 
     /// Goes at once to a mode that costs less. Where its probes cannot be attached, there are none.
@@ -453,13 +509,13 @@ impl ProbesState {
         let begun = Instant::now();
         let removed = before.remove();
         let uncounted_ns = self.uncounted_ns(begun, &removed);
-        let mut last = Vec::with_capacity(self.attached.len());
-        for probe in &self.attached {
+        for probe in &mut self.attached {
             // The map is there as long as the prober: only a bug could make this fail, and then the last one stands.
             let Ok(counters) = self.prober.counters(probe.info.index) else { continue };
-            probe.add(counters.hits, &mut self.spent_ns, &mut self.would_ns);
-            last.push(ProbeReading { index: probe.info.index, counters });
+            probe.read(counters, self.between_ns);
         }
+        let last = self.attached.iter().map(Attached::reading).collect();
+        (self.spent_ns, self.would_ns) = self.spent();
         self.spent_ns = self.spent_ns.saturating_add(uncounted_ns);
         self.inputs.push(Input::Probes(last));
         let now = std::mem::replace(&mut self.attachment, before);
@@ -491,7 +547,7 @@ impl ProbesState {
         let cost = |removed: &Removed| {
             let probe = self.attached.iter().find(|probe| probe.info.index == removed.index)?;
             let seconds = removed.at.saturating_duration_since(begun).as_secs_f64();
-            Some(probe.rate * seconds * f64::from(probe.site_ns))
+            Some(probe.rate * seconds * f64::from(probe.site.after(self.between_ns)))
         };
         removed.iter().filter_map(cost).sum::<f64>() as u64
     }

@@ -129,8 +129,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("calibration.json");
         let key = || Key { boot_id: "b".to_owned(), kernel: "k".to_owned(), object: 7, uprobes: "multi".to_owned() };
-        let costs =
-            Costs { sites: super::super::SiteCosts { nop5: Some(1), emulated: 2, single_step: 3 }, ..Costs::default() };
+        let sites = super::super::SiteCosts { nop5: Some(1), emulated: 2, single_step: 3 };
+        let costs = Costs { cold: super::super::Prices { sites, ..Default::default() }, stack: 4, ..Costs::default() };
         write(&path, &Stored { key: key(), costs }).expect("written");
         let stored = read(&path).expect("there");
         assert_eq!((stored.key, stored.costs), (key(), costs));

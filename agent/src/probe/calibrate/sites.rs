@@ -11,7 +11,7 @@ use crate::golang::sites::SiteClass;
 const NOPS: usize = 4;
 
 /// Places of the class [`SiteClass::Emulated`]: one for each program and kind of event that is measured.
-const EMULATED: usize = 11;
+const EMULATED: usize = 12;
 
 /// Bytes from one place to the next.
 const STRIDE: usize = 16;
@@ -33,7 +33,7 @@ global_asm!(
     ".p2align 4",
     ".endr",
     // The kernel emulates a push.
-    ".rept 11",
+    ".rept 12",
     "pushq %rbp",
     "popq %rbp",
     "ret",
@@ -81,7 +81,7 @@ global_asm!(
     ".p2align 4",
     ".endr",
     // The kernel simulates an adr.
-    ".rept 11",
+    ".rept 12",
     "adr x9, .",
     "ret",
     ".p2align 4",
