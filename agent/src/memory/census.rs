@@ -8,6 +8,7 @@ use hashbrown::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::image::Image;
+use super::together::in_pieces;
 use super::{Fault, Memory, Request, word_at};
 use crate::golang::layout::GLayout;
 
@@ -227,8 +228,9 @@ impl CensusReader {
         let mut addresses = self.addresses(memory, &mut census)?;
         addresses.truncate(most);
         let mut seen = HashSet::with_capacity(addresses.len());
-        for batch in addresses.chunks(BATCH) {
-            for read in self.read_batch(memory, batch)? {
+        let read = |memory: &dyn Memory, batch: &[u64]| self.read_batch(memory, batch);
+        in_pieces(memory, &addresses, BATCH, read, |_, found| {
+            for read in found {
                 match read {
                     None => census.unreadable += 1,
                     Some(g) if matches!(g.status, Status::Dead | Status::Idle) => census.dead += 1,
@@ -242,7 +244,8 @@ impl CensusReader {
                 let reason = format!("{} of its goroutines cannot be read", census.unreadable);
                 return Err(CensusError::Malformed { address: self.allgs, reason });
             }
-        }
+            Ok(())
+        })?;
         // It is kept until the next.
         census.goroutines.shrink_to_fit();
         census.finished_ns = now();

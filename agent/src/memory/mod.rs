@@ -17,6 +17,7 @@ pub mod process;
 pub mod stacks;
 pub mod stop;
 pub mod ticks;
+pub mod together;
 pub mod unwind;
 pub mod written;
 

@@ -47,6 +47,10 @@ impl Memory for ProcessMemory {
         }
     }
 
+    fn for_threads(&self) -> Option<&(dyn Memory + Sync)> {
+        Some(self)
+    }
+
     fn read_many(&self, requests: &mut [Request<'_>]) -> Result<(), Fault> {
         let (mut small, mut large): (Vec<&mut Request<'_>>, Vec<&mut Request<'_>>) =
             requests.iter_mut().partition(|request| request.buf.len() <= SMALL);

@@ -7,8 +7,10 @@
 //! Everything read is checked: the stack pointer only moves up within the goroutine's stack, frames are counted.
 
 use hashbrown::HashMap;
+use parking_lot::RwLock;
 
 use super::census::{CensusReader, Goroutine, Status};
+use super::together::in_pieces;
 use super::{Fault, Memory, Request, StackId, StackTable, word_at};
 use crate::golang::Arch;
 
@@ -98,28 +100,45 @@ enum Attempt {
 #[derive(Debug)]
 pub struct Unwinder {
     arch: Arch,
-    shapes: HashMap<u64, Option<FrameShape>>,
+    /// By address, what walks have found out.
+    shapes: RwLock<HashMap<u64, Option<FrameShape>>>,
+}
+
+/// Shapes of frames as one batch of walks finds them: known ones, and those that are told to the others when it is done.
+struct Shapes<'a> {
+    tables: &'a (dyn StackTables + Sync),
+    known: &'a HashMap<u64, Option<FrameShape>>,
+    fresh: HashMap<u64, Option<FrameShape>>,
+}
+
+impl Shapes<'_> {
+    fn at(&mut self, pc: u64) -> Option<FrameShape> {
+        match self.known.get(&pc) {
+            Some(known) => *known,
+            None => *self.fresh.entry(pc).or_insert_with(|| self.tables.shape(pc)),
+        }
+    }
 }
 
 impl Unwinder {
     /// An unwinder for a program of this architecture.
     pub fn new(arch: Arch) -> Self {
-        Self { arch, shapes: HashMap::new() }
+        Self { arch, shapes: RwLock::default() }
     }
 
     /// Walks the stacks of goroutines as they were just read. Fails only when the process cannot be read any more.
     pub fn unwind(
-        &mut self,
+        &self,
         memory: &dyn Memory,
-        tables: &dyn StackTables,
+        tables: &(dyn StackTables + Sync),
         reader: &CensusReader,
         goroutines: &[Goroutine],
         table: &mut StackTable,
     ) -> Result<Unwound, Fault> {
         let mut unwound = Unwound { stacks: Vec::with_capacity(goroutines.len()), ..Unwound::default() };
         let mut second_tries = MAX_SECOND_TRIES;
-        for batch in goroutines.chunks(BATCH) {
-            let first = self.attempt(memory, tables, reader, batch)?;
+        let attempt = |memory: &dyn Memory, batch: &[Goroutine]| self.attempt(memory, tables, reader, batch);
+        in_pieces(memory, goroutines, BATCH, attempt, |batch, first| {
             let mut again: Vec<usize> = Vec::new();
             for (index, attempt) in first.iter().enumerate() {
                 // One that ran and came back to where it was looks as if it had stood still, but its stack is torn.
@@ -142,27 +161,34 @@ impl Unwinder {
                 unwound.unknown += u64::from(stack.is_none());
                 unwound.stacks.push(stack);
             }
-        }
+            Ok::<_, Fault>(())
+        })?;
         Ok(unwound)
     }
 
     /// Walks the stacks of a batch of goroutines, and looks afterwards which of them stood still.
     fn attempt(
-        &mut self,
+        &self,
         memory: &dyn Memory,
-        tables: &dyn StackTables,
+        tables: &(dyn StackTables + Sync),
         reader: &CensusReader,
         batch: &[Goroutine],
     ) -> Result<Vec<Attempt>, Fault> {
         let mut read = Vec::with_capacity(batch.len());
-        for (goroutine, top) in batch.iter().zip(read_tops(memory, batch)?) {
+        let tops = read_tops(memory, batch)?;
+        let known = self.shapes.read();
+        let mut shapes = Shapes { tables, known: &known, fresh: HashMap::new() };
+        for (goroutine, top) in batch.iter().zip(tops) {
             let mut pcs = Vec::with_capacity(USUAL_FRAMES);
             let cut = match top {
-                Some(top) => self.walk(memory, tables, goroutine, top, &mut pcs),
+                Some(top) => self.walk(memory, &mut shapes, goroutine, top, &mut pcs),
                 None => Some(Cut::Unreadable(goroutine.resume().1)),
             };
             read.push(Attempt::Still { pcs, cut: cut.is_some() });
         }
+        let fresh = shapes.fresh;
+        drop(known);
+        self.tell(fresh);
         let addresses: Vec<u64> = batch.iter().map(|g| g.address).collect();
         let after = reader.reread(memory, &addresses)?;
         let still =
@@ -172,9 +198,9 @@ impl Unwinder {
 
     /// Collects the addresses of one stack, innermost first, the return addresses as they stand.
     fn walk(
-        &mut self,
+        &self,
         memory: &dyn Memory,
-        tables: &dyn StackTables,
+        shapes: &mut Shapes<'_>,
         goroutine: &Goroutine,
         top: Vec<u8>,
         pcs: &mut Vec<u64>,
@@ -182,7 +208,7 @@ impl Unwinder {
         let (mut pc, mut sp) = goroutine.resume();
         let mut window = Window { base: sp, hi: goroutine.stack_hi, bytes: top };
         loop {
-            let Some(shape) = self.shape(tables, pc) else { return Some(Cut::UnknownCode(pc)) };
+            let Some(shape) = shapes.at(pc) else { return Some(Cut::UnknownCode(pc)) };
             if shape.outermost {
                 return None;
             }
@@ -218,7 +244,7 @@ impl Unwinder {
                 // interrupted returns to, if it had no frame (`unwinder.next` in src/runtime/traceback.go).
                 let Some(link) = window.word(memory, sp) else { return Some(Cut::Unreadable(sp)) };
                 sp = sp.saturating_add(SAVED_LINK);
-                match self.shape(tables, pc) {
+                match shapes.at(pc) {
                     None => pc = link,
                     Some(interrupted) if interrupted.sp_delta == 0 && !interrupted.outermost => {
                         if pcs.len() == MAX_FRAMES {
@@ -233,11 +259,16 @@ impl Unwinder {
         }
     }
 
-    fn shape(&mut self, tables: &dyn StackTables, pc: u64) -> Option<FrameShape> {
-        if self.shapes.len() >= MAX_CACHED {
-            self.shapes.clear();
+    /// Keeps what walks have found out.
+    fn tell(&self, fresh: HashMap<u64, Option<FrameShape>>) {
+        if fresh.is_empty() {
+            return;
         }
-        *self.shapes.entry(pc).or_insert_with(|| tables.shape(pc))
+        let mut shapes = self.shapes.write();
+        if shapes.len() >= MAX_CACHED {
+            shapes.clear();
+        }
+        shapes.extend(fresh);
     }
 }
 
