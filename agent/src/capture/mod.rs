@@ -20,7 +20,7 @@ pub use write::Writer;
 pub const MAGIC: [u8; 8] = *b"PKWCAPT\n";
 
 /// Version of the format; a reader refuses any other.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 #[cfg(test)]
 pub(crate) mod tests;
