@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parkwarden::record::GapCause;
-use parkwarden::timeline::{GapSpan, Timeline, render_html};
+use parkwarden::timeline::{GapSpan, IncidentLine, Timeline, render_html};
 use parkwarden::words::Place;
 use parkwarden_tests::browser::drive;
 use parkwarden_tests::incident::{CAUSE, REMEDY};
@@ -203,4 +203,44 @@ fn gaps_in_a_row_are_told_of_together_and_groups_of_one_statement_apart() {
     assert!(less.len() == 1 && less[0].starts_with("Less seen 21 times until"), "{less:?}");
     assert!(less[0].replace('\u{a0}', " ").contains("21 s in all"), "{less:?}");
     assert!(seen.subs.iter().any(|sub| sub.contains("at main.elsewhere")), "{:?}", seen.subs);
+}
+
+#[derive(Debug, Deserialize)]
+struct Chains {
+    wrong: Vec<String>,
+    times: Vec<String>,
+    headlines: Vec<String>,
+    chains: Vec<String>,
+    roots: Vec<String>,
+}
+
+#[test]
+fn who_waited_for_whom_stands_above_the_charts() {
+    let (_dir, file) = incident_file();
+    let json = timeline(&["--record", text(&file), "--exe", "shop", "--format", "json"]);
+    let mut told: Timeline = serde_json::from_str(&json).expect("a timeline");
+    let incident = |from_ms, ended_ms| IncidentLine {
+        life: 0,
+        from_ms,
+        ended_ms,
+        seen_ms: from_ms,
+        headline: "7 goroutines wait for goroutine 9 <b>".to_owned(),
+        goroutines: 7,
+        cycle: false,
+        roots: vec![9],
+        groups: vec![1, 0],
+    };
+    told.incidents = vec![incident(told.from_ms + 60_000, None), incident(told.from_ms, Some(told.to_ms))];
+    let script = "
+        const texts = (selector) => [...document.querySelectorAll(selector)].map((node) => node.textContent);
+        report({ wrong: window.wrong, times: texts('section:first-of-type .events time'), headlines: texts('.events p.hot'),
+          chains: texts('.events .stack li'), roots: texts('.events p:not(.hot)') });";
+    let seen: Chains = drive(&render_html(&told), 1280, 900, script);
+    assert_eq!(seen.wrong, Vec::<String>::new());
+    assert!(seen.times[0].ends_with(" to the end") && !seen.times[1].ends_with("the end"), "{:?}", seen.times);
+    assert_eq!(seen.headlines, ["7 goroutines wait for goroutine 9 <b>"; 2], "names stay text");
+    assert_eq!(seen.roots, ["The others waited for goroutine 9."; 2]);
+    let reason = |group: usize| told.groups[group].wait_reason.as_str();
+    assert_eq!(seen.chains.len(), 4);
+    assert!(seen.chains[0].contains(reason(1)) && seen.chains[1].contains(reason(0)), "{:?}", seen.chains);
 }

@@ -215,6 +215,7 @@ mod tests {
             goids: vec![7],
             stack_bytes: 0,
             heap_bytes: None,
+            heap_kinds: Vec::new(),
             proven: if verdict == Verdict::Proven { 120 } else { 0 },
             cause: Some(Cause { kind: CauseKind::SendNobodyReceives, sentence, remedy: String::new() }),
             evidence: Vec::new(),

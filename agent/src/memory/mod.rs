@@ -9,6 +9,7 @@ pub mod chain;
 pub mod globals;
 pub mod http_request;
 pub mod image;
+pub mod kinds;
 pub mod labels;
 pub mod launch;
 pub mod look;

@@ -15,12 +15,13 @@ use crate::detect::Verdict;
 use crate::discover::info::TargetInfo;
 use crate::golang::Frame;
 use crate::memory::census::Status;
+use crate::memory::kinds::HeapKind;
 use crate::reach::holders;
 use crate::reach::objects::Precision;
 use crate::reach::{Alike, Leaked, Proof};
 use crate::symbolize::Symbolizer;
 use crate::words::numbers::bytes;
-use crate::words::{Named, Place};
+use crate::words::{Named, Place, heap};
 
 /// Version of the JSON document.
 pub const SCHEMA: u32 = 1;
@@ -117,6 +118,9 @@ pub struct ProofGroup {
     /// Bytes of heap to which they alone lead, of all that is the program's; `None` where that was not counted.
     #[serde(default)]
     pub heap_bytes: Option<u64>,
+    /// What most of that heap is, the largest first, at most five; less where it takes more to tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heap_kinds: Vec<HeapKind>,
     /// Their ids, at most a million.
     pub goids: Vec<u64>,
     /// Some of them, one by one.
@@ -222,6 +226,7 @@ fn describe(
         loops: shown == Shown::Timed,
         proven: shown == Shown::Proven,
     });
+    let own = proof.held.as_ref().filter(|_| shown == Shown::Proven).and_then(|held| held.own.get(&g.goid));
     let by_runtime = group.iter().filter(|leaked| leaked.goroutine.status == Status::Leaked).count();
     ProofGroup {
         verdict: match shown {
@@ -244,12 +249,8 @@ fn describe(
             Shown::Running | Shown::Timed | Shown::HeldUp => first.primitives.iter().map(ToString::to_string).collect(),
         },
         stack_bytes: group.iter().map(|leaked| leaked.goroutine.stack_bytes()).sum(),
-        heap_bytes: proof
-            .held
-            .as_ref()
-            .filter(|_| shown == Shown::Proven)
-            .and_then(|held| held.own.get(&g.goid))
-            .copied(),
+        heap_bytes: own.map(|own| own.bytes),
+        heap_kinds: own.map_or_else(Vec::new, |own| own.kinds.clone()),
         goids: group.iter().map(|leaked| leaked.goroutine.goid).take(MAX_GOIDS).collect(),
         examples: group
             .iter()
@@ -268,13 +269,14 @@ fn describe(
 /// What a group keeps of the program's memory, in words.
 fn kept(group: &[&Leaked], proof: &Proof) -> Option<String> {
     let held = proof.held.as_ref()?;
-    let own = *held.own.get(&group[0].goroutine.goid)?;
+    let own = held.own.get(&group[0].goroutine.goid)?;
     let stacks = bytes(group.iter().map(|leaked| leaked.goroutine.stack_bytes()).sum());
     let shared = match held.shared {
         0 => String::new(),
         shared => format!("; {} more are shared among leaks", bytes(shared)),
     };
-    Some(format!("nothing but these goroutines keeps {} of heap, besides {stacks} of stacks{shared}", bytes(own)))
+    let kinds = heap::kinds(own.bytes, &own.kinds).map_or_else(String::new, |kinds| format!(": {kinds}"));
+    Some(format!("they alone keep {stacks} of stacks and {} of heap{kinds}{shared}", bytes(own.bytes)))
 }
 
 fn evidence(group: &[&Leaked], proof: &Proof, by_goid: &HashMap<u64, &Leaked>, by_runtime: usize) -> Vec<String> {

@@ -15,6 +15,7 @@
 //! package unsafe, and keeps nothing but the field's address, is the one exception; in structs of this size nobody does.
 
 pub mod held;
+mod kinds;
 mod timed;
 mod together;
 

@@ -7,6 +7,7 @@
 
 pub mod candidates;
 pub mod contents;
+pub mod descriptors;
 pub mod graph;
 pub mod heap;
 pub mod holders;
@@ -31,9 +32,10 @@ use crate::cause::wait::Wait;
 use crate::golang::proof_layout::ReachLayout;
 use candidates::{Candidate, Finder, is_parked};
 use contents::Reads;
+use descriptors::Descriptors;
 use heap::{HeapError, Spans};
 use mark::Marker;
-use mark::held::Held;
+use mark::held::{Held, Own};
 use objects::{Objects, Precision};
 use roots::Modules;
 use stack::{Stacks, Start};
@@ -160,12 +162,12 @@ impl Leaked {
     }
 }
 
-/// Bytes of heap to which only leaked goroutines lead.
+/// What only leaked goroutines lead to of the heap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldHeap {
-    /// By the goid of the first leaked goroutine of each group, those that it alone leads to.
-    pub own: BTreeMap<u64, u64>,
-    /// Those that several groups lead to.
+    /// By the goid of the first leaked goroutine of each group, what it alone leads to.
+    pub own: BTreeMap<u64, Own>,
+    /// Bytes that several groups lead to.
     pub shared: u64,
 }
 
@@ -332,7 +334,9 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
     let mut leaked: Vec<Leaked> = leaked.map(described).collect();
     let timed = timed.iter().filter_map(|candidate| found.list.get(*candidate as usize)).map(described).collect();
     let (exact_objects, conservative_objects) = objects.scanned();
-    let held = if objects.contents.is_windowed() { None } else { held(&mut marker, &leaked, &indices) };
+    let descriptors = Descriptors::new(&types, modules.immutable());
+    let is_whole = !objects.contents.is_windowed();
+    let held = is_whole.then(|| held(&mut marker, &leaked, &indices, &descriptors)).flatten();
     let (exact_frames, conservative_frames) = stacks.scanned();
     holders::find(&mut leaked, &stacks, &Unlocks::new(subject, &stacks), &objects.spans);
     Ok(Proof {
@@ -351,13 +355,18 @@ pub fn prove(subject: &Subject<'_>) -> Result<Proof, ReachError> {
 }
 
 /// What groups of leaked goroutines keep of the heap. `indices` are those of the candidates that they are.
-fn held(marker: &mut Marker<'_, '_>, leaked: &[Leaked], indices: &[u32]) -> Option<HeldHeap> {
+fn held(
+    marker: &mut Marker<'_, '_>,
+    leaked: &[Leaked],
+    indices: &[u32],
+    descriptors: &Descriptors<'_, '_>,
+) -> Option<HeldHeap> {
     let mut groups: BTreeMap<Alike<'_>, (u64, Vec<u32>)> = BTreeMap::new();
     for (leaked, index) in leaked.iter().zip(indices) {
         groups.entry(leaked.alike()).or_insert_with(|| (leaked.goroutine.goid, Vec::new())).1.push(*index);
     }
     let (first, groups): (Vec<u64>, Vec<Vec<u32>>) = groups.into_values().unzip();
-    let Held { own, shared } = marker.held(&groups)?;
+    let Held { own, shared } = marker.held(&groups, descriptors)?;
     Some(HeldHeap { own: first.into_iter().zip(own).collect(), shared })
 }
 

@@ -5,11 +5,12 @@
 //! Where there is no bitmap every word counts as a pointer, and that is counted.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::contents::{Contents, Reads};
+use super::contents::{Contents, Reads, SpanBytes};
 use super::heap::{Object, Span, Spans};
 use super::types::{self, Types, bit};
 use crate::golang::proof_layout::ReachLayout;
@@ -191,11 +192,7 @@ impl<'m> Objects<'m> {
         if span.elem <= SMALL && !span.large {
             return self.by_span(span, object, data, body, visit);
         }
-        let (kind, body) = if span.large {
-            (span.large_type, body)
-        } else {
-            (word_at(body, 0).unwrap_or(0), body.get(HEADER as usize..).unwrap_or_default())
-        };
+        let (kind, body) = typed(span, body);
         if kind == 0 {
             // Not given its type yet: the runtime takes it for an object without pointers, and so has nobody stored
             // any. A large object without a type cannot be told from a runtime that keeps it elsewhere.
@@ -211,6 +208,28 @@ impl<'m> Objects<'m> {
             }
         }
         true
+    }
+
+    /// The type that the allocator has noted of `object`, by its descriptor's address, and the value: Go 1.22 and later do so of
+    /// objects that hold pointers and are not small.
+    pub fn noted(&self, object: Object) -> Option<(u64, SpanBytes<'m>, Range<usize>)> {
+        let span = self.span(object);
+        if span.noscan || self.layout.minor <= 21 || span.elem <= SMALL && !span.large {
+            return None;
+        }
+        let (data, range) = self.bytes(object)?;
+        let (kind, value) = typed(span, &data[range.clone()]);
+        let value = range.end - value.len()..range.end;
+        (kind != 0).then_some((kind, data, value))
+    }
+
+    /// Where the bytes of `object` are.
+    pub fn bytes(&self, object: Object) -> Option<(SpanBytes<'m>, Range<usize>)> {
+        let span = self.span(object);
+        let data = self.contents.of(object.span, span)?;
+        let start = usize::try_from(object.index.checked_mul(span.elem)?).ok()?;
+        let range = start..start.checked_add(usize::try_from(span.elem).ok()?)?;
+        (range.end <= data.len()).then_some((data, range))
     }
 
     fn by_span(&self, span: &Span, object: Object, data: &[u8], body: &[u8], visit: &mut dyn FnMut(u64)) -> bool {
@@ -280,6 +299,15 @@ impl<'m> Objects<'m> {
             return None;
         }
         Some((arena.checked_add(u64::from(layout.bitmap))?, arena.checked_add(u64::from(layout.no_more))?))
+    }
+}
+
+/// The address of its type's descriptor and the value of an object of `span` that is not small: such have a header, or the type is
+/// in the span.
+fn typed<'b>(span: &Span, body: &'b [u8]) -> (u64, &'b [u8]) {
+    match span.large {
+        true => (span.large_type, body),
+        false => (word_at(body, 0).unwrap_or(0), body.get(HEADER as usize..).unwrap_or_default()),
     }
 }
 

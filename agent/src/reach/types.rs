@@ -20,8 +20,12 @@ const MAX_CACHED: usize = 1 << 20;
 const ON_DEMAND: u8 = 1 << 4;
 /// `KindGCProg`, until Go 1.23: `GCData` is a program that would build the mask.
 const GC_PROG: u8 = 1 << 6;
-/// `abi.Type` up to and with `GCData`.
-const TYPE_SIZE: usize = 40;
+/// `TFlagExtraStar`: the name begins with a star that is not part of it.
+const EXTRA_STAR: u8 = 1 << 1;
+/// `abi.Type`, with which every descriptor begins.
+pub const TYPE_SIZE: u64 = 48;
+/// `KindMask`
+const KIND: u8 = 31;
 
 /// Which words of a value hold pointers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,32 @@ impl Mask {
     /// Whether word `index` holds a pointer.
     pub fn is_pointer(&self, index: u64) -> bool {
         index < self.pointer_words && bit(&self.bits, index)
+    }
+}
+
+/// How every type descriptor begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Bytes of a value.
+    pub size: u64,
+    /// Bytes up to the last pointer.
+    pub pointers: u64,
+    flags: u8,
+    kind: u8,
+    mask: u64,
+    /// Where its name is, from the beginning of its module's types on.
+    pub name: i32,
+}
+
+impl Head {
+    /// What kind of type it is (`abi.Kind`).
+    pub const fn kind(&self) -> u8 {
+        self.kind & KIND
+    }
+
+    /// Whether its name begins with a star too many.
+    pub const fn has_extra_star(&self) -> bool {
+        self.flags & EXTRA_STAR != 0
     }
 }
 
@@ -110,25 +140,43 @@ impl<'m> Types<'m> {
             .any(|(from, to)| *from <= address && address.checked_add(len).is_some_and(|end| end <= *to))
     }
 
-    fn read(&self, address: u64) -> Option<Mask> {
-        if !self.is_immutable(address, TYPE_SIZE as u64) {
+    /// The beginning of the descriptor at `address`, if that cannot change and is none that makes no sense.
+    pub fn head(&self, address: u64) -> Option<Head> {
+        if !self.is_immutable(address, TYPE_SIZE) {
             return None;
         }
-        let mut bytes = [0; TYPE_SIZE];
+        let mut bytes = [0; TYPE_SIZE as usize];
         self.memory.read(address, &mut bytes).ok()?;
-        let (size, pointers, flags, kind) = (word_at(&bytes, 0)?, word_at(&bytes, 8)?, bytes[20], bytes[23]);
-        if size == 0 || size % 8 != 0 || size > MAX_SIZE || pointers > size || pointers % 8 != 0 {
+        let head = Head {
+            size: word_at(&bytes, 0)?,
+            pointers: word_at(&bytes, 8)?,
+            flags: bytes[20],
+            kind: bytes[23],
+            mask: word_at(&bytes, 32)?,
+            name: word_at(&bytes, 40)? as i32,
+        };
+        (head.size <= MAX_SIZE && head.pointers <= head.size && head.pointers.is_multiple_of(8)).then_some(head)
+    }
+
+    /// The memory that descriptors are in.
+    pub fn memory(&self) -> &'m dyn Memory {
+        self.memory
+    }
+
+    fn read(&self, address: u64) -> Option<Mask> {
+        let head = self.head(address)?;
+        if head.size == 0 || head.size % 8 != 0 {
             return None;
         }
-        let pointer_words = pointers / 8;
-        let mut data = word_at(&bytes, 32)?;
-        if pointer_words > 0 && self.minor >= 24 && flags & ON_DEMAND != 0 {
+        let pointer_words = head.pointers / 8;
+        let mut data = head.mask;
+        if pointer_words > 0 && self.minor >= 24 && head.flags & ON_DEMAND != 0 {
             // Once it is there it stays.
             data = self.memory.read_u64(data).ok().filter(|mask| *mask != 0)?;
-        } else if pointer_words > 0 && (self.minor < 24 && kind & GC_PROG != 0 || !self.is_immutable(data, 1)) {
+        } else if pointer_words > 0 && (self.minor < 24 && head.kind & GC_PROG != 0 || !self.is_immutable(data, 1)) {
             return None;
         }
         let bits = if pointer_words == 0 { Vec::new() } else { self.bits(data, pointer_words)? };
-        Some(Mask { words: size / 8, pointer_words, bits })
+        Some(Mask { words: head.size / 8, pointer_words, bits })
     }
 }

@@ -3,8 +3,8 @@
 use hashbrown::HashMap;
 
 use super::interval::{
-    CreationSite, CreationSiteCount, Example, GroupCount, Interval, Judgement, Moment, RecordedGroup, RuntimeSample,
-    Usage,
+    CreationSite, CreationSiteCount, Example, GroupCount, IncidentCount, Interval, Judgement, Moment, RecordedGroup,
+    RuntimeSample, Usage,
 };
 use crate::detect::Verdict;
 use crate::golang::Frame;
@@ -22,6 +22,13 @@ pub const MAX_SITES: usize = 200;
 
 /// Goroutines recorded of a leaking group.
 pub const MAX_EXAMPLES: usize = 20;
+
+/// Incidents recorded of one look; those with the most goroutines come first in a report.
+const MAX_INCIDENTS: usize = 20;
+
+/// Goroutines recorded of those that the others of an incident wait for, and groups of it.
+const MAX_ROOTS: usize = 20;
+const MAX_CHAIN: usize = 12;
 
 /// Frames recorded of a stack.
 const MAX_FRAMES: usize = 64;
@@ -49,7 +56,7 @@ impl Interval {
             }
         }
         let mut sites = sites(session, by_site);
-        let mut groups = groups(session, report, by_key);
+        let (mut groups, by_key) = groups(session, report, by_key);
         let unlisted = (sites.len().saturating_sub(MAX_SITES) + groups.len().saturating_sub(MAX_GROUPS)) as u64;
         sites.truncate(MAX_SITES);
         groups.truncate(MAX_GROUPS);
@@ -64,6 +71,7 @@ impl Interval {
             runtime: runtime(report),
             sites,
             groups,
+            incidents: report.incidents.iter().take(MAX_INCIDENTS).map(|it| incident(it, report, &by_key)).collect(),
             unlisted,
         })
     }
@@ -109,8 +117,12 @@ fn sites(session: &Session, live: HashMap<(u64, u64), u64>) -> Vec<CreationSiteC
     sites
 }
 
-/// Strongest verdict first, then largest.
-fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), u64>) -> Vec<GroupCount> {
+/// Strongest verdict first, then largest; and which is which.
+fn groups(
+    session: &Session,
+    report: &Report,
+    waiting: HashMap<(GroupKey, u64), u64>,
+) -> (Vec<GroupCount>, HashMap<GroupKey, RecordedGroup>) {
     // What is the same to a reader is one group, also if it comes from two addresses or in two stacks.
     let mut groups: HashMap<RecordedGroup, GroupCount> = HashMap::new();
     let mut by_key: HashMap<GroupKey, RecordedGroup> = HashMap::new();
@@ -140,7 +152,20 @@ fn groups(session: &Session, report: &Report, waiting: HashMap<(GroupKey, u64), 
         let place = |count: &GroupCount| (count.group.site.clone(), count.group.wait_reason.clone());
         rank(a).cmp(&rank(b)).then_with(|| place(a).cmp(&place(b)))
     });
-    groups
+    (groups, by_key)
+}
+
+fn incident(told: &report::Incident, report: &Report, by_key: &HashMap<GroupKey, RecordedGroup>) -> IncidentCount {
+    let mut roots = told.roots.clone();
+    roots.sort_unstable();
+    roots.truncate(MAX_ROOTS);
+    let mut groups: Vec<RecordedGroup> = Vec::new();
+    for group in told.groups.iter().filter_map(|index| by_key.get(report.groups.get(*index)?.key.as_ref()?)) {
+        if groups.len() < MAX_CHAIN && !groups.contains(group) {
+            groups.push(group.clone());
+        }
+    }
+    IncidentCount { headline: short(&told.headline), goroutines: told.goroutines, cycle: told.cycle, roots, groups }
 }
 
 /// Adds what the report says of a group, or of a part of it.

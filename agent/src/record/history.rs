@@ -69,6 +69,27 @@ pub struct GroupHistory {
     pub examples: Vec<(Example, u64)>,
 }
 
+/// Goroutines that waited for one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentHistory {
+    /// The first look that told of it.
+    pub from: Moment,
+    /// The last that did.
+    pub seen: Moment,
+    /// The look after that; none where that was the last of all.
+    pub ended: Option<Moment>,
+    /// What was wrong when they were the most.
+    pub headline: String,
+    /// The most at a look.
+    pub goroutines: u64,
+    /// Whether some of them waited for one another in a circle.
+    pub cycle: bool,
+    /// Ids of those that the others waited for.
+    pub roots: Vec<u64>,
+    /// Indices into [`History::groups`], those of the roots first.
+    pub groups: Vec<usize>,
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
@@ -84,6 +105,8 @@ pub struct History {
     pub sites: Vec<CreationSite>,
     /// The groups that samples refer to.
     pub groups: Vec<GroupHistory>,
+    /// Oldest first.
+    pub incidents: Vec<IncidentHistory>,
     /// Oldest first.
     pub gaps: Vec<Gap>,
     /// How it ended, if it did while it was watched.

@@ -147,6 +147,21 @@ pub struct GroupCount {
     pub examples: Vec<Example>,
 }
 
+/// Goroutines that wait for one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncidentCount {
+    /// What is wrong, in one sentence.
+    pub headline: String,
+    /// How many.
+    pub goroutines: u64,
+    /// Whether some of them wait for one another in a circle.
+    pub cycle: bool,
+    /// Ids of those that the others wait for, ascending; none where that is not known.
+    pub roots: Vec<u64>,
+    /// The groups they are in, those of the roots first.
+    pub groups: Vec<RecordedGroup>,
+}
+
 /// What the Go runtime knew of itself at one look. What it does between two looks is told by running totals, so that a thinned
 /// recording still tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -196,6 +211,8 @@ pub struct Interval {
     pub sites: Vec<CreationSiteCount>,
     /// By `go` statement, stack and wait reason.
     pub groups: Vec<GroupCount>,
+    /// Who waits for whom, where that was looked at and something is wrong.
+    pub incidents: Vec<IncidentCount>,
     /// Sites and groups left out because there were too many.
     pub unlisted: u64,
 }

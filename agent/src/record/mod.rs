@@ -9,6 +9,7 @@
 mod build;
 mod error;
 mod history;
+mod incidents;
 mod interval;
 mod read;
 mod retention;
@@ -20,10 +21,10 @@ pub(crate) mod tests;
 mod write;
 
 pub use error::RecordError;
-pub use history::{GroupHistory, History, Sample, Verdicts, Watched};
+pub use history::{GroupHistory, History, IncidentHistory, Sample, Verdicts, Watched};
 pub use interval::{
-    CreationSite, CreationSiteCount, Example, Exit, ExitKind, Gap, GapCause, GroupCount, Interval, Judgement, Moment,
-    ProcessIdentity, RecordedGroup, Run, RuntimeSample, Usage, WatchEnd,
+    CreationSite, CreationSiteCount, Example, Exit, ExitKind, Gap, GapCause, GroupCount, IncidentCount, Interval,
+    Judgement, Moment, ProcessIdentity, RecordedGroup, Run, RuntimeSample, Usage, WatchEnd,
 };
 pub use read::{Reader, RecordedProcess};
 pub use schema::VERSION;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::error::RecordError;
-use super::history::{GroupHistory, History, Sample, Verdicts, Watched};
+use super::history::{GroupHistory, History, IncidentHistory, Sample, Verdicts, Watched};
 use super::interval::{
     CreationSite, Example, Exit, ExitKind, Gap, Judgement, Moment, ProcessIdentity, RecordedGroup, RuntimeSample, Usage,
 };
@@ -162,11 +162,13 @@ impl Reader {
             watches,
             sites,
             groups,
+            incidents: self.read_incidents(entry.id, &group_index)?,
             gaps: self.read_gaps(entry.id)?,
             exit: entry.exit.clone(),
         };
         let inside = |at: &Moment| at.unix_ns >= since && at.unix_ns <= until;
         history.gaps.retain(|gap| gap.to.unix_ns >= since && gap.from.unix_ns <= until);
+        history.incidents.retain(|one| one.ended.unwrap_or(one.seen).unix_ns >= since && one.from.unix_ns <= until);
         history.exit = history.exit.filter(|exit| inside(&exit.at));
         Ok(history)
     }
@@ -303,6 +305,35 @@ impl Reader {
             });
         }
         Ok(samples)
+    }
+
+    /// None in files of before version 3, which do not have the table.
+    fn read_incidents(
+        &self,
+        process: i64,
+        group_index: &HashMap<i64, usize>,
+    ) -> rusqlite::Result<Vec<IncidentHistory>> {
+        let has_them =
+            self.db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'incident'", [], |row| row.get(0));
+        if !has_them? {
+            return Ok(Vec::new());
+        }
+        let mut select = self.db.prepare("SELECT * FROM incident WHERE process = ?1 ORDER BY from_mono_ns, id")?;
+        let incident = |row: &Row<'_>| {
+            let ended: Option<u64> = row.get("ended_mono_ns")?;
+            let groups: Vec<i64> = json(row, "chain")?;
+            Ok(IncidentHistory {
+                from: moment(row, "from_mono_ns", "from_unix_ns")?,
+                seen: moment(row, "seen_mono_ns", "seen_unix_ns")?,
+                ended: ended.map(|_| moment(row, "ended_mono_ns", "ended_unix_ns")).transpose()?,
+                headline: row.get("headline")?,
+                goroutines: row.get("goroutines")?,
+                cycle: row.get("cycle")?,
+                roots: json(row, "roots")?,
+                groups: groups.iter().filter_map(|id| group_index.get(id).copied()).collect(),
+            })
+        };
+        select.query_map([process], incident)?.collect()
     }
 
     fn read_gaps(&self, process: i64) -> rusqlite::Result<Vec<Gap>> {

@@ -188,6 +188,7 @@ fn remove_orphans(db: &Connection) -> rusqlite::Result<bool> {
              DELETE FROM goroutine_group WHERE process IN (SELECT process FROM gone);
              DELETE FROM site WHERE process IN (SELECT process FROM gone);
              DELETE FROM gap WHERE process IN (SELECT process FROM gone);
+             DELETE FROM incident WHERE process IN (SELECT process FROM gone);
              DELETE FROM process WHERE id IN (SELECT process FROM gone);
              DELETE FROM stack WHERE id NOT IN (SELECT stack FROM goroutine_group);
              DELETE FROM gone;",

@@ -11,7 +11,7 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 const APPLICATION_ID: i64 = 0x504b_5744;
 
 /// What leads from each version to the next; the first makes an empty file version 1.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 
 /// A file as version 1 had it, empty.
 #[cfg(test)]

@@ -1,5 +1,5 @@
 -- A parkwarden recording, version 1 (PRAGMA user_version). Later versions begin as this one and are brought up by the files
--- beside it: schema-2.sql.
+-- beside it: schema-2.sql, schema-3.sql.
 --
 -- Times come in pairs: *_mono_ns is CLOCK_MONOTONIC, which orders everything of one boot and never steps; *_unix_ns is the
 -- wall clock at that moment, for people. Nanoseconds. NULL means that it is not known.

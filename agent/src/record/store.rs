@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use super::incidents::OpenIncidents;
 use super::interval::{
     CreationSite, Exit, ExitKind, Gap, GroupCount, Interval, Moment, ProcessIdentity, RecordedGroup, Run,
     RuntimeSample, WatchEnd,
@@ -38,6 +39,7 @@ pub struct WatchIds {
     groups: HashMap<RecordedGroup, i64>,
     /// The last verdict of each group: its row, and what it says.
     verdicts: HashMap<i64, (i64, Verdict)>,
+    incidents: OpenIncidents,
 }
 
 /// Stacks kept at hand; beyond it they are looked up again.
@@ -65,6 +67,7 @@ pub fn begin(db: &Transaction<'_>, ids: &mut Ids, run: &Run, process: &ProcessId
         sites: HashMap::new(),
         groups: HashMap::new(),
         verdicts: HashMap::new(),
+        incidents: OpenIncidents::of(db, process_id)?,
     };
     let mut last = db.prepare_cached(
         "SELECT goroutine_group, verdict.id, verdict FROM verdict \
@@ -204,7 +207,15 @@ pub fn interval(
         judge(db, known, id, count, interval.at)?;
         examples(db, id, count, interval.at)?;
     }
-    Ok(())
+    let mut told = Vec::new();
+    for incident in &interval.incidents {
+        let mut groups = Vec::new();
+        for group in &incident.groups {
+            groups.extend(group_id(db, ids, known, group)?);
+        }
+        told.push((incident, groups));
+    }
+    known.incidents.take(db, known.process, &told, interval.at)
 }
 
 /// Notes a change of verdict, or what the same verdict now rests on.
@@ -384,6 +395,6 @@ fn group_id(
 }
 
 /// Values that have only strings and numbers always have a JSON form.
-fn json(value: &impl serde::Serialize) -> String {
+pub fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

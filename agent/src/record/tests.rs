@@ -125,6 +125,7 @@ pub(crate) fn expected(process: &ProcessIdentity, runs: &[(Vec<Interval>, bool)]
         watches: Vec::new(),
         sites: Vec::new(),
         groups: Vec::new(),
+        incidents: Vec::new(),
         gaps: Vec::new(),
         exit: None,
     };
@@ -293,6 +294,7 @@ fn build_interval(
             })
             .collect(),
         groups: groups.iter().map(with_examples).collect(),
+        incidents: Vec::new(),
         unlisted,
     }
 }
@@ -636,6 +638,7 @@ fn a_recording_of_the_first_version_is_read_and_continued() {
         let history = histories.into_iter().find(|history| history.process.pid == 9).expect("it stays");
         history.watches[0].samples.clone()
     };
+    assert!(histories(&scratch.file()).iter().all(|history| history.incidents.is_empty()));
     let before = old(histories(&scratch.file()));
     assert_eq!((before.len(), before[0].live, before[0].runtime), (1, 42, None));
 
@@ -684,4 +687,60 @@ fn a_recording_and_the_files_beside_it_are_for_their_owner() {
         let path = format!("{}{suffix}", scratch.file().display());
         assert_eq!(crate::files::mode(Path::new(&path)), 0o600, "{path}");
     }
+}
+
+fn incident(roots: &[u64], goroutines: u64) -> IncidentCount {
+    let headline = format!("{goroutines} wait");
+    IncidentCount { headline, goroutines, cycle: false, roots: roots.to_vec(), groups: vec![group(2)] }
+}
+
+#[test]
+fn an_incident_is_the_same_as_long_as_one_of_its_roots_is() {
+    let scratch = Scratch::new();
+    let with = |second, incidents| Interval { incidents, ..look(second, 10) };
+    let mut first = recorder(&scratch.file(), 0);
+    let id = first.begin(process(7));
+    first.interval(id, &with(1, vec![]));
+    first.interval(id, &with(2, vec![incident(&[9], 5), incident(&[], 3)]));
+    first.interval(id, &with(3, vec![incident(&[9, 11], 8)]));
+    drop(first);
+    // Another run goes on with it.
+    let mut second = recorder(&scratch.file(), 4);
+    let id = second.begin(process(7));
+    second.interval(id, &with(5, vec![incident(&[11], 6)]));
+    second.interval(id, &with(6, vec![incident(&[12], 4)]));
+    let [history] = histories(&scratch.file()).try_into().expect("one process");
+    assert!(history.incidents.iter().all(|one| one.groups == [0]), "{history:#?}");
+    let told: Vec<_> = history
+        .incidents
+        .iter()
+        .map(|one| (one.from, one.seen, one.ended, one.headline.as_str(), one.goroutines, one.roots.as_slice()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (at(2), at(5), Some(at(6)), "8 wait", 8, &[11][..]),
+            (at(2), at(2), Some(at(3)), "3 wait", 3, &[]),
+            (at(6), at(6), None, "4 wait", 4, &[12]),
+        ]
+    );
+    let reader = Reader::open(&scratch.file()).expect("readable");
+    let entries = reader.entries().expect("entries");
+    let until = reader.history(&entries[0], None, Some(at(5).unix_ns)).expect("a history");
+    assert_eq!(until.incidents.len(), 2, "the third began later");
+}
+
+#[test]
+fn of_many_incidents_the_newest_are_kept() {
+    let scratch = Scratch::new();
+    let mut recorder = recorder(&scratch.file(), 0);
+    let id = recorder.begin(process(7));
+    let incidents = (0..1100).map(|root| incident(&[root], 2)).collect();
+    recorder.interval(id, &Interval { incidents, ..look(1, 10) });
+    let [history] = histories(&scratch.file()).try_into().expect("one process");
+    assert_eq!((history.incidents.len(), history.incidents[0].roots.as_slice()), (1000, &[100][..]));
+    // Those that are gone from the file are not missed.
+    recorder.interval(id, &Interval { incidents: vec![incident(&[1099], 2)], ..look(2, 10) });
+    let [history] = histories(&scratch.file()).try_into().expect("one process");
+    assert_eq!(history.incidents.iter().filter(|one| one.ended.is_none()).count(), 1);
 }

@@ -603,8 +603,8 @@ fn build_group(
     if has_timer && verdict == Verdict::Likely && unreached == 0 {
         evidence.push(levels_off(waiting.growth_per_second()));
     }
-    let explained = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
-    let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
+    let as_proven = told.iter().find_map(|(_, goid)| proofs.proven(*goid));
+    let explained = as_proven.or_else(|| told.iter().find_map(|(_, goid)| session.standing().explained(*goid)));
     let explained = explained.or_else(|| told.iter().find_map(|(_, goid)| proofs.waits(*goid)));
     if proven > 0 || verdict > Verdict::Idle {
         evidence.extend(explained.into_iter().flat_map(|explained| explained.evidence.iter().cloned()));
@@ -632,7 +632,8 @@ fn build_group(
         parked_seconds: Span { min: age(told.last()), max: age(told.first()) },
         goids: told.iter().take(MAX_GOIDS).map(|(_, goid)| *goid).collect(),
         stack_bytes: members.stack_bytes,
-        heap_bytes: told.iter().find_map(|(_, goid)| proofs.proven(*goid)).and_then(|proven| proven.heap_bytes),
+        heap_bytes: as_proven.and_then(|proven| proven.heap_bytes),
+        heap_kinds: as_proven.map_or_else(Vec::new, |proven| proven.heap_kinds.clone()),
         proven,
         cause: None,
         evidence,

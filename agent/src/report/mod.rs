@@ -25,6 +25,7 @@ pub use crate::config::{Mode, ModeChoice};
 use crate::detect::Verdict;
 use crate::discover::info::TargetInfo;
 use crate::golang::sites::SiteClass;
+use crate::memory::kinds::HeapKind;
 use crate::registry::durations::Durations;
 use crate::registry::{Anomalies, EventCounts};
 use crate::session::{EndReason, GroupKey};
@@ -411,6 +412,9 @@ pub struct Group {
     /// Bytes of heap that the proven ones alone keep, as the last proof counted them.
     #[serde(default)]
     pub heap_bytes: Option<u64>,
+    /// What most of that heap is, the largest first, at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heap_kinds: Vec<HeapKind>,
     /// Of `count`, how many can never run again: proven by parkwarden, or by the runtime's own leak profile.
     pub proven: u64,
     /// Why they are stuck and what to do about it; for leaks, where there is a name for it.

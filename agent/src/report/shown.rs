@@ -112,6 +112,7 @@ pub(super) mod tests {
             goids: Vec::new(),
             stack_bytes: 2048,
             heap_bytes: None,
+            heap_kinds: Vec::new(),
             proven: 0,
             cause: None,
             evidence: Vec::new(),

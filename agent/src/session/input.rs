@@ -12,6 +12,7 @@ use crate::discover::usage::ProcessNumbers;
 use crate::golang::Frame;
 use crate::golang::sites::SiteClass;
 use crate::governor::Budget;
+use crate::memory::kinds::HeapKind;
 use crate::memory::labels::Labelled;
 use crate::memory::look::CensusTaken;
 use crate::registry::{CreationSiteCount, Held};
@@ -109,7 +110,7 @@ pub struct ModeMove {
 }
 
 /// What was found out about some goroutines from the target's memory: why they are stuck.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
     /// Their ids.
     pub goids: Vec<u64>,
@@ -119,6 +120,8 @@ pub struct Explained {
     pub evidence: Vec<String>,
     /// Bytes of heap that they alone keep, where that was counted.
     pub heap_bytes: Option<u64>,
+    /// What most of that heap is.
+    pub heap_kinds: Vec<HeapKind>,
 }
 
 /// A look at what the running program can still reach.

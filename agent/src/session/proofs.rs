@@ -115,7 +115,7 @@ mod tests {
 
     fn proof(goids: &[u64]) -> ProofTaken {
         let leaks =
-            vec![Explained { goids: goids.to_vec(), cause: None, evidence: vec!["seen".to_owned()], heap_bytes: None }];
+            vec![Explained { goids: goids.to_vec(), evidence: vec!["seen".to_owned()], ..Explained::default() }];
         ProofTaken { time_ns: 7, outcome: Ok(Proven { pause_seconds: 0.5, leaks }) }
     }
 

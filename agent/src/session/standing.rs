@@ -206,8 +206,7 @@ mod tests {
     }
 
     fn look(time_ns: u64, goids: &[u64]) -> UnreachedTaken {
-        let group =
-            Explained { goids: goids.to_vec(), cause: None, evidence: vec!["a channel".to_owned()], heap_bytes: None };
+        let group = Explained { goids: goids.to_vec(), evidence: vec!["a channel".to_owned()], ..Explained::default() };
         UnreachedTaken { time_ns, cpu_seconds: 0.5, outcome: Ok(vec![group]), timed: Vec::new() }
     }
 
@@ -216,7 +215,7 @@ mod tests {
         let mut standing = Standing::default();
         let timed = |time_ns| {
             let look = look(time_ns, &[]);
-            let group = Explained { goids: vec![1, 2], cause: None, evidence: Vec::new(), heap_bytes: None };
+            let group = Explained { goids: vec![1, 2], ..Explained::default() };
             UnreachedTaken { timed: vec![group], ..look }
         };
         standing.take(&timed(10), None);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::axis::Axis;
 use super::lives::{self, Rows};
 use super::{
-    Change, Example, GapSpan, GroupLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine, Timeline, headline, trend,
+    Change, Example, GapSpan, GroupLine, IncidentLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine, Timeline,
+    headline, incidents, trend,
 };
 use crate::detect::Verdict;
 use crate::record::{CreationSite, ExitKind, GroupHistory, History, RecordedGroup};
@@ -64,15 +65,21 @@ impl Timeline {
         let from_ms = starts.filter(|start| *start < from_ms && from_ms - start <= reach).min().unwrap_or(from_ms);
         let clock = Clock::of(from_ms, to_ms);
         let culprit = headline::culprit(&lines);
+        let (incidents, incidents_left_out) = incidents::lines(&histories, &group_rows, &axis);
         let (mut marks, changes_left_out) = marks(&histories, &lives, &lines, &axis);
+        marks.extend(incidents.iter().map(IncidentLine::mark));
+        marks.sort_by_key(|mark| mark.ms);
         marks.retain(|mark| (from_ms..=to_ms).contains(&mark.ms));
         let mut notes = notes(&histories, groups_left_out);
         if changes_left_out > 0 {
             notes.push(format!("{changes_left_out} changes of verdicts are left out."));
         }
+        if incidents_left_out > 0 {
+            notes.push(format!("{incidents_left_out} more incidents, all smaller, are left out."));
+        }
         Self {
             schema: SCHEMA,
-            headline: headline::headline(&lines, culprit, &lives, clock),
+            headline: headline::headline(&lines, culprit, incidents::finding(&incidents), &lives, clock),
             verdict: lines.iter().filter_map(|line| line.strongest).max(),
             culprit,
             from_ms,
@@ -81,6 +88,7 @@ impl Timeline {
             lives,
             sites,
             groups: lines,
+            incidents,
             marks,
             notes,
         }

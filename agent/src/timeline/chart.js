@@ -229,7 +229,7 @@ const timelineOf = (data, page) => {
       }
       const mine = data.marks.filter((mark) => lives.some(({ index }) => index === mark.life));
       for (const mark of mine.filter((mark) => mark.kind !== "verdict")) {
-        const words = { start: "start", restart: "restart", exit: "exit", oom_kill: "OOM kill", clock: "clock set" }[mark.kind];
+        const words = { start: "start", restart: "restart", exit: "exit", oom_kill: "OOM kill", clock: "clock set", incident: "incident" }[mark.kind];
         flagged.push({ ms: mark.ms, text: words + " " + clock(mark.ms), hot: mark.kind === "oom_kill", title: mark.text });
       }
       for (const mark of mine.filter((mark) => mark.kind === "verdict")) {

@@ -1,6 +1,6 @@
 //! The incident in one sentence.
 
-use super::{GroupLine, Life, lives};
+use super::{GroupLine, IncidentLine, Life, lives};
 use crate::detect::Verdict;
 use crate::words::numbers::{Clock, number, rate};
 use crate::words::{goroutines, printable};
@@ -17,10 +17,17 @@ pub fn culprit(groups: &[GroupLine]) -> Option<usize> {
     candidates.rev().max_by_key(|(_, group)| (group.strongest, group.at_end)).map(|(index, _)| index)
 }
 
-/// The sentence.
-pub fn headline(groups: &[GroupLine], culprit: Option<usize>, lives: &[Life], clock: Clock) -> String {
+/// The sentence; `incident` is what it tells of if nothing leaks.
+pub fn headline(
+    groups: &[GroupLine],
+    culprit: Option<usize>,
+    incident: Option<&IncidentLine>,
+    lives: &[Life],
+    clock: Clock,
+) -> String {
     let group = culprit.and_then(|index| groups.get(index));
-    let Some(life) = group.map_or_else(|| lives.last(), |group| lives.get(group.life)) else {
+    let of = group.map(|group| group.life).or_else(|| incident.map(|incident| incident.life));
+    let Some(life) = of.map_or_else(|| lives.last(), |life| lives.get(life)) else {
         return "The recording holds nothing of this.".to_owned();
     };
     let last = lives::extent(life).map_or(0, |(_, last)| last);
@@ -29,6 +36,11 @@ pub fn headline(groups: &[GroupLine], culprit: Option<usize>, lives: &[Life], cl
         None => format!("the last look at {}", clock.time(last)),
     };
     let Some((group, onset)) = group.and_then(|group| Some((group, group.onset?))) else {
+        if let Some(incident) = incident {
+            let until = incident.ended_ms.map_or(until, |ms| clock.time(ms));
+            let from = clock.time(incident.from_ms);
+            return format!("{}; from {from} until {until} UTC.", capitalized(&printable(&incident.headline)));
+        }
         let live = life.segments.last().and_then(|segment| segment.live.last()).copied().unwrap_or(0);
         let ended = life
             .ended
@@ -54,4 +66,9 @@ pub fn headline(groups: &[GroupLine], culprit: Option<usize>, lives: &[Life], cl
         number(group.leaked()),
         rate(group.growth_per_second.unwrap_or_default()),
     )
+}
+
+fn capitalized(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

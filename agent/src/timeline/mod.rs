@@ -12,6 +12,7 @@ pub mod compare;
 pub mod goroutines;
 mod headline;
 mod html;
+mod incidents;
 mod list;
 mod lives;
 mod perfetto;
@@ -59,6 +60,9 @@ pub struct Timeline {
     pub sites: Vec<SiteLine>,
     /// Groups, strongest verdict first, then largest first.
     pub groups: Vec<GroupLine>,
+    /// Goroutines that waited for one another, the most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incidents: Vec<IncidentLine>,
     /// What happened at one moment, oldest first.
     pub marks: Vec<Mark>,
     /// Times of which less is known, oldest first.
@@ -240,6 +244,30 @@ pub struct GroupLine {
     pub examples: Vec<Example>,
 }
 
+/// Goroutines that waited for one another, as looks at their stacks have told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct IncidentLine {
+    /// Index of the process.
+    pub life: usize,
+    /// The first look that told of it.
+    pub from_ms: u64,
+    /// The first look that did not any more; none if the last of all did.
+    pub ended_ms: Option<u64>,
+    /// The last look that told of it.
+    pub seen_ms: u64,
+    /// What was wrong when they were the most, in one sentence.
+    pub headline: String,
+    /// The most at a look.
+    pub goroutines: u64,
+    /// Whether some of them waited for one another in a circle.
+    pub cycle: bool,
+    /// Ids of those that the others waited for, at most 20.
+    pub roots: Vec<u64>,
+    /// Indices of the groups they were in, those of the roots first.
+    pub groups: Vec<usize>,
+}
+
 /// When a group began to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -315,6 +343,8 @@ pub enum MarkKind {
     OomKill,
     /// A verdict changed.
     Verdict,
+    /// Goroutines wait for one another from then on.
+    Incident,
     /// The wall clock was set.
     Clock,
 }

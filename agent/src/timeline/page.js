@@ -6,6 +6,7 @@
 
   document.title = data.headline;
   header();
+  incidents();
   charts();
   groups();
   events();
@@ -59,6 +60,21 @@
       root.append(svg("path", { d: line + (kept.length === 1 ? "h1" : ""), fill: "none", stroke: colour, "stroke-width": 1.6, "vector-effect": "non-scaling-stroke" }));
     }
     return root;
+  }
+
+  function incidents() {
+    if (!(data.incidents || []).length) return;
+    const LIMIT = 5;
+    const line = (group) => el("li", {}, plural(group.peak, "goroutine") + ", " + group.wait_reason + (group.blocked_at ? " at " + group.blocked_at.function : ""),
+      group.blocked_at && el("small", {}, place(group.blocked_at)), el("small", {}, "created by " + label(group)));
+    const roots = (incident) => incident.roots.length > 0 && el("p", {}, (incident.cycle ? "In a circle: goroutines " : "The others waited for goroutine" + (incident.roots.length === 1 ? " " : "s ")) + incident.roots.join(", ") + ".");
+    const item = (incident) => el("li", {}, el("time", { datetime: iso(incident.from_ms) }, time(incident.from_ms) + " to " + (incident.ended_ms === null ? "the end" : time(incident.ended_ms))),
+      el("div", {}, el("p", { class: "hot" }, incident.headline), roots(incident),
+        el("ol", { class: "stack" }, incident.groups.map((index) => line(data.groups[index])))));
+    const more = data.incidents.length - LIMIT;
+    page.append(el("section", {}, el("div", { class: "head" }, el("h2", {}, "Who waited for whom"),
+      el("p", {}, "those that the others waited for first" + (more > 0 ? "; " + more + " more incidents are below, under what happened" : ""))),
+      el("ol", { class: "events" }, data.incidents.slice(0, LIMIT).map(item))));
   }
 
   function groups() {

@@ -148,3 +148,42 @@ fn two_boots_follow_each_other() {
     let starts: Vec<u64> = timeline.lives.iter().map(|life| life.segments[0].ms[0]).collect();
     assert_eq!(starts, [at(1000).unix_ns / 1_000_000, at(1100).unix_ns / 1_000_000]);
 }
+
+#[test]
+fn where_nothing_leaks_an_incident_is_what_is_told() {
+    let history = |incidents| {
+        let looks = (0..20).map(|second| look(second, 5)).collect();
+        History { incidents, ..expected(&process(7), &[(looks, true)]) }
+    };
+    let incident = |from, ended, goroutines| crate::record::IncidentHistory {
+        from: at(from),
+        seen: at(from + 1),
+        ended,
+        headline: format!("goroutines {goroutines} wait for goroutine 9"),
+        goroutines,
+        cycle: false,
+        roots: vec![9],
+        groups: vec![0, 7],
+    };
+    let timeline = Timeline::of(vec![history(vec![incident(2, Some(at(4)), 50), incident(5, None, 30)])]);
+    let clock = |second| crate::words::numbers::full(at(second).unix_ns / 1_000_000)[11..].to_owned();
+    assert_eq!(
+        timeline.headline,
+        format!("Goroutines 30 wait for goroutine 9; from {} until the last look at {} UTC.", clock(5), clock(19))
+    );
+    let told: Vec<_> = timeline.incidents.iter().map(|one| (one.goroutines, one.groups.as_slice())).collect();
+    assert_eq!(told, [(50, &[0][..]), (30, &[0])], "there is no group 7");
+    let marks = timeline.marks.iter().filter(|mark| mark.kind == MarkKind::Incident);
+    let marks: Vec<&str> = marks.map(|mark| mark.text.as_str()).collect();
+    assert!(
+        marks[0].starts_with("goroutines 50 wait for goroutine 9; until 20") && marks[1].ends_with("until the end")
+    );
+    let said = render_text(&timeline);
+    assert!(said.contains("\nINCIDENT goroutines 50 wait for goroutine 9; from "), "{said}");
+    assert!(
+        said.contains("\n  for whom the others waited: goroutine 9\n  5 goroutines [chan receive] at main.wait "),
+        "{said}"
+    );
+    let over = Timeline::of(vec![history(vec![incident(2, Some(at(4)), 50)])]);
+    assert!(over.headline.ends_with(&format!("from {} until {} UTC.", clock(2), clock(4))), "{}", over.headline);
+}

@@ -11,6 +11,9 @@ use crate::words::{blocker, goroutines, printable};
 /// Groups told of; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 12;
 
+/// Incidents told of with who waited for whom.
+const MAX_INCIDENTS_SHOWN: usize = 5;
+
 /// Frames shown of a stack.
 const FRAMES_SHOWN: usize = 8;
 
@@ -43,6 +46,18 @@ fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
     }
     if happened.len() > MAX_MARKS_SHOWN {
         writeln!(out, "  and {} more", happened.len() - MAX_MARKS_SHOWN)?;
+    }
+    for incident in timeline.incidents.iter().take(MAX_INCIDENTS_SHOWN) {
+        let until = incident.until();
+        writeln!(
+            out,
+            "\nINCIDENT {}; from {} until {until}",
+            printable(&incident.headline),
+            numbers::full(incident.from_ms)
+        )?;
+        for line in incident.chain(&timeline.groups) {
+            writeln!(out, "  {}", printable(&line))?;
+        }
     }
     let told = |group: &&GroupLine| group.strongest > Some(Verdict::Idle) || group.onset.is_some();
     let groups: Vec<&GroupLine> = timeline.groups.iter().filter(told).collect();

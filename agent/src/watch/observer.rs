@@ -370,7 +370,8 @@ impl Observer {
             let mut evidence: Vec<String> = primitives.iter().map(ToString::to_string).collect();
             let served = self.target.serves(goroutine, &group.stack)?;
             evidence.extend(served.map(|request| serving(goroutine.goid, &request)));
-            explained.push(Explained { goids: vec![goroutine.goid], cause, evidence, heap_bytes: None });
+            let goids = vec![goroutine.goid];
+            explained.push(Explained { goids, cause, evidence, ..Explained::default() });
         }
         Ok(explained)
     }
@@ -389,6 +390,7 @@ impl Observer {
                             cause: leak.cause,
                             evidence: leak.evidence,
                             heap_bytes: leak.heap_bytes,
+                            heap_kinds: leak.heap_kinds,
                         }
                     })
                     .collect(),

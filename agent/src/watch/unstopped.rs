@@ -160,7 +160,7 @@ impl Unstopped {
 }
 
 fn explained(group: ProofGroup) -> Explained {
-    Explained { goids: group.goids, cause: group.cause, evidence: group.evidence, heap_bytes: None }
+    Explained { goids: group.goids, cause: group.cause, evidence: group.evidence, ..Explained::default() }
 }
 
 /// Of what a look led to nowhere, who has not moved by the last census.

@@ -1,6 +1,7 @@
 //! Words and places that reports of all kinds share.
 
 pub(crate) mod group;
+pub(crate) mod heap;
 pub mod numbers;
 mod place;
 pub mod short;

@@ -16,6 +16,7 @@ mod holders;
 mod hostile;
 mod hung;
 mod incident;
+mod kinds;
 mod launch;
 mod library;
 mod matrix;

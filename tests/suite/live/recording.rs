@@ -9,6 +9,7 @@ use parkwarden::record::{
     CreationSite, ExitKind, GapCause, GroupCount, History, Interval, Moment, ProcessIdentity, Reader, RecordedGroup,
     Recorder, RecorderState, Run, WatchEnd,
 };
+use parkwarden::timeline::Timeline;
 use parkwarden_tests::agent::Watch;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::DEADLINE;
@@ -16,6 +17,7 @@ use parkwarden_tests::{BuildFlags, Target, fixture, wait};
 use xtask::toolchain::NEWEST;
 
 use super::watch::{EACH, Ready};
+use crate::timeline::timeline;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -179,4 +181,35 @@ fn a_full_disk_stops_recording_and_room_resumes_it() {
         (gap.cause, gap.from, gap.to),
         (GapCause::RecordingStopped, look(stopped - 1).at, look(stopped + 21).at)
     );
+}
+
+#[test]
+fn who_waited_for_whom_is_told_when_the_process_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("recording.db");
+    let program = fixture("hung", NEWEST, BuildFlags::Stripped);
+    let target = Target::spawn(&program, ["lock held while sending to nobody"]);
+    let pid = target.pid().to_string();
+    let arguments = ["--record", text(&file), "--interval", "500ms", "--threshold", "1s"];
+    let watch = Watch::start(target.pid(), &arguments);
+    wait::until("an incident", DEADLINE, || {
+        let reader = Reader::open(&file).ok()?;
+        let history = reader.history(reader.entries().ok()?.first()?, None, None).ok()?;
+        history.incidents.iter().any(|incident| incident.goroutines >= 20).then_some(())
+    });
+    target.kill();
+    assert_eq!(watch.ended().code, Some(0), "it was to watch until then");
+
+    let of = ["--record", text(&file), "--pid", &pid];
+    let said = timeline(&of);
+    let told: Timeline =
+        serde_json::from_str(&timeline(&[&of[..], &["--format", "json"]].concat())).expect("a timeline");
+    let incident = told.incidents.first().unwrap_or_else(|| panic!("{said}"));
+    assert!(incident.headline.contains("sends on"), "{said}");
+    assert_eq!((incident.roots.len(), incident.ended_ms, incident.cycle), (1, None, false), "{said}");
+    let reasons: Vec<&str> = incident.groups.iter().map(|index| told.groups[*index].wait_reason.as_str()).collect();
+    assert_eq!(reasons, ["chan send", "sync.Mutex.Lock"], "the root first: {said}");
+    assert_eq!(told.culprit, None, "{said}");
+    assert!(told.headline.contains("sends on") && told.headline.contains("SIGKILL"), "{said}");
+    assert!(said.contains("; until the end") && said.contains("\nINCIDENT "), "{said}");
 }

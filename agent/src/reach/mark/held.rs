@@ -7,8 +7,11 @@
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use super::super::descriptors::Descriptors;
 use super::super::heap::Object;
 use super::Marker;
+use super::kinds::Kinds;
+use crate::memory::kinds::HeapKind;
 
 /// Objects counted at most: what is kept to count them is bounded, and then nothing is said.
 const MAX_OBJECTS: usize = 4 << 20;
@@ -17,25 +20,34 @@ const MAX_OBJECTS: usize = 4 << 20;
 const SHARED: u32 = u32::MAX;
 
 /// Bytes of heap that only leaked goroutines keep.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Of each group those that it alone leads to.
-    pub own: Vec<u64>,
-    /// Those that several lead to.
+    /// Of each group what it alone leads to.
+    pub own: Vec<Own>,
+    /// What several lead to.
     pub shared: u64,
+}
+
+/// What one group keeps of the heap.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// What most of it is, the largest first.
+    pub kinds: Vec<HeapKind>,
 }
 
 /// Who leads where.
 #[derive(Default)]
 struct Owners {
-    owners: HashMap<u64, (u32, u64)>,
+    owners: HashMap<Object, u32>,
     todo: Vec<(Object, u32)>,
 }
 
 impl Marker<'_, '_> {
     /// Of groups of candidates that are not live, what they keep; to be asked when everything live has been followed. `None`
     /// where there is too much of it to be counted.
-    pub fn held(&mut self, groups: &[Vec<u32>]) -> Option<Held> {
+    pub fn held(&mut self, groups: &[Vec<u32>], descriptors: &Descriptors<'_, '_>) -> Option<Held> {
         let mut owners = Owners::default();
         for (number, candidates) in groups.iter().enumerate() {
             for candidate in candidates {
@@ -46,10 +58,23 @@ impl Marker<'_, '_> {
                 self.spread(&mut owners)?;
             }
         }
-        let mut held = Held { own: vec![0; groups.len()], shared: 0 };
-        for (owner, bytes) in owners.owners.into_values() {
-            let sum = held.own.get_mut(owner as usize).unwrap_or(&mut held.shared);
-            *sum = sum.saturating_add(bytes);
+        let owners = owners.owners;
+        let shapes = self.shapes(&owners, groups.iter().flatten(), descriptors);
+        let mut held = Held { own: vec![Own::default(); groups.len()], shared: 0 };
+        let mut kinds = Kinds::default();
+        for (object, owner) in owners {
+            let span = self.objects.span(object);
+            let sum = match held.own.get_mut(owner as usize) {
+                Some(own) => {
+                    kinds.add(owner, shapes.get(&object).copied(), span);
+                    &mut own.bytes
+                }
+                None => &mut held.shared,
+            };
+            *sum = sum.saturating_add(span.elem);
+        }
+        for (own, kinds) in held.own.iter_mut().zip(kinds.largest(groups.len(), descriptors)) {
+            own.kinds = kinds;
         }
         Some(held)
     }
@@ -61,14 +86,13 @@ impl Marker<'_, '_> {
         if self.marked.get(id) || self.opaque.get(id) {
             return;
         }
-        let span = self.objects.span(object);
-        let new = match owners.owners.get(&id) {
+        let new = match owners.owners.get(&object) {
             None => owner,
-            Some((known, _)) if *known == owner || *known == SHARED => return,
+            Some(known) if *known == owner || *known == SHARED => return,
             Some(_) => SHARED,
         };
-        owners.owners.insert(id, (new, span.elem));
-        if !span.noscan {
+        owners.owners.insert(object, new);
+        if !self.objects.span(object).noscan {
             owners.todo.push((object, new));
         }
     }
