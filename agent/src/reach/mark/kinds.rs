@@ -127,7 +127,10 @@ impl<'s, 'm> Search<'s, 'm> {
         let Some(object) = self.objects.spans.find(word) else { return };
         let span = *self.objects.span(object);
         let is_all = self.objects.address(object) == word && !is_tiny(&span);
-        if !is_all || !self.owners.contains_key(&object) || self.objects.noted(object).is_some() {
+        if !is_all || self.shapes.get(&object) == Some(&shape) {
+            return;
+        }
+        if !self.owners.contains_key(&object) || self.objects.noted(object).is_some() {
             return;
         }
         let Some(shape) = self.fitting(shape, &span) else { return };
