@@ -19,6 +19,8 @@ use crate::memory::{bytes_at, word_at};
 const MAX_TOLD: usize = 5;
 /// Kinds counted, of all groups together.
 const MAX_KINDS: usize = 1 << 16;
+/// Objects kept up to which pointers are followed: of more it is told only what the allocator has noted, all of it or nothing.
+const MAX_FOLLOWED: usize = 1 << 21;
 /// Largest value sent that is looked at.
 const MAX_SENT: u64 = 64 << 10;
 
@@ -198,6 +200,9 @@ impl Marker<'_, '_> {
         descriptors: &Descriptors<'_, '_>,
     ) -> HashMap<Object, Shape> {
         let mut search = Search::of(self.objects, descriptors, owners);
+        if owners.len() > MAX_FOLLOWED {
+            return search.shapes;
+        }
         candidates.for_each(|candidate| self.of_channels(*candidate, &mut search));
         search.run();
         search.shapes
