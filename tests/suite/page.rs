@@ -85,7 +85,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
             (&seen.title, seen.headline.replace('\u{a0}', " ")),
             (&expected.headline, expected.headline.clone())
         );
-        assert!(seen.facts.iter().any(|fact| fact.replace('\u{a0}', " ").starts_with("120 055")), "{:?}", seen.facts);
+        assert!(seen.facts.iter().any(|fact| fact.replace('\u{a0}', " ").starts_with("119 411")), "{:?}", seen.facts);
         assert!(seen.facts.iter().any(|fact| fact.starts_with("+65/s")), "{:?}", seen.facts);
         assert!(seen.legend[0].starts_with("main.(*Hub).subscribe"), "{:?}", seen.legend);
         let mut drawn: BTreeMap<usize, Vec<u64>> = BTreeMap::new();

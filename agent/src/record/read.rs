@@ -168,6 +168,8 @@ impl Reader {
         let inside = |at: &Moment| at.unix_ns >= since && at.unix_ns <= until;
         history.gaps.retain(|gap| gap.to.unix_ns >= since && gap.from.unix_ns <= until);
         history.exit = history.exit.filter(|exit| inside(&exit.at));
+        // What was said before that time may still hold in it; what was said after it does not.
+        history.groups.iter_mut().for_each(|group| group.verdicts.retain(|verdict| verdict.at.unix_ns <= until));
         Ok(history)
     }
 
