@@ -139,7 +139,7 @@ impl Router {
         recording: Option<PathBuf>,
     ) -> Self {
         let [scrapes, answers, timelines] = [SCRAPES, ANSWERS, TIMELINES].map(|turns| Arc::new(Semaphore::new(turns)));
-        let (looks, events) = (Looks::default(), Events::default());
+        let (looks, events) = (Looks::default(), Events::new(Arc::clone(&node), recording.is_some()));
         Self { api, token, node, metrics, numbers, looks, scrapes, answers, timelines, events, recording }
     }
 
@@ -232,7 +232,7 @@ impl Router {
     /// What takes a look, a recording, or longer.
     async fn asked(self: &Arc<Self>, path: &str, query: &str) -> Answer {
         if path == EVENTS {
-            return match self.events.stream(Arc::clone(&self.node), self.recording.is_some()) {
+            return match self.events.stream() {
                 Some(feed) => Answer { body: Either::Right(feed), ..Answer::ok(EVENT_STREAM, Vec::new()) },
                 None => Answer::error(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -1,6 +1,6 @@
 //! The server spoken to over real connections.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -187,6 +187,41 @@ fn a_stream_tells_of_what_changes_and_ends_with_the_server() {
     // Broken off or ended, as it comes.
     let _ = stream.read_to_end(&mut rest);
     assert!(ended.elapsed() < Duration::from_secs(5), "it went on for {:?}", ended.elapsed());
+}
+
+#[test]
+fn readers_that_take_nothing_of_a_stream_hold_up_nobody_and_are_let_go_of() {
+    let server = Server::start(&HttpConfig::default());
+    // All of them are more than the kernel keeps for a client that does not read.
+    for pid in 1..=100 {
+        let (key, exe) = (ProcessKey { pid, start_ticks: 1 }, format!("/srv/{}", "x".repeat(100 << 10)));
+        server.node.insert(Arc::new(NodeProcess::new(key, exe, Description::default(), None, None)));
+    }
+    let ask = || {
+        let mut stream = server.connect();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        stream
+    };
+    let mut idle: Vec<TcpStream> = (1..MAX_PER_ADDRESS).map(|_| ask()).collect();
+    let mut reads = BufReader::new(ask());
+    let mut until = |wanted: &str| {
+        let mut line = Vec::new();
+        while memchr::memmem::find(&line, wanted.as_bytes()).is_none() {
+            line.clear();
+            assert!(reads.read_until(b'\n', &mut line).expect("more") > 0, "it ended before {wanted}");
+        }
+    };
+    until("event: all");
+    until("\"pid\":100");
+    server.node.insert(process(101));
+    let changed = Instant::now();
+    until("\"pid\":101");
+    assert!(changed.elapsed() < Duration::from_secs(8), "it waited for the others: {:?}", changed.elapsed());
+    drop(reads);
+    idle.push(ask());
+    let begun = Instant::now();
+    while server.status("/healthz") != 200 {}
+    assert!(begun.elapsed() < LAST_AT_MOST / 2, "{:?}", begun.elapsed());
 }
 
 #[test]
