@@ -116,8 +116,27 @@ impl Tab {
         let watchman = WATCHMAN.trim_start_matches("<script>").trim_end_matches("</script>");
         tab.call("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": watchman }));
         tab.size(width, height);
-        tab.call("Page.navigate", &json!({ "url": url }));
+        tab.go(url);
         tab
+    }
+
+    /// Opens another page.
+    ///
+    /// # Panics
+    ///
+    /// When Chromium does not do it.
+    pub fn go(&mut self, url: &str) {
+        self.call("Page.navigate", &json!({ "url": url }));
+    }
+
+    /// Has all requests for such addresses fail from now on, and no others; in an address `*` is anything.
+    ///
+    /// # Panics
+    ///
+    /// When Chromium does not do it.
+    pub fn refuse(&mut self, addresses: &[&str]) {
+        self.call("Network.enable", &json!({}));
+        self.call("Network.setBlockedURLs", &json!({ "urls": addresses }));
     }
 
     /// Makes the window that large.

@@ -25,6 +25,8 @@ const HOSTILE: &str = "<img src=x onerror='ran=1'><script>ran=1<!--&amp;";
 
 const SIDEWAYS: &str = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
 
+const TABLE_SIDEWAYS: &str = "((table) => table.scrollWidth > table.clientWidth)(document.querySelector('.processes'))";
+
 fn row(pid: u32) -> String {
     format!("document.querySelector('tr[data-pid=\"{pid}\"]')")
 }
@@ -57,6 +59,8 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
     tab.wait_for("its line", &format!("{}.querySelector('.spark path')", row(pid)));
     assert!(cell(&mut tab, pid, "Leaked").parse::<u64>().expect("a number") > 0);
 
+    assert!(!tab.eval::<bool>(TABLE_SIDEWAYS), "the table of a process that is watched");
+
     // To its page by the keyboard.
     tab.eval::<()>(&format!("{}.querySelector('.name a').focus(), null", row(pid)));
     tab.press("Enter");
@@ -65,6 +69,19 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
         "its chart from the recording",
         "document.querySelector('.chart .area') && document.querySelector('select[aria-label=\"How far back\"]')",
     );
+    let happened = "[...document.querySelectorAll('.events span')].map((event) => event.textContent)";
+    tab.wait_for("what happened", &format!("{happened}.some((text) => text.endsWith(': proven'))"));
+
+    // Its groups by their number, again by the keyboard.
+    let count = "[...document.querySelectorAll('.groups th button')].find((head) => head.textContent === 'Count')";
+    tab.eval::<()>(&format!("{count}.focus(), null"));
+    for sorted in ["descending", "ascending"] {
+        tab.press("Enter");
+        tab.wait_for("that order", &format!("{count}.closest('th').getAttribute('aria-sort') === '{sorted}'"));
+        assert!(tab.eval::<bool>(&format!("document.activeElement === {count}")), "it keeps the focus");
+    }
+    let verdict = count.replace("Count", "Verdict");
+    tab.eval::<()>(&format!("{verdict}.click(), null"));
     tab.eval::<()>("document.querySelector('.groups .row button').focus(), null");
     tab.press("Enter");
     tab.wait_for("the stack of a group", "document.querySelector('.detail:not([hidden]) .stack li')");
@@ -120,6 +137,11 @@ fn two_hundred_processes_are_listed_sorted_and_filtered() {
     let mut tab = Tab::open(&node.url, 1280, 900);
     tab.wait_for("all of them", "document.querySelectorAll('tbody tr').length >= 200");
     look_at(&mut tab, "table");
+    for width in [1280, 1440, 1920] {
+        tab.size(width, 900);
+        assert!(!tab.eval::<bool>(TABLE_SIDEWAYS), "the table at {width}");
+    }
+    tab.size(1280, 900);
     tab.eval::<()>(
         "[...document.querySelectorAll('thead button')].find((head) => head.textContent === 'PID').click(), null",
     );
@@ -187,6 +209,51 @@ fn who_waits_for_whom_is_drawn() {
     assert_eq!(arrows, tab.eval::<usize>("document.querySelectorAll('.graph .edge').length"));
     tab.size(390, 844);
     assert!(!tab.eval::<bool>(SIDEWAYS));
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn without_a_recording_the_agent_has_the_last_hour_for_whoever_comes_later() {
+    let copied = Copied::of("leaks");
+    let (target, _): (_, Statement) = Target::ready(&copied.program, ["-n", EACH]);
+    let node = Node::start(&copied.pattern(), &SOON);
+    let history = format!("/api/v1/processes/{}/history", target.pid());
+    node.wait_for("some looks", |node| {
+        let (_, body) = node.get(&history);
+        let history: Value = serde_json::from_str(&body).ok()?;
+        (history["points"].as_array()?.len() > 5).then_some(())
+    });
+    let mut tab = Tab::open(&format!("{}/processes/{}", node.url, target.pid()), 1280, 900);
+    // Of one look there would be no more than two points, above and below.
+    tab.wait_for(
+        "what was before",
+        "document.querySelector('.chart .area')?.getAttribute('d').match(/L/g).length > 10",
+    );
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn where_the_stream_is_refused_the_page_asks_again_and_again() {
+    let copied = Copied::of("exec");
+    let (first, _): (_, Value) = Target::ready::<&str, Value>(&copied.program, []);
+    let node = Node::start("/nowhere/*", &[]);
+    let mut tab = Tab::open("about:blank", 1280, 900);
+    tab.refuse(&["*/api/v1/events"]);
+    tab.go(&node.url);
+    tab.wait_for("the table", &row(first.pid()));
+    tab.wait_for(
+        "what it says",
+        "document.querySelector('.state.late')?.textContent === 'asking every 5 s: the stream fails'",
+    );
+    let (second, _): (_, Value) = Target::ready::<&str, Value>(&copied.program, []);
+    tab.wait_for("one that has begun", &row(second.pid()));
+    drop(first);
+    let gone = second.pid();
+    drop(second);
+    tab.wait_for("their end", &format!("document.querySelector('table') && !{}", row(gone)));
+    assert!(tab.eval::<bool>("!!document.querySelector('.state.late')"), "the stream is still refused");
+    tab.refuse(&[]);
+    tab.wait_for("the stream", "document.querySelector('.state').textContent === 'live'");
     assert_eq!(tab.wrong(), Vec::<String>::new());
 }
 

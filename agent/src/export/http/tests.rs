@@ -14,6 +14,7 @@ use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::export::metrics::Format;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
+use crate::report::Report;
 
 const TOKEN: &str = "0123456789abcdef0123";
 
@@ -96,6 +97,11 @@ fn token_file(dir: &Path) -> HttpConfig {
 fn process(pid: u32) -> Arc<NodeProcess> {
     let key = ProcessKey { pid, start_ticks: 1 };
     Arc::new(NodeProcess::new(key, "/srv/cart".to_owned(), Description::default(), None, None))
+}
+
+fn golden_report() -> Report {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report")
 }
 
 #[test]
@@ -225,6 +231,22 @@ fn readers_that_take_nothing_of_a_stream_hold_up_nobody_and_are_let_go_of() {
 }
 
 #[test]
+fn the_last_hour_of_a_process_is_there_without_a_recording() {
+    let server = Server::start(&HttpConfig::default());
+    let watched = process(7);
+    server.node.insert(Arc::clone(&watched));
+    assert_eq!(server.status("/api/v1/processes/8/history"), 404);
+    server.node.looked(&watched, Arc::new(golden_report()));
+    let (status, answer) = server.get("/api/v1/processes/7/history", "");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let history: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(status, 200);
+    let report = golden_report();
+    let expected = report.goroutines.live - report.goroutines.system;
+    assert_eq!(history["points"][0]["goroutines"], expected, "{history}");
+}
+
+#[test]
 fn what_is_not_recorded_has_no_timeline() {
     let server = Server::start(&HttpConfig::default());
     server.node.insert(process(7));
@@ -281,9 +303,7 @@ fn the_index_of_profiles_has_those_of_each_watched_process_and_their_names_stay_
     let watched = Arc::new(NodeProcess::new(key, exe, Description::default(), None, None));
     server.node.insert(Arc::clone(&watched));
     server.node.insert(process(8));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
-    let report = serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report");
-    server.node.looked(&watched, Arc::new(report));
+    server.node.looked(&watched, Arc::new(golden_report()));
     let (status, answer) = server.get("/debug/pprof/", "");
     assert_eq!(status, 200);
     for part in [
