@@ -216,13 +216,20 @@ impl Tab {
         }
     }
 
-    /// What the window shows, as PNG in base64: for people who work on a page.
+    /// What the window shows, as PNG in base64.
+    fn picture(&mut self) -> String {
+        self.call("Page.captureScreenshot", &json!({ "format": "png" }))["data"].as_str().expect("a picture").to_owned()
+    }
+
+    /// For people who work on a page: with `PARKWARDEN_PICTURES` they get a picture of what the window shows, under that name.
     ///
     /// # Panics
     ///
-    /// When Chromium does not do it.
-    pub fn picture(&mut self) -> String {
-        self.call("Page.captureScreenshot", &json!({ "format": "png" }))["data"].as_str().expect("a picture").to_owned()
+    /// When it cannot be made.
+    pub fn look_at(&mut self, name: &str) {
+        if let Some(dir) = std::env::var_os("PARKWARDEN_PICTURES") {
+            std::fs::write(Path::new(&dir).join(format!("{name}.png.base64")), self.picture()).expect("written");
+        }
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {

@@ -1,7 +1,6 @@
 //! The agent's page in Chromium, with real Go processes.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -93,17 +92,17 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
     );
     assert!(tab.eval::<bool>("!!document.querySelector('.detail:not([hidden])')"), "what was opened stays open");
     assert_eq!(tab.eval::<String>("document.querySelector('h1').textContent"), HOSTILE);
-    look_at(&mut tab, "process");
+    tab.look_at("process");
 
     let paper = "getComputedStyle(document.body).backgroundColor";
     let light: String = tab.eval(paper);
     tab.prefer("dark");
     assert_ne!(tab.eval::<String>(paper), light);
-    look_at(&mut tab, "process-dark");
+    tab.look_at("process-dark");
     tab.size(390, 844);
     tab.wait_for("a chart as wide as the window", "document.querySelector('.chart svg')?.viewBox.baseVal.width < 390");
     assert!(!tab.eval::<bool>(SIDEWAYS), "the page of a process at 390");
-    look_at(&mut tab, "process-390");
+    tab.look_at("process-390");
     tab.prefer("light");
 
     tab.eval::<()>("document.querySelectorAll('nav a')[1].click(), null");
@@ -112,11 +111,11 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
         "[...document.querySelectorAll('.tally td')].some((cell) => cell.textContent === 'CPU time')",
     );
     assert!(!tab.eval::<bool>(SIDEWAYS), "the agent's own page at 390");
-    look_at(&mut tab, "health-390");
+    tab.look_at("health-390");
     tab.eval::<()>("document.querySelectorAll('nav a')[0].click(), null");
     tab.wait_for("the table", &row(pid));
     assert!(!tab.eval::<bool>(SIDEWAYS), "the table at 390");
-    look_at(&mut tab, "table-390");
+    tab.look_at("table-390");
 
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("killed");
     tab.wait_for("its end", &format!("!{}", row(pid)));
@@ -136,7 +135,7 @@ fn two_hundred_processes_are_listed_sorted_and_filtered() {
     let node = Node::start("/nowhere/*", &[]);
     let mut tab = Tab::open(&node.url, 1280, 900);
     tab.wait_for("all of them", "document.querySelectorAll('tbody tr').length >= 200");
-    look_at(&mut tab, "table");
+    tab.look_at("table");
     for width in [1280, 1440, 1920] {
         tab.size(width, 900);
         assert!(!tab.eval::<bool>(TABLE_SIDEWAYS), "the table at {width}");
@@ -180,7 +179,7 @@ fn whoever_has_the_token_signs_in_and_nobody_else() {
         "the refusal",
         "document.querySelector('.wrong')?.textContent === 'The agent does not take this token.'",
     );
-    look_at(&mut tab, "sign-in");
+    tab.look_at("sign-in");
     tab.type_text(TOKEN);
     tab.press("Enter");
     tab.wait_for("the process", "document.querySelector('h1')?.textContent === 'leaks'");
@@ -204,7 +203,7 @@ fn who_waits_for_whom_is_drawn() {
     tab.wait_for("an edge each way, and those behind", "document.querySelectorAll('.graph .edge').length >= 3");
     let first: String = tab.eval("document.querySelector('section h2').textContent");
     assert_eq!(first, "Incidents", "they come first");
-    look_at(&mut tab, "graph");
+    tab.look_at("graph");
     let arrows: usize = tab.eval("document.querySelectorAll('.graph .arrow').length");
     assert_eq!(arrows, tab.eval::<usize>("document.querySelectorAll('.graph .edge').length"));
     tab.size(390, 844);
@@ -255,11 +254,4 @@ fn where_the_stream_is_refused_the_page_asks_again_and_again() {
     tab.refuse(&[]);
     tab.wait_for("the stream", "document.querySelector('.state').textContent === 'live'");
     assert_eq!(tab.wrong(), Vec::<String>::new());
-}
-
-/// For people who work on the page: with this variable they get pictures of it.
-fn look_at(tab: &mut Tab, name: &str) {
-    if let Some(dir) = std::env::var_os("PARKWARDEN_PICTURES") {
-        fs::write(Path::new(&dir).join(format!("{name}.png.base64")), tab.picture()).expect("written");
-    }
 }
