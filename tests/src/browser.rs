@@ -116,8 +116,27 @@ impl Tab {
         let watchman = WATCHMAN.trim_start_matches("<script>").trim_end_matches("</script>");
         tab.call("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": watchman }));
         tab.size(width, height);
-        tab.call("Page.navigate", &json!({ "url": url }));
+        tab.go(url);
         tab
+    }
+
+    /// Opens another page.
+    ///
+    /// # Panics
+    ///
+    /// When Chromium does not do it.
+    pub fn go(&mut self, url: &str) {
+        self.call("Page.navigate", &json!({ "url": url }));
+    }
+
+    /// Has all requests for such addresses fail from now on, and no others; in an address `*` is anything.
+    ///
+    /// # Panics
+    ///
+    /// When Chromium does not do it.
+    pub fn refuse(&mut self, addresses: &[&str]) {
+        self.call("Network.enable", &json!({}));
+        self.call("Network.setBlockedURLs", &json!({ "urls": addresses }));
     }
 
     /// Makes the window that large.
@@ -197,13 +216,20 @@ impl Tab {
         }
     }
 
-    /// What the window shows, as PNG in base64: for people who work on a page.
+    /// What the window shows, as PNG in base64.
+    fn picture(&mut self) -> String {
+        self.call("Page.captureScreenshot", &json!({ "format": "png" }))["data"].as_str().expect("a picture").to_owned()
+    }
+
+    /// For people who work on a page: with `PARKWARDEN_PICTURES` they get a picture of what the window shows, under that name.
     ///
     /// # Panics
     ///
-    /// When Chromium does not do it.
-    pub fn picture(&mut self) -> String {
-        self.call("Page.captureScreenshot", &json!({ "format": "png" }))["data"].as_str().expect("a picture").to_owned()
+    /// When it cannot be made.
+    pub fn look_at(&mut self, name: &str) {
+        if let Some(dir) = std::env::var_os("PARKWARDEN_PICTURES") {
+            std::fs::write(Path::new(&dir).join(format!("{name}.png.base64")), self.picture()).expect("written");
+        }
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {

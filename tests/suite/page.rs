@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parkwarden::record::GapCause;
 use parkwarden::timeline::{GapSpan, IncidentLine, Timeline, render_html};
 use parkwarden::words::Place;
-use parkwarden_tests::browser::drive;
+use parkwarden_tests::browser::{Tab, drive};
 use parkwarden_tests::incident::{CAUSE, REMEDY};
 use serde::Deserialize;
 
@@ -85,7 +85,7 @@ fn the_page_tells_the_incident_and_can_be_worked() {
             (&seen.title, seen.headline.replace('\u{a0}', " ")),
             (&expected.headline, expected.headline.clone())
         );
-        assert!(seen.facts.iter().any(|fact| fact.replace('\u{a0}', " ").starts_with("120 055")), "{:?}", seen.facts);
+        assert!(seen.facts.iter().any(|fact| fact.replace('\u{a0}', " ").starts_with("119 411")), "{:?}", seen.facts);
         assert!(seen.facts.iter().any(|fact| fact.starts_with("+65/s")), "{:?}", seen.facts);
         assert!(seen.legend[0].starts_with("main.(*Hub).subscribe"), "{:?}", seen.legend);
         let mut drawn: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
@@ -126,6 +126,17 @@ fn the_page_tells_the_incident_and_can_be_worked() {
         assert!(!seen.scrolls_sideways, "at {width}");
         assert!(seen.axes_are_true);
     }
+}
+
+#[test]
+fn the_chart_takes_the_width_of_the_window() {
+    let (dir, file) = incident_file();
+    let page = dir.path().join("timeline.html");
+    std::fs::write(&page, timeline(&["--record", text(&file), "--exe", "shop", "--format", "html"])).expect("written");
+    let mut tab = Tab::open(&format!("file://{}", page.display()), 1280, 900);
+    tab.wait_for("its chart", "document.querySelector('.chart .area')");
+    assert!(tab.eval::<bool>("document.querySelector('.chart svg').clientWidth > 1000"));
+    tab.look_at("timeline");
 }
 
 #[derive(Debug, Deserialize)]

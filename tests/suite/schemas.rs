@@ -32,6 +32,7 @@ fn schema<T: JsonSchema>() -> Schema {
 fn schemas() -> BTreeMap<&'static str, Schema> {
     BTreeMap::from([
         ("doctor", schema::<doctor::Report>()),
+        ("history", schema::<http::History>()),
         ("mem", schema::<MemDocument>()),
         ("processes", schema::<http::Listing>()),
         ("prove", schema::<ProofReport>()),
@@ -138,7 +139,8 @@ fn what_is_told_of_a_process_is_as_its_schema_says() {
     prints("doctor", &["doctor", "--format", "json"]);
     let node = Node::start(&copied.pattern(), &["--threshold", "0s", "--interval", "500ms"]);
     node.wait_for_state(target.pid(), "watched");
-    for (name, path) in [("processes", "/api/v1/processes"), ("watch", &format!("/api/v1/processes/{pid}"))] {
+    let of = |part: &str| format!("/api/v1/processes/{pid}{part}");
+    for (name, path) in [("processes", "/api/v1/processes"), ("watch", &of("")), ("history", &of("/history"))] {
         let document = node.wait_for(path, |node| serde_json::from_str(&node.get(path).1).ok());
         is_valid(name, &document);
     }

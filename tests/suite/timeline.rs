@@ -44,18 +44,19 @@ fn an_incident_is_told_as_it_was() {
     assert!((growth / RATE as f64 - 1.0).abs() < 0.01, "{growth}");
     assert_eq!(
         timeline.headline,
-        "main.(*Hub).subscribe most likely leaked 120 055 goroutines from 02:41, 65/s, until the OOM kill at 03:12 UTC."
+        "main.(*Hub).subscribe most likely leaked 119 411 goroutines from 02:41, 65/s, until the OOM kill at 03:12 UTC."
     );
 
     let [first, second] = &timeline.lives[..] else { panic!("two processes") };
     assert_eq!((first.pid, second.pid, first.lane, second.lane), (4711, 4790, 0, 0));
     let ended = first.ended.as_ref().expect("it ended");
     assert_eq!((ended.kind, ended.ms), (ExitKind::OomKilled, OOM * 1000));
+    assert_eq!((first.leaked, first.culprit, second.culprit), (119_411, timeline.culprit, None));
     assert_eq!(first.segments.len(), 2, "the gap parts them");
     let [gap] = &timeline.gaps[..] else { panic!("{:?}", timeline.gaps) };
     assert_eq!((gap.cause, gap.from_ms, gap.to_ms), (GapCause::NotRunning, (GAP.0 - 10) * 1000, GAP.1 * 1000));
     let kinds: Vec<MarkKind> = timeline.marks.iter().map(|mark| mark.kind).collect();
-    assert_eq!(kinds, [MarkKind::Start, MarkKind::Verdict, MarkKind::OomKill, MarkKind::Restart]);
+    assert_eq!(kinds, [MarkKind::Start, MarkKind::Onset, MarkKind::Verdict, MarkKind::OomKill, MarkKind::Restart]);
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn the_text_says_the_same() {
     let (_dir, file) = incident_file();
     let said = timeline(&["--record", text(&file), "--pid", "4711"]);
     for part in [
-        "main.(*Hub).subscribe most likely leaked 120 055 goroutines from 02:41, 65/s, until the OOM kill at 03:12 UTC.",
+        "main.(*Hub).subscribe most likely leaked 119 411 goroutines from 02:41, 65/s, until the OOM kill at 03:12 UTC.",
         "pid 4711 /srv/shop on node-3 (go1.27.3, pod shop-7d4b9c-x2x8q, limit 512 MiB)",
         "gap until 2026-11-23 01:58:10: not running",
         "created by  main.(*Hub).subscribe /src/shop/hub.go:24",

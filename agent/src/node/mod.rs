@@ -3,6 +3,7 @@
 //! Each process is watched by a thread of its own; what goes wrong with one stays there.
 
 mod examine;
+mod history;
 mod leaks;
 pub mod select;
 mod state;
@@ -10,4 +11,5 @@ pub mod supervisor;
 mod task;
 pub mod totals;
 
+pub use history::Point;
 pub use state::{Node, NodeProcess, ProcessKey, WatchState};

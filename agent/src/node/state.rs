@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::history::{History, Point};
 use super::totals::Totals;
 use crate::clock::unix_now_ns;
 use crate::discover::describe::Description;
@@ -66,6 +67,7 @@ struct Now {
     state: WatchState,
     workload: Workload,
     report: Option<Arc<Report>>,
+    history: History,
     /// When, by the clock of durations and by that of people in nanoseconds since the Unix epoch.
     looked: Option<(Instant, u64)>,
 }
@@ -80,7 +82,8 @@ impl NodeProcess {
         stripped: Option<bool>,
     ) -> Self {
         let workload = Workload::local(&described.identity);
-        let now = Now { state: WatchState::Starting, workload, report: None, looked: None };
+        let (state, history) = (WatchState::Starting, History::default());
+        let now = Now { state, workload, report: None, history, looked: None };
         Self { key, exe, described, go_version, stripped, now: Mutex::new(now) }
     }
 
@@ -110,6 +113,11 @@ impl NodeProcess {
     /// What the last look found.
     pub fn report(&self) -> Option<Arc<Report>> {
         self.now().report.clone()
+    }
+
+    /// What the looks of the last hour came to, as far as they are kept.
+    pub fn history(&self) -> Vec<Point> {
+        self.now().history.points()
     }
 
     /// Time since the last look.
@@ -180,7 +188,9 @@ impl Node {
         let mut now = process.now();
         self.totals.lock().looked(now.report.as_deref(), &report);
         now.state = WatchState::Watched;
-        now.looked = Some((Instant::now(), unix_now_ns()));
+        let at_ns = unix_now_ns();
+        now.looked = Some((Instant::now(), at_ns));
+        now.history.push(Point::of(at_ns / 1_000_000, &report));
         now.report = Some(report);
     }
 

@@ -244,17 +244,29 @@ pub enum ExitKind {
 }
 
 impl ExitKind {
+    /// The same in a word or two.
+    pub fn label(self) -> String {
+        match self {
+            Self::Exited(code) => format!("exit with code {code}"),
+            Self::Signaled(signal) => match Signal::try_from(signal) {
+                Ok(signal) => signal.as_str().to_owned(),
+                Err(_) => format!("signal {signal}"),
+            },
+            Self::OomKilled => "OOM kill".to_owned(),
+            Self::PerhapsOomKilled => "SIGKILL, perhaps for lack of memory".to_owned(),
+            Self::Replaced => "exec of another program".to_owned(),
+            Self::Unknown => "ended".to_owned(),
+        }
+    }
+
     /// The same as it stands behind "until".
     pub fn ending(self) -> String {
+        let label = self.label();
         match self {
-            Self::Exited(code) => format!("its exit with code {code}"),
-            Self::Signaled(signal) => match Signal::try_from(signal) {
-                Ok(signal) => format!("its end by {}", signal.as_str()),
-                Err(_) => format!("its end by signal {signal}"),
-            },
-            Self::OomKilled => "the OOM kill".to_owned(),
-            Self::PerhapsOomKilled => "its end by SIGKILL, perhaps for lack of memory,".to_owned(),
-            Self::Replaced => "its exec of another program".to_owned(),
+            Self::Exited(_) | Self::Replaced => format!("its {label}"),
+            Self::Signaled(_) => format!("its end by {label}"),
+            Self::OomKilled => format!("the {label}"),
+            Self::PerhapsOomKilled => format!("its end by {label},"),
             Self::Unknown => "its end".to_owned(),
         }
     }
@@ -330,5 +342,6 @@ mod tests {
     fn signals_have_their_names() {
         assert_eq!(ExitKind::Signaled(15).ending(), "its end by SIGTERM");
         assert_eq!(ExitKind::Signaled(64).ending(), "its end by signal 64");
+        assert_eq!(ExitKind::Signaled(9).label(), "SIGKILL");
     }
 }

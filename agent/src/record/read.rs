@@ -170,6 +170,8 @@ impl Reader {
         history.gaps.retain(|gap| gap.to.unix_ns >= since && gap.from.unix_ns <= until);
         history.incidents.retain(|one| one.ended.unwrap_or(one.seen).unix_ns >= since && one.from.unix_ns <= until);
         history.exit = history.exit.filter(|exit| inside(&exit.at));
+        // What was said before that time may still hold in it; what was said after it does not.
+        history.groups.iter_mut().for_each(|group| group.verdicts.retain(|verdict| verdict.at.unix_ns <= until));
         Ok(history)
     }
 

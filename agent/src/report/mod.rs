@@ -77,6 +77,18 @@ pub struct Report {
     pub runtime: Option<Runtime>,
 }
 
+impl Report {
+    /// Its groups: those with the worst verdict first, and of these the largest; timelines have the same order.
+    pub fn worst_first(&self) -> Vec<&Group> {
+        fn place(group: &Group) -> (&Option<Place>, &str, &str) {
+            (&group.created_by, &group.start_function, &group.wait_reason)
+        }
+        let mut groups: Vec<&Group> = self.groups.iter().collect();
+        groups.sort_by(|a, b| (b.verdict, b.count).cmp(&(a.verdict, a.count)).then_with(|| place(a).cmp(&place(b))));
+        groups
+    }
+}
+
 /// Goroutines that wait for one another. `parkwarden why` tells more of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -45,8 +45,7 @@ fn write_report(out: &mut String, report: &Report, shown: &Shown) -> std::fmt::R
         return writeln!(out, "\nNo goroutine has been parked longer than {threshold:.1} s.");
     }
     write_incidents(out, report, shown)?;
-    let mut groups: Vec<&Group> = report.groups.iter().filter(|group| shown.filter.fits(group)).collect();
-    groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
+    let groups: Vec<&Group> = report.worst_first().into_iter().filter(|group| shown.filter.fits(group)).collect();
     if groups.is_empty() {
         writeln!(out, "\nNone of the {} groups is one that was asked for.", report.groups.len())?;
     } else {
@@ -261,23 +260,25 @@ fn write_group(out: &mut String, group: &Group, module: Option<&str>, shown: &Sh
 }
 
 fn write_summary(out: &mut String, report: &Report) -> std::fmt::Result {
-    let of = |wanted: fn(Verdict) -> bool| report.groups.iter().filter(move |group| wanted(group.verdict));
+    let groups = report.worst_first();
+    let of = |wanted: fn(Verdict) -> bool| groups.iter().copied().filter(move |group| wanted(group.verdict));
     let leaks: Vec<&Group> = of(Verdict::is_leak).collect();
     let stuck: Vec<&Group> = of(|verdict| verdict == Verdict::Stuck).collect();
     let sum = |groups: &[&Group]| groups.iter().map(|group| group.count).sum::<u64>();
     let in_groups =
         |groups: &[&Group]| format!("in {} group{}", groups.len(), if groups.len() == 1 { "" } else { "s" });
-    if let Some(largest) = leaks.first() {
+    if let Some(worst) = leaks.first() {
         writeln!(
             out,
-            "\n{} goroutines {} are leaked or behave like it{}; the largest is {}",
+            "\n{} goroutines {} are leaked or behave like it{}; the worst, {}, is {}",
             sum(&leaks),
             in_groups(&leaks),
             match leaks.iter().map(|group| group.proven).sum::<u64>() {
                 0 => String::new(),
                 proven => format!(", {proven} of them proven"),
             },
-            whose(largest.created_by.as_ref(), largest.in_program.as_ref(), &largest.start_function)
+            goroutines(worst.count),
+            whose(worst.created_by.as_ref(), worst.in_program.as_ref(), &worst.start_function)
         )?;
         super::memory::write(out, report)?;
     }

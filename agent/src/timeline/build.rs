@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::axis::Axis;
 use super::lives::{self, Rows};
 use super::{
-    Change, Example, GapSpan, GroupLine, IncidentLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine, Timeline,
-    headline, incidents, trend,
+    Change, Example, GapSpan, GroupLife, GroupLine, IncidentLine, Life, Mark, MarkKind, Onset, SCHEMA, SiteLine,
+    Timeline, headline, incidents, trend,
 };
 use crate::detect::Verdict;
 use crate::record::{CreationSite, ExitKind, GroupHistory, History, RecordedGroup};
@@ -55,6 +55,9 @@ impl Timeline {
             })
             .collect();
         lives::assign_lanes(&mut lives);
+        for (index, life) in lives.iter_mut().enumerate() {
+            life.culprit = headline::culprit_of(&lines, index);
+        }
 
         let extents = || lives.iter().filter_map(lives::extent);
         let from_ms = extents().map(|(first, _)| first).min().unwrap_or(0);
@@ -72,7 +75,7 @@ impl Timeline {
         marks.retain(|mark| (from_ms..=to_ms).contains(&mark.ms));
         let mut notes = notes(&histories, groups_left_out);
         if changes_left_out > 0 {
-            notes.push(format!("{changes_left_out} changes of verdicts are left out."));
+            notes.push(format!("{changes_left_out} onsets and changes of verdicts are left out."));
         }
         if incidents_left_out > 0 {
             notes.push(format!("{incidents_left_out} more incidents, all smaller, are left out."));
@@ -96,9 +99,9 @@ impl Timeline {
 }
 
 impl GroupLine {
-    /// Members at the end beyond those that were there before it began to grow.
-    pub fn leaked(&self) -> u64 {
-        self.at_end.saturating_sub(self.level)
+    /// The group in that process.
+    pub fn in_life(&self, life: usize) -> Option<&GroupLife> {
+        self.lives.iter().find(|of| of.life == life)
     }
 
     /// Who made them, for a person.
@@ -121,9 +124,9 @@ impl Tally {
     }
 
     /// The last life in which it was large.
-    fn telling(&self) -> Option<(usize, usize)> {
+    fn telling(&self) -> Option<usize> {
         let peak = self.peak();
-        self.lives.iter().rev().find(|(.., of_life)| of_life * 2 >= peak).map(|(life, index, _)| (*life, *index))
+        self.lives.iter().rev().find(|(.., of_life)| of_life * 2 >= peak).map(|(life, ..)| *life)
     }
 }
 
@@ -162,7 +165,7 @@ fn rank(tallies: &[Tally]) -> (Vec<&Tally>, usize) {
 }
 
 fn line(tally: &Tally, histories: &[History], axis: &Axis) -> GroupLine {
-    let (life, index) = tally.telling().unwrap_or_default();
+    let telling = tally.telling().unwrap_or_default();
     let group = &tally.group;
     let mut line = GroupLine {
         site: 0,
@@ -170,8 +173,9 @@ fn line(tally: &Tally, histories: &[History], axis: &Axis) -> GroupLine {
         start_function: group.site.start_function.clone(),
         wait_reason: group.wait_reason.clone(),
         blocked_at: Place::of_blocking(&group.stack),
+        in_program: Place::of_program(&group.stack, None),
         stack: group.stack.clone(),
-        life,
+        life: telling,
         verdict: None,
         strongest: tally.strongest,
         verdicts: Vec::new(),
@@ -184,12 +188,14 @@ fn line(tally: &Tally, histories: &[History], axis: &Axis) -> GroupLine {
         at_end: 0,
         parked_at_end: 0,
         peak: tally.peak(),
+        lives: Vec::new(),
         examples: Vec::new(),
     };
     for (life, index, _) in &tally.lives {
         let Some((history, found)) = histories.get(*life).and_then(|h| Some((h, h.groups.get(*index)?))) else {
             continue;
         };
+        line.lives.push(in_life(*life, *index, history, tally.strongest, axis));
         line.examples.extend(examples(found, *life, history, axis));
         line.verdicts.extend(found.verdicts.iter().map(|verdict| Change {
             ms: axis.ms(history.boot, verdict.at.mono_ns),
@@ -197,17 +203,39 @@ fn line(tally: &Tally, histories: &[History], axis: &Axis) -> GroupLine {
             verdict: verdict.judgement.verdict,
             evidence: verdict.judgement.evidence.clone(),
         }));
-    }
-    if let Some(history) = histories.get(life) {
-        if let Some(last) = history.groups.get(index).and_then(|found| found.verdicts.last()) {
-            line.verdict = Some(last.judgement.verdict);
+        if *life == telling
+            && let Some(last) = found.verdicts.last()
+        {
             line.evidence.clone_from(&last.latest_evidence);
             line.cause.clone_from(&last.judgement.cause);
             line.remedy.clone_from(&last.judgement.remedy);
         }
-        grow(&mut line, history, index, axis);
+    }
+    if let Some(of) = line.in_life(telling).cloned() {
+        (line.verdict, line.onset, line.growth_per_second) = (of.verdict, of.onset, of.growth_per_second);
+        (line.level, line.at_end, line.parked_at_end) = (of.level, of.at_end, of.parked_at_end);
     }
     line
+}
+
+/// A group in one process. `strongest` is what it was in any.
+fn in_life(life: usize, index: usize, history: &History, strongest: Option<Verdict>, axis: &Axis) -> GroupLife {
+    let verdicts = history.groups.get(index).map_or(&[][..], |found| &found.verdicts);
+    let told = verdicts.iter().find(|verdict| verdict.judgement.verdict.is_leak());
+    let mut of = GroupLife {
+        life,
+        verdict: verdicts.last().map(|verdict| verdict.judgement.verdict),
+        strongest: verdicts.iter().map(|verdict| verdict.judgement.verdict).max(),
+        told_ms: told.map(|verdict| axis.ms(history.boot, verdict.at.mono_ns)),
+        onset: None,
+        growth_per_second: None,
+        level: 0,
+        at_end: 0,
+        parked_at_end: 0,
+        peak: 0,
+    };
+    grow(&mut of, index, history, strongest.is_some_and(Verdict::is_leak), axis);
+    of
 }
 
 fn examples<'a>(
@@ -227,28 +255,27 @@ fn examples<'a>(
     })
 }
 
-/// Onset, growth and the counts at the end.
-fn grow(line: &mut GroupLine, history: &History, index: usize, axis: &Axis) {
-    let samples = || history.watches.iter().flat_map(|watch| &watch.samples);
+/// Onset, growth, the counts at the end and the highest.
+fn grow(of: &mut GroupLife, index: usize, history: &History, leaks: bool, axis: &Axis) {
+    let samples = history.watches.iter().flat_map(|watch| &watch.samples);
     let count = |sample: &crate::record::Sample| {
         sample.groups.iter().find(|(group, ..)| *group == index).map_or((0, 0), |found| (found.1, found.2))
     };
-    if let Some(last) = samples().last() {
-        (line.at_end, line.parked_at_end) = count(last);
-    }
     // Growth is told by the clock that does not step.
-    let points: Vec<(f64, f64)> =
-        samples().map(|sample| (sample.at.mono_ns as f64 / 1e9, count(sample).0 as f64)).collect();
+    let looked = |sample| {
+        (of.at_end, of.parked_at_end) = count(sample);
+        of.peak = of.peak.max(of.at_end);
+        (sample.at.mono_ns as f64 / 1e9, of.at_end as f64)
+    };
+    let points: Vec<(f64, f64)> = samples.map(looked).collect();
     let Some(fit) = trend::fit(&points) else { return };
     // What no verdict calls a leak comes and goes with the hour: only what at least doubled and stayed has an onset.
-    if !line.strongest.is_some_and(Verdict::is_leak)
-        && (line.at_end * 2 < line.peak || fit.level * 2.0 > line.at_end as f64)
-    {
+    if !leaks && (of.at_end * 2 < of.peak || fit.level * 2.0 > of.at_end as f64) {
         return;
     }
     let ms = |seconds: f64| axis.ms(history.boot, (seconds.max(0.0) * 1e9) as u64);
     // A millionth of a goroutine a second is beyond what counting can tell.
-    line.growth_per_second = Some((fit.slope * 1e6).round() / 1e6);
+    of.growth_per_second = Some((fit.slope * 1e6).round() / 1e6);
     let started = history.process.started.map(|at| at.mono_ns as f64 / 1e9);
     let first = points.first().map_or(0.0, |(t, _)| *t);
     let onset = if fit.from_the_first && fit.level >= 2.0 {
@@ -256,10 +283,10 @@ fn grow(line: &mut GroupLine, history: &History, index: usize, axis: &Axis) {
         let back = (first - fit.level / fit.slope).max(started.unwrap_or(f64::MIN));
         Onset { ms: ms(back), earliest_ms: ms(started.unwrap_or(back)), latest_ms: ms(first), before_first_look: true }
     } else {
-        line.level = fit.level.round() as u64;
+        of.level = fit.level.round() as u64;
         Onset { ms: ms(fit.onset), earliest_ms: ms(fit.earliest), latest_ms: ms(fit.latest), before_first_look: false }
     };
-    line.onset = Some(onset);
+    of.onset = Some(onset);
 }
 
 /// The sites to show, and which row each has. Gives the groups their sites.
@@ -325,7 +352,20 @@ fn sites(histories: &[History], lines: &mut [GroupLine]) -> (Vec<SiteLine>, Hash
     (sites, rows)
 }
 
-/// What happened, and how many changes of verdicts are left out.
+/// When each leak began in each process.
+fn onsets(lines: &[GroupLine]) -> impl Iterator<Item = Mark> + '_ {
+    let began = |line: &GroupLine, of: &GroupLife| {
+        let onset = of.onset.filter(|_| of.strongest.is_some_and(Verdict::is_leak))?;
+        let (ms, text) = match onset.before_first_look {
+            true => (onset.latest_ms, format!("{} leaked already at the first look", line.who())),
+            false => (onset.ms, format!("{} began to leak, by its growth", line.who())),
+        };
+        Some(Mark { ms, kind: MarkKind::Onset, text, life: of.life })
+    };
+    lines.iter().flat_map(move |line| line.lives.iter().filter_map(move |of| began(line, of)))
+}
+
+/// What happened, and how many onsets and changes of verdicts are left out.
 fn marks(histories: &[History], lives: &[Life], lines: &[GroupLine], axis: &Axis) -> (Vec<Mark>, usize) {
     let mut marks = Vec::new();
     for (index, life) in lives.iter().enumerate() {
@@ -335,7 +375,12 @@ fn marks(histories: &[History], lives: &[Life], lines: &[GroupLine], axis: &Axis
             marks.push(Mark { ms, kind, text: format!("pid {} started", life.pid), life: index });
         }
         if let Some(ended) = &life.ended {
-            let kind = if ended.kind == ExitKind::OomKilled { MarkKind::OomKill } else { MarkKind::Exit };
+            let kind = match ended.kind {
+                ExitKind::OomKilled => MarkKind::OomKill,
+                ExitKind::Signaled(_) | ExitKind::PerhapsOomKilled => MarkKind::Killed,
+                ExitKind::Exited(_) => MarkKind::Exit,
+                ExitKind::Replaced | ExitKind::Unknown => MarkKind::End,
+            };
             marks.push(Mark { ms: ended.ms, kind, text: format!("pid {}: {}", life.pid, ended.how), life: index });
         }
     }
@@ -352,7 +397,7 @@ fn marks(histories: &[History], lives: &[Life], lines: &[GroupLine], axis: &Axis
             }
         }
     }
-    let mut changes = Vec::new();
+    let mut changes: Vec<Mark> = onsets(lines).collect();
     for line in lines {
         let mut before = (0, Verdict::Idle);
         for change in &line.verdicts {

@@ -40,6 +40,7 @@ const bytes = (n) => n < 4194304 ? Math.floor(n / 1024) + NBSP + "KiB"
   : n < 4294967296 ? Math.floor(n / 1048576) + NBSP + "MiB" : (n / 1073741824).toFixed(1) + NBSP + "GiB";
 const place = (p) => p ? p.file.split("/").slice(-2).join("/") + ":" + p.line : "";
 const label = (line) => line.created_by ? line.created_by.function : line.name || line.start_function;
+const leaks = (life) => life.culprit !== null && life.culprit !== undefined;
 const isLeak = (verdict) => verdict === "likely" || verdict === "proven";
 const GAPS = { not_running: "parkwarden was not running", recording_stopped: "the recording could not be written",
   stalled: "no look", events_lost: "events lost", budget_reached: "probes removed to save cost" };
@@ -82,7 +83,7 @@ function short(n) {
   return n >= 1e6 ? (n / 1e6).toFixed(1).replace(/\.0$/, "") + "M" : n >= 1e4 ? (n / 1e3).toFixed(1).replace(/\.0$/, "") + "k" : number(n);
 }
 
-// Draws the charts of `data`, a timeline, into `page`.
+// Draws the charts of `data`, a timeline, into `page`, and tells what happened.
 const timelineOf = (data, page) => {
   const span = data.to_ms - data.from_ms;
   const oneDay = Math.floor(data.from_ms / DAY) === Math.floor(data.to_ms / DAY);
@@ -97,10 +98,12 @@ const timelineOf = (data, page) => {
   // The leaking sites lie on top, the largest uppermost.
   const order = data.sites.map((_, i) => i).reverse();
 
-  return { charts, clock, time, precise, span };
+  return { charts, happened, clock, time, precise, span };
 
   function charts() {
-    const lanes = [...new Set(data.lives.map((life) => life.lane))].sort((a, b) => a - b);
+    // Where something leaks comes first.
+    const leaky = (lane) => data.lives.some((life) => life.lane === lane && leaks(life));
+    const lanes = [...new Set(data.lives.map((life) => life.lane))].sort((a, b) => leaky(b) - leaky(a) || a - b);
     for (const lane of lanes) {
       const lives = data.lives.map((life, index) => ({ life, index })).filter(({ life }) => life.lane === lane);
       const box = el("div", { class: "chart", tabindex: 0, role: "group",
@@ -219,34 +222,35 @@ const timelineOf = (data, page) => {
 
       panels.forEach((panel, k) => runtime(root, panel, lives, x, memoryBottom + between + k * (between + small), small, left, width - right));
 
-      // Flags: the incident's own in words, the others as lines that say what they are.
-      const culprit = data.culprit === null ? null : data.groups[data.culprit];
-      if (culprit && culprit.onset && lives.some(({ index }) => index === culprit.life)) {
-        const o = culprit.onset;
+      // Flags: of each process when its leak began and how it ended, then the rest as far as there is room.
+      for (const { life, index } of lives) {
+        const culprit = leaks(life) && data.groups[life.culprit].lives.find((of) => of.life === index), o = culprit && culprit.onset;
+        if (!o) continue;
         const a = Math.max(left, x(o.earliest_ms)), b = Math.max(x(o.latest_ms), a + 2);
         root.append(svg("rect", { class: "band", x: a, y: flags, width: b - a, height: high }));
-        if (!o.before_first_look) flagged.push({ ms: o.ms, text: "onset " + clock(o.ms), hot: true });
+        if (!o.before_first_look) flagged.push({ ms: o.ms, text: "onset " + clock(o.ms), hot: true, first: true });
       }
-      const mine = data.marks.filter((mark) => lives.some(({ index }) => index === mark.life));
+      const mine = data.marks.filter((mark) => mark.kind !== "onset" && lives.some(({ index }) => index === mark.life));
       for (const mark of mine.filter((mark) => mark.kind !== "verdict")) {
-        const words = { start: "start", restart: "restart", exit: "exit", oom_kill: "OOM kill", clock: "clock set", incident: "incident" }[mark.kind];
-        flagged.push({ ms: mark.ms, text: words + " " + clock(mark.ms), hot: mark.kind === "oom_kill", title: mark.text });
+        const words = { start: "start", restart: "restart", clock: "clock set", incident: "incident" }[mark.kind];
+        const ended = words ? null : data.lives[mark.life].ended;
+        flagged.push({ ms: mark.ms, text: (words || ended.label) + " " + clock(mark.ms), hot: mark.kind === "oom_kill", first: !!ended, title: mark.text });
       }
       for (const mark of mine.filter((mark) => mark.kind === "verdict")) {
         root.append(svg("line", { class: "rule", x1: x(mark.ms), x2: x(mark.ms), y1: bottom - 7, y2: bottom + 1 },
           svg("title", {}, full(mark.ms) + " " + mark.text)));
         root.append(svg("circle", { cx: x(mark.ms), cy: bottom + 5, r: 2.6, fill: "var(--accent)" }, svg("title", {}, full(mark.ms) + " " + mark.text)));
       }
-      const rows = [-Infinity, -Infinity];
-      for (const flag of flagged.sort((a, b) => a.ms - b.ms)) {
+      const rows = [[], []];
+      for (const flag of flagged.sort((a, b) => (b.first || 0) - (a.first || 0) || a.ms - b.ms)) {
         const fx = x(flag.ms), size = flag.text.length * 6.3;
         const start = Math.max(left, Math.min(fx - size / 2, width - right - size));
-        const row = rows.findIndex((end) => end + 8 <= start);
+        const row = rows.findIndex((taken) => taken.every(([from, to]) => to + 8 <= start || start + size + 8 <= from));
         if (!flag.bare) root.append(svg("line", { class: "rule" + (flag.hot ? " hot" : ""), x1: fx, x2: fx, y1: flags - (row === 1 ? 18 : 4), y2: bottom },
           svg("title", {}, full(flag.ms) + " " + (flag.title || flag.text))));
         if (!flag.bare) root.append(svg("line", { class: "rule" + (flag.hot ? " hot" : ""), x1: fx, x2: fx, y1: memoryTop, y2: memoryBottom }));
         if (row < 0) continue;
-        rows[row] = start + size;
+        rows[row].push([start, start + size]);
         root.append(svg("text", { class: "flag" + (flag.hot ? " hot" : ""), x: start, y: flags - 9 - row * 15 }, flag.text));
       }
 
@@ -267,6 +271,37 @@ const timelineOf = (data, page) => {
     let last = box.clientWidth;
     // Drawn a moment later: what is resized while sizes are told of would be told of again.
     new ResizeObserver(() => requestAnimationFrame(() => { if (box.clientWidth !== last) { last = box.clientWidth; render(); } })).observe(box);
+  }
+
+  // Gaps of one process and cause that follow each other are told of together.
+  function runs(gaps) {
+    const runs = [];
+    for (const gap of gaps) {
+      const run = runs.at(-1);
+      if (run && run.first.cause === gap.cause && run.first.life === gap.life) Object.assign(run, { last: gap, times: run.times + 1, ms: run.ms + gap.to_ms - gap.from_ms });
+      else runs.push({ first: gap, last: gap, times: 1, ms: gap.to_ms - gap.from_ms });
+    }
+    return runs;
+  }
+
+  // What happened, as a list: marks, gaps, and how an end is known. None where nothing did.
+  function happened() {
+    const all = data.marks.map((m) => ({ ms: m.ms, text: m.text, hot: m.kind === "oom_kill" || m.kind === "onset" }))
+      .concat(runs(data.gaps).map(({ first, last, times, ms }) => ({ ms: first.from_ms, text: (first.blind ? "Not recorded" : "Less seen")
+        + (times > 1 ? " " + times + " times" : "") + " until " + time(last.to_ms) + " (" + duration(ms) + (times > 1 ? " in all" : "") + "): " + GAPS[first.cause] })));
+    for (const life of data.lives) if (life.ended) all.push({ ms: life.ended.ms, text: "How that is known: " + life.ended.evidence, after: true });
+    all.sort((a, b) => a.ms - b.ms || (a.after ? 1 : 0) - (b.after ? 1 : 0));
+    if (!all.length) return null;
+    const LIMIT = 30;
+    const item = (e) => el("li", {}, el("time", { datetime: iso(e.ms) }, full(e.ms)), el("span", { class: e.hot && "hot" }, e.text));
+    const list = el("ol", { class: "events" }, all.slice(0, LIMIT).map(item));
+    const section = el("section", {}, el("div", { class: "head" }, el("h2", {}, "What happened")), list);
+    if (all.length > LIMIT) {
+      const more = el("button", { class: "more", type: "button", on: { click: () => { list.append(...all.slice(LIMIT).map(item)); more.remove(); } } },
+        "Show " + (all.length - LIMIT) + " more");
+      section.append(more);
+    }
+    return section;
   }
 
   function areas(root, segment, x, y) {

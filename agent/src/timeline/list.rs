@@ -1,5 +1,6 @@
 //! What a recording holds, for those who have yet to choose.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,9 @@ fn write_list(out: &mut String, entries: &[RecordedProcess]) -> std::fmt::Result
         "WHERE",
         "EXECUTABLE",
     ];
+    let mut entries: Vec<&RecordedProcess> = entries.iter().collect();
+    // Those that leak are what a recording is opened for.
+    entries.sort_by_key(|entry| Reverse(entry.verdict.filter(|verdict| verdict.is_leak())));
     let rows = entries.iter().map(|entry| {
         let look = |at: Option<u64>| at.map_or("-".to_owned(), |ns| numbers::full(ms(ns)));
         let process = &entry.process;
@@ -103,10 +107,7 @@ fn write_list(out: &mut String, entries: &[RecordedProcess]) -> std::fmt::Result
             entry.samples.to_string(),
             number(entry.live),
             entry.verdict.map_or("-".to_owned(), |verdict| verdict.to_string()),
-            entry.exit.as_ref().map_or("-".to_owned(), |exit| {
-                let end = exit.kind.ending();
-                end.strip_prefix("its ").or(end.strip_prefix("the ")).unwrap_or(&end).to_owned()
-            }),
+            entry.exit.as_ref().map_or("-".to_owned(), |exit| exit.kind.label()),
             printable(&place.cloned().or_else(container).unwrap_or_else(|| entry.host.clone())),
             printable(&process.exe),
         ]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::axis::Axis;
 use super::{Counts, Ended, Life, RuntimeLines, Segment};
+use crate::detect::Verdict;
 use crate::record::{History, RuntimeSample, Sample};
 
 /// Looks of one process in a document; of more, those with the most goroutines stand for their neighbours.
@@ -19,12 +20,16 @@ pub struct Rows {
     pub other: Option<usize>,
 }
 
-/// One process, its lane yet to be found.
+/// One process, its lane and what leaks in it yet to be found.
 pub fn life(history: &History, axis: &Axis, rows: &Rows) -> Life {
     let process = history.process.clone();
     let ms = |mono_ns| axis.ms(history.boot, mono_ns);
     let last = history.watches.last();
     let seconds = |ns: Option<u64>| ns.unwrap_or_default() as f64 / 1e9;
+    let groups = || last.and_then(|watch| watch.samples.last()).into_iter().flat_map(|look| &look.groups);
+    let parked = |wanted: fn(Verdict) -> bool| {
+        groups().filter(|(.., verdict)| verdict.is_some_and(wanted)).map(|(_, _, parked, _)| parked).sum()
+    };
     Life {
         pid: process.pid,
         exe: process.exe,
@@ -42,8 +47,12 @@ pub fn life(history: &History, axis: &Axis, rows: &Rows) -> Life {
             ms: ms(exit.at.mono_ns),
             kind: exit.kind,
             how: exit.kind.ending(),
+            label: exit.kind.label(),
             evidence: exit.evidence.clone(),
         }),
+        leaked: parked(Verdict::is_leak),
+        stuck: parked(|verdict| verdict == Verdict::Stuck),
+        culprit: None,
         interval_seconds: seconds(last.map(|watch| watch.interval_ns)),
         threshold_seconds: seconds(last.map(|watch| watch.threshold_ns)),
         lane: 0,

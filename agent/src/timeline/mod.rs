@@ -101,6 +101,16 @@ pub struct Life {
     pub started_ms: Option<u64>,
     /// How it ended, if it did while it was watched.
     pub ended: Option<Ended>,
+    /// Goroutines in groups that leak or behave like it, parked beyond the threshold at its last look: what a report of that look
+    /// says.
+    #[serde(default)]
+    pub leaked: u64,
+    /// The same of groups that are stuck.
+    #[serde(default)]
+    pub stuck: u64,
+    /// Index of the group that leaks most surely in it, and of those the largest.
+    #[serde(default)]
+    pub culprit: Option<usize>,
     /// Time between two looks.
     pub interval_seconds: f64,
     /// Parked longer than this counts as long.
@@ -121,6 +131,9 @@ pub struct Ended {
     pub kind: ExitKind,
     /// How, in words: "the OOM kill".
     pub how: String,
+    /// The same in a word or two: "OOM kill".
+    #[serde(default)]
+    pub label: String,
     /// What that is known from.
     pub evidence: String,
 }
@@ -212,6 +225,9 @@ pub struct GroupLine {
     pub wait_reason: String,
     /// First frame outside the runtime.
     pub blocked_at: Option<Place>,
+    /// First frame of the program's own.
+    #[serde(default)]
+    pub in_program: Option<Place>,
     /// Innermost first.
     pub stack: Vec<Frame>,
     /// The life of which onset, growth and the counts at the end are told: the last in which it was large.
@@ -240,6 +256,9 @@ pub struct GroupLine {
     pub parked_at_end: u64,
     /// The most that waited at a look.
     pub peak: u64,
+    /// The same of each process that had it, oldest first.
+    #[serde(default)]
+    pub lives: Vec<GroupLife>,
     /// Some of its goroutines.
     pub examples: Vec<Example>,
 }
@@ -266,6 +285,32 @@ pub struct IncidentLine {
     pub roots: Vec<u64>,
     /// Indices of the groups they were in, those of the roots first.
     pub groups: Vec<usize>,
+}
+
+/// A group in one process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GroupLife {
+    /// Index of the process.
+    pub life: usize,
+    /// The last verdict.
+    pub verdict: Option<Verdict>,
+    /// The strongest verdict.
+    pub strongest: Option<Verdict>,
+    /// When it was first said that it leaks.
+    pub told_ms: Option<u64>,
+    /// When it began to grow, if it did.
+    pub onset: Option<Onset>,
+    /// How fast it grew from then on.
+    pub growth_per_second: Option<f64>,
+    /// How many waited before that, as a rule.
+    pub level: u64,
+    /// Waiting at the last look.
+    pub at_end: u64,
+    /// Of these, parked beyond the threshold.
+    pub parked_at_end: u64,
+    /// The most that waited at a look.
+    pub peak: u64,
 }
 
 /// When a group began to grow.
@@ -337,10 +382,16 @@ pub enum MarkKind {
     Start,
     /// A process started after another had ended.
     Restart,
-    /// A process ended by itself, or by a signal.
+    /// A process exited.
     Exit,
+    /// A signal killed a process.
+    Killed,
+    /// A process is gone, and how is not known; or it is another program now.
+    End,
     /// The kernel killed a process for lack of memory.
     OomKill,
+    /// A group began to leak, as far as its growth tells.
+    Onset,
     /// A verdict changed.
     Verdict,
     /// Goroutines wait for one another from then on.

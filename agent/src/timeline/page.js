@@ -2,14 +2,14 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const page = document.getElementById("page");
-  const { charts, time, precise, span } = timelineOf(data, page);
+  const { charts, happened, time, precise, span } = timelineOf(data, page);
 
   document.title = data.headline;
   header();
   incidents();
   charts();
   groups();
-  events();
+  page.append(happened() || "");
   page.append(el("footer", {},
     el("p", {}, "Times are UTC. Grey times are gaps: nothing was recorded, and nothing is drawn in its place. The coloured band is when the leak can have begun."),
     data.notes.map((note) => el("p", {}, note))));
@@ -20,23 +20,27 @@
     page.append(el("header", {},
       el("p", { class: "mark" }, el("b", {}, "parkwarden"), " leak timeline"),
       el("h1", {}, data.headline.replace(/(\d) (?=\d{3}\b)/g, "$1" + NBSP)),
-      data.lives.slice(0, 4).map((l) => el("p", { class: "who" }, el("code", {}, l.exe), " pid" + NBSP + l.pid + ", " +
+      [...data.lives].sort((a, b) => leaks(b) - leaks(a)).slice(0, 4).map((l) => el("p", { class: "who" }, el("code", {}, l.exe), " pid" + NBSP + l.pid + ", " +
         [l.go_version, l.pod_name ? "pod " + (l.pod_namespace ? l.pod_namespace + "/" : "") + l.pod_name
           : l.pod_uid ? "pod " + l.pod_uid : null, l.container ? "container " + l.container.slice(0, 12) : null, l.unit,
           "on " + l.host].filter(Boolean).join(", "))),
       data.lives.length > 4 && el("p", { class: "who" }, "and " + number(data.lives.length - 4) + " more")));
     if (!life) return;
     const facts = [];
-    if (culprit && culprit.onset) {
-      const o = culprit.onset;
-      facts.push(["Leaked", number(culprit.at_end - culprit.level), "of " + plural(culprit.at_end, "goroutine") + " waiting there", true]);
-      facts.push([o.before_first_look ? "Leaking since before" : "Leaking since", time(o.before_first_look ? o.latest_ms : o.ms),
+    if (culprit) {
+      const o = culprit.onset, told = culprit.lives.find((of) => of.life === culprit.life);
+      facts.push(["Leaked", number(culprit.parked_at_end), "of " + plural(culprit.at_end, "goroutine") + " waiting there"
+        + (culprit.level ? "; " + number(culprit.level) + " waited before" : ""), true]);
+      if (life.leaked > culprit.parked_at_end) facts.push(["All that leak", number(life.leaked), "in all groups, likely or proven"]);
+      if (o) facts.push([o.before_first_look ? "Leaking since before" : "Leaking since", time(o.before_first_look ? o.latest_ms : o.ms),
         o.before_first_look ? "the first look; its growth leads back to " + time(o.ms)
           : "between " + precise(o.earliest_ms) + " and " + precise(o.latest_ms)]);
-      facts.push(["Growth", "+" + rate(culprit.growth_per_second), culprit.wait_reason]);
+      else if (told && told.told_ms) facts.push(["Leaking since before", time(told.told_ms), "when it was told first"]);
+      if (culprit.growth_per_second) facts.push(["Growth", "+" + rate(culprit.growth_per_second), culprit.wait_reason]);
     } else {
       const last = life.segments.at(-1);
       facts.push(["Goroutines", number(last.live.at(-1)), "at the last look"]);
+      if (life.stuck) facts.push(["Stuck", number(life.stuck), "at the last look", true]);
     }
     const rss = life.segments.flatMap((s) => s.rss_bytes).filter((v) => v !== null);
     if (rss.length) facts.push(["Memory at the end", bytes(rss.at(-1)),
@@ -182,37 +186,5 @@
     box.append(root);
     if (group.examples.some((g) => !g.exact)) box.append(el("p", {}, "A dotted beginning: it was parked before it was first seen."));
     return box;
-  }
-
-  // Gaps of one process and cause that follow each other are told of together.
-  function runs(gaps) {
-    const runs = [];
-    for (const gap of gaps) {
-      const run = runs.at(-1);
-      if (run && run.first.cause === gap.cause && run.first.life === gap.life) Object.assign(run, { last: gap, times: run.times + 1, ms: run.ms + gap.to_ms - gap.from_ms });
-      else runs.push({ first: gap, last: gap, times: 1, ms: gap.to_ms - gap.from_ms });
-    }
-    return runs;
-  }
-
-  function events() {
-    const all = data.marks.map((m) => ({ ms: m.ms, text: m.text, hot: m.kind === "oom_kill" }))
-      .concat(runs(data.gaps).map(({ first, last, times, ms }) => ({ ms: first.from_ms, text: (first.blind ? "Not recorded" : "Less seen")
-        + (times > 1 ? " " + times + " times" : "") + " until " + time(last.to_ms) + " (" + duration(ms) + (times > 1 ? " in all" : "") + "): " + GAPS[first.cause] })));
-    const culprit = data.culprit === null ? null : data.groups[data.culprit];
-    if (culprit && culprit.onset) all.push({ ms: culprit.onset.ms, text: "Onset of " + label(culprit) + ", computed from its growth", hot: true });
-    for (const life of data.lives) if (life.ended) all.push({ ms: life.ended.ms, text: "How that is known: " + life.ended.evidence, after: true });
-    all.sort((a, b) => a.ms - b.ms || (a.after ? 1 : 0) - (b.after ? 1 : 0));
-    if (!all.length) return;
-    const LIMIT = 30;
-    const item = (e) => el("li", {}, el("time", { datetime: iso(e.ms) }, full(e.ms)), el("span", { class: e.hot && "hot" }, e.text));
-    const list = el("ol", { class: "events" }, all.slice(0, LIMIT).map(item));
-    const section = el("section", {}, el("div", { class: "head" }, el("h2", {}, "What happened")), list);
-    if (all.length > LIMIT) {
-      const more = el("button", { class: "more", type: "button", on: { click: () => { list.append(...all.slice(LIMIT).map(item)); more.remove(); } } },
-        "Show " + (all.length - LIMIT) + " more");
-      section.append(more);
-    }
-    page.append(section);
   }
 })();

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::trace::{Trace, Track};
 use super::{Segment, Timeline};
+use crate::detect::Verdict;
 use crate::words::printable;
 
 /// Threads of a process in the trace that are no goroutines; goroutines follow.
@@ -33,7 +34,8 @@ pub fn render(timeline: &Timeline, out: impl Write) -> io::Result<()> {
         trace.slice(track, &name, us(gap.from_ms), us(gap.to_ms.saturating_sub(gap.from_ms)), args)?;
     }
     for group in &timeline.groups {
-        if let Some(onset) = group.onset {
+        // Of those that leak it is a mark.
+        if let Some(onset) = group.onset.filter(|_| !group.strongest.is_some_and(Verdict::is_leak)) {
             let track = Track { pid: pid(group.life), tid: GAPS };
             trace.instant(track, &format!("onset of {}", group.who()), us(onset.ms))?;
         }

@@ -1,10 +1,12 @@
 //! Timelines of histories that are not recorded first, and of any that are.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::tests::{at, expected, look, populations, process, record_all, run_at};
-use crate::record::{Gap, History, Reader, Recorder};
+use crate::record::tests::{at, count, expected, look, populations, process, record_all, run_at};
+use crate::record::{Exit, ExitKind, Gap, History, Interval, Reader, Recorder};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -117,6 +119,98 @@ fn a_leak_that_was_there_before_is_told_as_such() {
     // A thousand goroutines at ten a second lead a hundred seconds back.
     assert!(onset.ms.abs_diff(at(400).unix_ns / 1_000_000) < 2_000, "{onset:?}");
     assert!(timeline.headline.contains("since before the first look"), "{}", timeline.headline);
+}
+
+/// A process from that second on whose goroutines begin to leak 40 seconds later, until SIGKILL after 100.
+fn killed_while_it_leaked(pid: u32, from: u64) -> History {
+    let looks = (from..from + 100).map(|second| look(second, 5 + (second - from).saturating_sub(40) * 10)).collect();
+    let mut history = expected(&process(pid), &[(looks, true)]);
+    history.process.started = Some(at(from));
+    let evidence = "its exit status".to_owned();
+    history.exit = Some(Exit { at: at(from + 100), kind: ExitKind::Signaled(9), evidence });
+    history
+}
+
+#[test]
+fn each_process_of_a_history_has_its_onset_and_its_end() {
+    let timeline = Timeline::of(vec![killed_while_it_leaked(1, 0), killed_while_it_leaked(2, 200)]);
+    let text = render_text(&timeline);
+    for (index, from, began) in [(0, 0, MarkKind::Start), (1, 200, MarkKind::Restart)] {
+        let life = &timeline.lives[index];
+        let of = timeline.groups[life.culprit.expect("it leaks")].in_life(index).expect("it is in that process");
+        let onset = of.onset.expect("it grew");
+        assert!(onset.ms.abs_diff(at(from + 40).unix_ns / 1_000_000) <= 2_000, "{onset:?}");
+        assert!(
+            text.contains(&format!("of main.f1 main.go:1 since {}", crate::words::numbers::full(onset.ms))),
+            "{text}"
+        );
+        assert_eq!((life.leaked, of.parked_at_end, of.at_end), (297, 297, 595));
+        assert_eq!(life.ended.as_ref().map(|ended| ended.label.as_str()), Some("SIGKILL"));
+        let marks = timeline.marks.iter().filter(|mark| mark.life == index && mark.kind != MarkKind::Verdict);
+        let marks: Vec<(MarkKind, u64)> = marks.map(|mark| (mark.kind, mark.ms)).collect();
+        let end = at(from + 100).unix_ns / 1_000_000;
+        assert_eq!(
+            marks,
+            [(began, at(from).unix_ns / 1_000_000), (MarkKind::Onset, onset.ms), (MarkKind::Killed, end)]
+        );
+    }
+    assert!(timeline.headline.contains("leaked 297 goroutines from"), "{}", timeline.headline);
+    assert!(timeline.headline.contains("until its end by SIGKILL at"), "{}", timeline.headline);
+}
+
+/// A process whose goroutines have that verdict at each look, as many at the last as at the first.
+fn unmoved(pid: u32, from: u64, verdict: Verdict) -> History {
+    let groups = || vec![count(2, 24, Some(verdict))];
+    let looks = (from..from + 50).map(|second| Interval { groups: groups(), ..look(second, 24) }).collect();
+    expected(&process(pid), &[(looks, true)])
+}
+
+#[test]
+fn those_that_leak_are_told_of_first() {
+    let timeline = Timeline::of(vec![unmoved(1, 0, Verdict::Idle), killed_while_it_leaked(2, 100)]);
+    assert_eq!(timeline.lives.iter().map(|life| life.culprit).collect::<Vec<_>>(), [None, Some(0)]);
+    let text = render_text(&timeline);
+    assert!(text.find("pid 2 ") < text.find("pid 1 "), "{text}");
+}
+
+#[test]
+fn what_leaks_or_is_stuck_without_growing_is_told_of_too() {
+    let leaks = Timeline::of(vec![unmoved(1, 0, Verdict::Proven)]);
+    assert!(leaks.headline.starts_with("main.f1 leaked 12 goroutines, seen from "), "{}", leaks.headline);
+    assert_eq!(leaks.groups[0].onset, None);
+    let stuck = Timeline::of(vec![unmoved(1, 0, Verdict::Stuck)]);
+    assert_eq!((stuck.culprit, stuck.lives[0].stuck, stuck.lives[0].leaked), (None, 12, 0));
+    assert!(stuck.headline.starts_with("Nothing behaves like a leak: 25 goroutines"), "{}", stuck.headline);
+    assert!(stuck.headline.ends_with(" Stuck: 12 goroutines, made by main.f1."), "{}", stuck.headline);
+}
+
+#[test]
+fn a_library_that_made_them_is_not_to_blame() {
+    let mut history = unmoved(1, 0, Verdict::Likely);
+    let group = Arc::make_mut(&mut history.groups[0].group);
+    group.site.created_by.as_mut().expect("a place").function = "net/http.(*Server).Serve".to_owned();
+    group.stack.last_mut().expect("a frame").function = "main.(*shop).track".to_owned();
+    let headline = Timeline::of(vec![history]).headline;
+    let begins = "main.(*shop).track (through net/http.(*Server).Serve) most likely leaked 12 goroutines";
+    assert!(headline.starts_with(begins), "{headline}");
+}
+
+#[test]
+fn an_end_is_marked_as_what_it_was() {
+    for (kind, label, mark) in [
+        (ExitKind::Exited(2), "exit with code 2", MarkKind::Exit),
+        (ExitKind::Signaled(15), "SIGTERM", MarkKind::Killed),
+        (ExitKind::OomKilled, "OOM kill", MarkKind::OomKill),
+        (ExitKind::PerhapsOomKilled, "SIGKILL, perhaps for lack of memory", MarkKind::Killed),
+        (ExitKind::Replaced, "exec of another program", MarkKind::End),
+        (ExitKind::Unknown, "ended", MarkKind::End),
+    ] {
+        let mut history = killed_while_it_leaked(1, 0);
+        history.exit.as_mut().expect("it ended").kind = kind;
+        let timeline = Timeline::of(vec![history]);
+        assert_eq!(timeline.lives[0].ended.as_ref().map(|ended| ended.label.as_str()), Some(label));
+        assert_eq!(timeline.marks.last().map(|last| last.kind), Some(mark), "{label}");
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use super::headline::many;
 use super::{GroupLine, Life, RuntimeLines, Timeline, lives};
 use crate::detect::Verdict;
 use crate::words::group::GroupText;
 use crate::words::numbers::{self, bytes, number, rate, span};
-use crate::words::{blocker, goroutines, printable};
+use crate::words::{blocker, printable};
 
 /// Groups told of; the others are summed in one line.
 const MAX_GROUPS_SHOWN: usize = 12;
@@ -30,8 +31,11 @@ pub fn render(timeline: &Timeline) -> String {
 
 fn write_timeline(out: &mut String, timeline: &Timeline) -> std::fmt::Result {
     writeln!(out, "{}\n", timeline.headline)?;
-    for life in &timeline.lives {
+    let mut lives: Vec<(usize, &Life)> = timeline.lives.iter().enumerate().collect();
+    lives.sort_by_key(|(_, life)| life.culprit.is_none());
+    for (index, life) in lives {
         write_life(out, life)?;
+        write_culprit(out, timeline, index, life)?;
     }
     writeln!(out, "\nwhat happened (UTC)")?;
     let mut happened: Vec<(u64, String)> = timeline.marks.iter().map(|mark| (mark.ms, printable(&mark.text))).collect();
@@ -93,7 +97,7 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
             numbers::full(first),
             numbers::full(last),
             life.interval_seconds,
-            goroutines(live),
+            many(live),
             rss.map(|rss| format!(" and {}", bytes(rss))).unwrap_or_default(),
         )?;
     }
@@ -104,6 +108,18 @@ fn write_life(out: &mut String, life: &Life) -> std::fmt::Result {
         writeln!(out, "  ended with {} at {} ({})", ended.how, numbers::full(ended.ms), printable(&ended.evidence))?;
     }
     Ok(())
+}
+
+/// What leaked in a process most.
+fn write_culprit(out: &mut String, timeline: &Timeline, index: usize, life: &Life) -> std::fmt::Result {
+    let culprit = life.culprit.and_then(|group| timeline.groups.get(group));
+    let Some((group, of)) = culprit.and_then(|group| Some((group, group.in_life(index)?))) else { return Ok(()) };
+    let since = match of.onset {
+        Some(onset) if onset.before_first_look => format!(" since before {}", numbers::full(onset.latest_ms)),
+        Some(onset) => format!(" since {}", numbers::full(onset.ms)),
+        None => String::new(),
+    };
+    writeln!(out, "  leaked {}, {} of them of {}{since}", many(life.leaked), number(of.parked_at_end), group.who())
 }
 
 /// The runtime at the last look, and the worst of the time without a gap before it.
@@ -130,12 +146,7 @@ fn write_runtime(out: &mut String, runtime: &RuntimeLines) -> std::fmt::Result {
 fn write_group(out: &mut String, group: &GroupLine) -> std::fmt::Result {
     let verdict = group.strongest.map_or("-".to_owned(), |verdict| verdict.to_string().to_uppercase());
     let growth = group.growth_per_second.map(|growth| format!(", +{}", rate(growth))).unwrap_or_default();
-    writeln!(
-        out,
-        "\n{verdict} {} [{}]{growth}",
-        goroutines(group.at_end).replacen(&group.at_end.to_string(), &number(group.at_end), 1),
-        printable(&group.wait_reason)
-    )?;
+    writeln!(out, "\n{verdict} {} [{}]{growth}", many(group.at_end), printable(&group.wait_reason))?;
     let onset = group.onset.map(|onset| {
         let since = if onset.before_first_look { "before the first look, by its growth " } else { "" };
         let (at, earliest, latest) = (onset.ms, onset.earliest_ms, onset.latest_ms);

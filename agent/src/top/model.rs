@@ -80,10 +80,8 @@ impl Shown {
         }
         push(&mut self.history, numbers);
         self.growth = growth(&self.history);
-        let mut largest: Vec<&Group> = report.groups.iter().collect();
-        largest.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
         let counts: HashMap<GroupId, u64> =
-            largest.iter().take(GROUPS).map(|group| (GroupId::of(group), group.count)).collect();
+            report.worst_first().into_iter().take(GROUPS).map(|group| (GroupId::of(group), group.count)).collect();
         self.groups.retain(|id, _| counts.contains_key(id));
         for (id, count) in counts {
             push(self.groups.entry(id).or_default(), count);
@@ -119,9 +117,7 @@ impl Shown {
 
     /// Its groups, the worst first.
     pub fn groups(&self) -> Vec<&Group> {
-        let mut groups: Vec<&Group> = self.report.iter().flat_map(|report| &report.groups).collect();
-        groups.sort_by_key(|group| (std::cmp::Reverse(group.verdict), std::cmp::Reverse(group.count)));
-        groups
+        self.report.as_deref().map_or_else(Vec::new, Report::worst_first)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The agent's page in Chromium, with real Go processes.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +23,8 @@ const SOON: [&str; 8] = ["--threshold", "200ms", "--interval", "500ms", "--prove
 const HOSTILE: &str = "<img src=x onerror='ran=1'><script>ran=1<!--&amp;";
 
 const SIDEWAYS: &str = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
+
+const TABLE_SIDEWAYS: &str = "((table) => table.scrollWidth > table.clientWidth)(document.querySelector('.processes'))";
 
 fn row(pid: u32) -> String {
     format!("document.querySelector('tr[data-pid=\"{pid}\"]')")
@@ -57,6 +58,8 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
     tab.wait_for("its line", &format!("{}.querySelector('.spark path')", row(pid)));
     assert!(cell(&mut tab, pid, "Leaked").parse::<u64>().expect("a number") > 0);
 
+    assert!(!tab.eval::<bool>(TABLE_SIDEWAYS), "the table of a process that is watched");
+
     // To its page by the keyboard.
     tab.eval::<()>(&format!("{}.querySelector('.name a').focus(), null", row(pid)));
     tab.press("Enter");
@@ -65,6 +68,19 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
         "its chart from the recording",
         "document.querySelector('.chart .area') && document.querySelector('select[aria-label=\"How far back\"]')",
     );
+    let happened = "[...document.querySelectorAll('.events span')].map((event) => event.textContent)";
+    tab.wait_for("what happened", &format!("{happened}.some((text) => text.endsWith(': proven'))"));
+
+    // Its groups by their number, again by the keyboard.
+    let count = "[...document.querySelectorAll('.groups th button')].find((head) => head.textContent === 'Count')";
+    tab.eval::<()>(&format!("{count}.focus(), null"));
+    for sorted in ["descending", "ascending"] {
+        tab.press("Enter");
+        tab.wait_for("that order", &format!("{count}.closest('th').getAttribute('aria-sort') === '{sorted}'"));
+        assert!(tab.eval::<bool>(&format!("document.activeElement === {count}")), "it keeps the focus");
+    }
+    let verdict = count.replace("Count", "Verdict");
+    tab.eval::<()>(&format!("{verdict}.click(), null"));
     tab.eval::<()>("document.querySelector('.groups .row button').focus(), null");
     tab.press("Enter");
     tab.wait_for("the stack of a group", "document.querySelector('.detail:not([hidden]) .stack li')");
@@ -76,17 +92,17 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
     );
     assert!(tab.eval::<bool>("!!document.querySelector('.detail:not([hidden])')"), "what was opened stays open");
     assert_eq!(tab.eval::<String>("document.querySelector('h1').textContent"), HOSTILE);
-    look_at(&mut tab, "process");
+    tab.look_at("process");
 
     let paper = "getComputedStyle(document.body).backgroundColor";
     let light: String = tab.eval(paper);
     tab.prefer("dark");
     assert_ne!(tab.eval::<String>(paper), light);
-    look_at(&mut tab, "process-dark");
+    tab.look_at("process-dark");
     tab.size(390, 844);
     tab.wait_for("a chart as wide as the window", "document.querySelector('.chart svg')?.viewBox.baseVal.width < 390");
     assert!(!tab.eval::<bool>(SIDEWAYS), "the page of a process at 390");
-    look_at(&mut tab, "process-390");
+    tab.look_at("process-390");
     tab.prefer("light");
 
     tab.eval::<()>("document.querySelectorAll('nav a')[1].click(), null");
@@ -95,11 +111,11 @@ fn a_leak_appears_and_a_process_goes_without_a_reload() {
         "[...document.querySelectorAll('.tally td')].some((cell) => cell.textContent === 'CPU time')",
     );
     assert!(!tab.eval::<bool>(SIDEWAYS), "the agent's own page at 390");
-    look_at(&mut tab, "health-390");
+    tab.look_at("health-390");
     tab.eval::<()>("document.querySelectorAll('nav a')[0].click(), null");
     tab.wait_for("the table", &row(pid));
     assert!(!tab.eval::<bool>(SIDEWAYS), "the table at 390");
-    look_at(&mut tab, "table-390");
+    tab.look_at("table-390");
 
     kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).expect("killed");
     tab.wait_for("its end", &format!("!{}", row(pid)));
@@ -119,7 +135,12 @@ fn two_hundred_processes_are_listed_sorted_and_filtered() {
     let node = Node::start("/nowhere/*", &[]);
     let mut tab = Tab::open(&node.url, 1280, 900);
     tab.wait_for("all of them", "document.querySelectorAll('tbody tr').length >= 200");
-    look_at(&mut tab, "table");
+    tab.look_at("table");
+    for width in [1280, 1440, 1920] {
+        tab.size(width, 900);
+        assert!(!tab.eval::<bool>(TABLE_SIDEWAYS), "the table at {width}");
+    }
+    tab.size(1280, 900);
     tab.eval::<()>(
         "[...document.querySelectorAll('thead button')].find((head) => head.textContent === 'PID').click(), null",
     );
@@ -158,7 +179,7 @@ fn whoever_has_the_token_signs_in_and_nobody_else() {
         "the refusal",
         "document.querySelector('.wrong')?.textContent === 'The agent does not take this token.'",
     );
-    look_at(&mut tab, "sign-in");
+    tab.look_at("sign-in");
     tab.type_text(TOKEN);
     tab.press("Enter");
     tab.wait_for("the process", "document.querySelector('h1')?.textContent === 'leaks'");
@@ -182,7 +203,7 @@ fn who_waits_for_whom_is_drawn() {
     tab.wait_for("an edge each way, and those behind", "document.querySelectorAll('.graph .edge').length >= 3");
     let first: String = tab.eval("document.querySelector('section h2').textContent");
     assert_eq!(first, "Incidents", "they come first");
-    look_at(&mut tab, "graph");
+    tab.look_at("graph");
     let arrows: usize = tab.eval("document.querySelectorAll('.graph .arrow').length");
     assert_eq!(arrows, tab.eval::<usize>("document.querySelectorAll('.graph .edge').length"));
     tab.size(390, 844);
@@ -190,9 +211,47 @@ fn who_waits_for_whom_is_drawn() {
     assert_eq!(tab.wrong(), Vec::<String>::new());
 }
 
-/// For people who work on the page: with this variable they get pictures of it.
-fn look_at(tab: &mut Tab, name: &str) {
-    if let Some(dir) = std::env::var_os("PARKWARDEN_PICTURES") {
-        fs::write(Path::new(&dir).join(format!("{name}.png.base64")), tab.picture()).expect("written");
-    }
+#[test]
+fn without_a_recording_the_agent_has_the_last_hour_for_whoever_comes_later() {
+    let copied = Copied::of("leaks");
+    let (target, _): (_, Statement) = Target::ready(&copied.program, ["-n", EACH]);
+    let node = Node::start(&copied.pattern(), &SOON);
+    let history = format!("/api/v1/processes/{}/history", target.pid());
+    node.wait_for("some looks", |node| {
+        let (_, body) = node.get(&history);
+        let history: Value = serde_json::from_str(&body).ok()?;
+        (history["points"].as_array()?.len() > 5).then_some(())
+    });
+    let mut tab = Tab::open(&format!("{}/processes/{}", node.url, target.pid()), 1280, 900);
+    // Of one look there would be no more than two points, above and below.
+    tab.wait_for(
+        "what was before",
+        "document.querySelector('.chart .area')?.getAttribute('d').match(/L/g).length > 10",
+    );
+    assert_eq!(tab.wrong(), Vec::<String>::new());
+}
+
+#[test]
+fn where_the_stream_is_refused_the_page_asks_again_and_again() {
+    let copied = Copied::of("exec");
+    let (first, _): (_, Value) = Target::ready::<&str, Value>(&copied.program, []);
+    let node = Node::start("/nowhere/*", &[]);
+    let mut tab = Tab::open("about:blank", 1280, 900);
+    tab.refuse(&["*/api/v1/events"]);
+    tab.go(&node.url);
+    tab.wait_for("the table", &row(first.pid()));
+    tab.wait_for(
+        "what it says",
+        "document.querySelector('.state.late')?.textContent === 'asking every 5 s: the stream fails'",
+    );
+    let (second, _): (_, Value) = Target::ready::<&str, Value>(&copied.program, []);
+    tab.wait_for("one that has begun", &row(second.pid()));
+    drop(first);
+    let gone = second.pid();
+    drop(second);
+    tab.wait_for("their end", &format!("document.querySelector('table') && !{}", row(gone)));
+    assert!(tab.eval::<bool>("!!document.querySelector('.state.late')"), "the stream is still refused");
+    tab.refuse(&[]);
+    tab.wait_for("the stream", "document.querySelector('.state').textContent === 'live'");
+    assert_eq!(tab.wrong(), Vec::<String>::new());
 }

@@ -5,15 +5,19 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use parkwarden::config::RecordConfig;
+use parkwarden::detect::Verdict;
 use parkwarden::record::{
     CreationSite, ExitKind, GapCause, GroupCount, History, Interval, Moment, ProcessIdentity, Reader, RecordedGroup,
     Recorder, RecorderState, Run, WatchEnd,
 };
-use parkwarden::timeline::Timeline;
+use parkwarden::report::{self, Numbers, Shown};
+use parkwarden::timeline::{self, Timeline, render_html};
 use parkwarden_tests::agent::Watch;
+use parkwarden_tests::browser::drive;
 use parkwarden_tests::leaks::Statement;
 use parkwarden_tests::target::DEADLINE;
 use parkwarden_tests::{BuildFlags, Target, fixture, wait};
+use serde::Deserialize;
 use xtask::toolchain::NEWEST;
 
 use super::watch::{EACH, Ready};
@@ -91,6 +95,70 @@ fn a_watch_is_recorded_continued_and_sees_how_the_process_ends() {
                     == place.map(|at| (&at.function, at.line))
         });
         assert_eq!(found.map(|(_, waiting, ..)| *waiting), Some(waiting), "{expected:#?}");
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Page {
+    headline: String,
+    facts: Vec<String>,
+}
+
+/// What a watch says at its end, the headline of what it recorded, and the page of that, have the same numbers and blame the same
+/// `go` statement, of many with as many goroutines.
+#[test]
+fn a_watch_and_the_timeline_of_its_recording_agree() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("recording.db");
+    let program = fixture("leaks", NEWEST, BuildFlags::Stripped);
+    let (mut target, Ready { .. }) = Target::ready(&program, ["-wait", "-n", EACH]);
+    let arguments =
+        ["--record", text(&file), "--interval", "300ms", "--threshold", "200ms", "--prove", "--max-pause", "5s"];
+    let watch = Watch::start(target.pid(), &arguments);
+    wait_for_samples(&file, 3);
+    let _: Statement = target.ask("go");
+    let proven = wait::within(DEADLINE, || {
+        let entries = Reader::open(&file).and_then(|reader| reader.entries()).unwrap_or_default();
+        let verdict = entries.first().and_then(|entry| entry.verdict);
+        if verdict == Some(Verdict::Proven) { Ok(()) } else { Err(verdict) }
+    });
+    proven.expect("proven, and recorded");
+    let report = watch.interrupt().report();
+    let summary = report::render(&report, &Shown::default());
+    let told = Timeline::of(histories(&file));
+    let page: Page = drive(
+        &render_html(&told),
+        1280,
+        900,
+        "report({ headline: document.querySelector('h1').textContent,
+           facts: [...document.querySelectorAll('.facts div')].map((fact) => fact.textContent) });",
+    );
+
+    let worst = report.worst_first()[0];
+    let culprit = &told.groups[told.culprit.unwrap_or_else(|| panic!("{}", told.headline))];
+    assert_eq!(
+        (&culprit.created_by, &culprit.wait_reason, culprit.parked_at_end, culprit.verdict),
+        (&worst.created_by, &worst.wait_reason, worst.count, Some(worst.verdict)),
+        "{}\n{summary}",
+        told.headline
+    );
+    let (life, numbers) = (&told.lives[0], Numbers::of(&report));
+    assert_eq!((life.leaked, life.stuck), (numbers.leaked, numbers.stuck), "{summary}");
+    assert!(life.leaked > worst.count, "several leak: {summary}");
+
+    let made_by = worst.created_by.as_ref().expect("a go statement");
+    let of_all = format!("\n{} goroutines in ", life.leaked);
+    let of_worst = format!("; the worst, {} goroutines, is made by {}", worst.count, made_by.function);
+    assert!(summary.contains(&of_all) && summary.contains(&of_worst), "{summary}");
+    let begins = format!("{} leaked {} goroutines", made_by.function, worst.count);
+    assert!(told.headline.starts_with(&begins), "{}", told.headline);
+    assert!(
+        timeline::render_text(&told)
+            .contains(&format!("  leaked {} goroutines, {} of them of", life.leaked, worst.count))
+    );
+    assert_eq!(page.headline, told.headline);
+    for fact in [format!("Leaked{}of {}", worst.count, worst.waiting), format!("All that leak{}in all", life.leaked)] {
+        assert!(page.facts.iter().any(|shown| shown.starts_with(&fact)), "{fact}: {:?}", page.facts);
     }
 }
 

@@ -6,10 +6,10 @@ use crate::config::Mode;
 use crate::detect::Verdict;
 use crate::discover::workload::Workload;
 use crate::node::totals::Counts;
-use crate::node::{Node, NodeProcess, WatchState};
+use crate::node::{Node, NodeProcess, Point, WatchState};
 use crate::report::{Lost, Numbers, Report};
 
-/// Version of the shape of what `/api/v1/processes` answers.
+/// Version of the shape of what `/api/v1/processes` and the history of a process answer.
 const SCHEMA: u32 = 1;
 
 /// The answer of `/api/v1/processes`.
@@ -20,6 +20,22 @@ pub struct Listing {
     ready: bool,
     agent: AgentAnswer,
     processes: Vec<ProcessAnswer>,
+}
+
+/// The answer of `/api/v1/processes/PID/history`: the last hour of a process, recorded or not.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct History {
+    schema: u32,
+    /// Oldest first. Of many looks some stand for all.
+    points: Vec<Point>,
+}
+
+impl History {
+    /// Of one process.
+    pub fn of(process: &NodeProcess) -> Self {
+        Self { schema: SCHEMA, points: process.history() }
+    }
 }
 
 /// What the agent tells of itself there.

@@ -15,7 +15,7 @@ mod routes;
 mod tests;
 mod tls;
 
-pub use listing::Listing;
+pub use listing::{History, Listing};
 
 use std::io;
 use std::net::SocketAddr;

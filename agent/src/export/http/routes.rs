@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use super::auth::Token;
 use super::events::{Events, Feed};
-use super::listing::Listing;
+use super::listing::{History, Listing};
 use super::looks::{Looks, NoLook};
 use super::numbers::HttpNumbers;
 use super::{Metrics, page};
@@ -139,7 +139,7 @@ impl Router {
         recording: Option<PathBuf>,
     ) -> Self {
         let [scrapes, answers, timelines] = [SCRAPES, ANSWERS, TIMELINES].map(|turns| Arc::new(Semaphore::new(turns)));
-        let (looks, events) = (Looks::default(), Events::default());
+        let (looks, events) = (Looks::default(), Events::new(Arc::clone(&node), recording.is_some()));
         Self { api, token, node, metrics, numbers, looks, scrapes, answers, timelines, events, recording }
     }
 
@@ -232,7 +232,7 @@ impl Router {
     /// What takes a look, a recording, or longer.
     async fn asked(self: &Arc<Self>, path: &str, query: &str) -> Answer {
         if path == EVENTS {
-            return match self.events.stream(Arc::clone(&self.node), self.recording.is_some()) {
+            return match self.events.stream() {
                 Some(feed) => Answer { body: Either::Right(feed), ..Answer::ok(EVENT_STREAM, Vec::new()) },
                 None => Answer::error(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -244,6 +244,9 @@ impl Router {
             return self.profile(self::kind(kind).unwrap_or(Kind::Goroutine), query).await;
         }
         match part(path) {
+            Some((pid, Part::History)) => {
+                self.node.process(pid).map_or_else(unknown, |process| Answer::json(&History::of(&process)))
+            }
             Some((pid, Part::Timeline)) => self.timeline(pid, query).await,
             Some((pid, Part::Why)) => self.why(pid).await,
             None => nothing_here(),
@@ -487,6 +490,7 @@ fn wants_html<'a>(mut accepted: impl Iterator<Item = &'a str>) -> bool {
 /// Something about a process that is not its report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
+    History,
     Timeline,
     Why,
 }
@@ -495,6 +499,7 @@ enum Part {
 fn part(path: &str) -> Option<(u32, Part)> {
     let (pid, part) = path.strip_prefix(PROCESSES)?.strip_prefix('/')?.split_once('/')?;
     let part = match part {
+        "history" => Part::History,
         "timeline" => Part::Timeline,
         "why" => Part::Why,
         _ => return None,
@@ -577,7 +582,7 @@ const INDEX: &str = "parkwarden agent\n\n\
 /metrics                       Prometheus\n\
 /healthz /readyz               health\n\
 /api/v1/processes              the Go processes of this node\n\
-/api/v1/processes/PID          the report of one; PID/why: who waits for whom; PID/timeline: what is recorded of it\n\
+/api/v1/processes/PID          the report of one; PID/why: who waits for whom; PID/timeline: what is recorded of it; PID/history: its last hour\n\
 /api/v1/events                 the processes as they change, as server-sent events\n\
 /debug/pprof/                  the profiles of each process: goroutine, heap, allocs, block, mutex, threadcreate\n\
 /debug/pprof/goroutine?pid=PID its goroutine profile; &debug=1 or 2 as text; or ?pod=NAME&container=NAME&namespace=NAME\n";

@@ -1,6 +1,6 @@
 //! The server spoken to over real connections.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::discover::describe::Description;
 use crate::discover::workload::Workload;
 use crate::export::metrics::Format;
 use crate::node::{Node, NodeProcess, ProcessKey, WatchState};
+use crate::report::Report;
 
 const TOKEN: &str = "0123456789abcdef0123";
 
@@ -96,6 +97,11 @@ fn token_file(dir: &Path) -> HttpConfig {
 fn process(pid: u32) -> Arc<NodeProcess> {
     let key = ProcessKey { pid, start_ticks: 1 };
     Arc::new(NodeProcess::new(key, "/srv/cart".to_owned(), Description::default(), None, None))
+}
+
+fn golden_report() -> Report {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report")
 }
 
 #[test]
@@ -190,6 +196,57 @@ fn a_stream_tells_of_what_changes_and_ends_with_the_server() {
 }
 
 #[test]
+fn readers_that_take_nothing_of_a_stream_hold_up_nobody_and_are_let_go_of() {
+    let server = Server::start(&HttpConfig::default());
+    // All of them are more than the kernel keeps for a client that does not read.
+    for pid in 1..=100 {
+        let (key, exe) = (ProcessKey { pid, start_ticks: 1 }, format!("/srv/{}", "x".repeat(100 << 10)));
+        server.node.insert(Arc::new(NodeProcess::new(key, exe, Description::default(), None, None)));
+    }
+    let ask = || {
+        let mut stream = server.connect();
+        stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        stream
+    };
+    let mut idle: Vec<TcpStream> = (1..MAX_PER_ADDRESS).map(|_| ask()).collect();
+    let mut reads = BufReader::new(ask());
+    let mut until = |wanted: &str| {
+        let mut line = Vec::new();
+        while memchr::memmem::find(&line, wanted.as_bytes()).is_none() {
+            line.clear();
+            assert!(reads.read_until(b'\n', &mut line).expect("more") > 0, "it ended before {wanted}");
+        }
+    };
+    until("event: all");
+    until("\"pid\":100");
+    server.node.insert(process(101));
+    let changed = Instant::now();
+    until("\"pid\":101");
+    assert!(changed.elapsed() < Duration::from_secs(8), "it waited for the others: {:?}", changed.elapsed());
+    drop(reads);
+    idle.push(ask());
+    let begun = Instant::now();
+    while server.status("/healthz") != 200 {}
+    assert!(begun.elapsed() < LAST_AT_MOST / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn the_last_hour_of_a_process_is_there_without_a_recording() {
+    let server = Server::start(&HttpConfig::default());
+    let watched = process(7);
+    server.node.insert(Arc::clone(&watched));
+    assert_eq!(server.status("/api/v1/processes/8/history"), 404);
+    server.node.looked(&watched, Arc::new(golden_report()));
+    let (status, answer) = server.get("/api/v1/processes/7/history", "");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let history: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(status, 200);
+    let report = golden_report();
+    let expected = report.goroutines.live - report.goroutines.system;
+    assert_eq!(history["points"][0]["goroutines"], expected, "{history}");
+}
+
+#[test]
 fn what_is_not_recorded_has_no_timeline() {
     let server = Server::start(&HttpConfig::default());
     server.node.insert(process(7));
@@ -246,9 +303,7 @@ fn the_index_of_profiles_has_those_of_each_watched_process_and_their_names_stay_
     let watched = Arc::new(NodeProcess::new(key, exe, Description::default(), None, None));
     server.node.insert(Arc::clone(&watched));
     server.node.insert(process(8));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/leaks.json");
-    let report = serde_json::from_str(&std::fs::read_to_string(path).expect("the golden report")).expect("a report");
-    server.node.looked(&watched, Arc::new(report));
+    server.node.looked(&watched, Arc::new(golden_report()));
     let (status, answer) = server.get("/debug/pprof/", "");
     assert_eq!(status, 200);
     for part in [

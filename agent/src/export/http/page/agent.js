@@ -179,6 +179,14 @@
   ];
   const order = { by: "Verdict", down: true };
   let wanted = "";
+  // Of a column that sorts: what assistive techniques are told, and what choosing it does. Names go up at first, numbers down.
+  const NAMES = ["Process", "Pod or unit", "Created by"];
+  const sorting = (title, order) => order.by === title && (order.down ? "descending" : "ascending");
+  function sort(order, title, down) {
+    order.down = down !== undefined ? down : order.by === title ? !order.down : !NAMES.includes(title);
+    order.by = title;
+  }
+  const kind = (title) => "c-" + title.toLowerCase().replaceAll(" ", "-");
   const compare = (a, b) => a === b ? 0 : a === null || a === undefined ? -1 : b === null || b === undefined ? 1 : a < b ? -1 : 1;
   function sorted() {
     const value = COLUMNS.find(([title]) => title === order.by)[1];
@@ -194,7 +202,7 @@
     const rows = new Map();
     const body = el("tbody");
     const count = el("p", { role: "status" });
-    const heads = COLUMNS.map(([title, value, says]) => el("th", { scope: "col", class: says && "n" },
+    const heads = COLUMNS.map(([title, value, says]) => el("th", { scope: "col", class: kind(title) + (says ? " n" : "") },
       value ? el("button", { type: "button", on: { click: () => sortBy(title) } }, title) : title));
     const choose = el("select", { class: "order", "aria-label": "Sort by", on: { change: () => sortBy(choose.value, true) } },
       COLUMNS.filter(([, value]) => value).map(([title]) => el("option", { value: title }, "by " + title.toLowerCase())));
@@ -203,8 +211,7 @@
     field.value = wanted;
     const none = el("p", { class: "empty", hidden: "" });
     function sortBy(title, down) {
-      order.down = down !== undefined ? down : order.by === title ? !order.down : title !== "Process" && title !== "Pod or unit";
-      order.by = title;
+      sort(order, title, down);
       changed();
     }
     function changed() {
@@ -220,8 +227,8 @@
         if (body.children[index] !== row) body.insertBefore(row, body.children[index] || null);
       });
       heads.forEach((head, i) => {
-        if (COLUMNS[i][0] === order.by) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
-        else head.removeAttribute("aria-sort");
+        head.removeAttribute("aria-sort");
+        put(head, { "aria-sort": sorting(COLUMNS[i][0], order) });
       });
       choose.value = order.by;
       const said = plural(list.length, "Go process").replace(/processs$/, "processes") + (list.length < known.size ? " of " + number(known.size) : "");
@@ -248,8 +255,8 @@
       if (title === "Verdict") return verdictCell(entry);
       if (title === "Over time") return el("td", { class: "trend" }, line(process.points, entry.verdict));
       const known = value(entry), void_ = known === null || known === undefined;
-      if (!says) return el("td", { "data-label": known && title.toLowerCase() }, known);
-      const name = alarming && known > 0 ? "n hot" : !known ? "n quiet" : "n";
+      if (!says) return el("td", { class: kind(title), "data-label": known && title.toLowerCase(), title: known }, known);
+      const name = kind(title) + " " + (alarming && known > 0 ? "n hot" : !known ? "n quiet" : "n");
       return el("td", { class: name + (void_ ? " void" : ""), "data-label": title.toLowerCase() }, void_ ? "" : says(known));
     }));
     if (focused) row.querySelector("a").focus();
@@ -272,10 +279,10 @@
 
   // One process.
   function processView(pid) {
-    const parts = Object.fromEntries(["who", "facts", "incidents", "graph", "groups", "chart", "runtime", "watch"].map((name) => [name, el("div")]));
-    const root = el("div", {}, parts.who, parts.facts, parts.incidents, parts.graph, parts.groups, parts.chart, parts.runtime, parts.watch);
-    const seen = [], opened = new Set();
-    let looked = null, asked = false, again = false, gone = false, stretch = "1h", drawn = false, most = 12;
+    const parts = Object.fromEntries(["who", "facts", "incidents", "graph", "groups", "chart", "happened", "runtime", "watch"].map((name) => [name, el("div")]));
+    const root = el("div", {}, parts.who, parts.facts, parts.incidents, parts.graph, parts.groups, parts.chart, parts.happened, parts.runtime, parts.watch);
+    const seen = [], opened = new Set(), order = { by: "Verdict", down: true };
+    let past = null, looked = null, asked = false, again = false, gone = false, stretch = "1h", drawn = false, most = 12;
     const here = () => view && view.root === root;
 
     function changed() {
@@ -377,17 +384,20 @@
       }
     }
     function groups(report) {
-      const list = report.groups.map((group) => group).sort((a, b) => (RANK[b.verdict] || 0) - (RANK[a.verdict] || 0) || b.count - a.count);
-      const focused = document.activeElement && document.activeElement.dataset.group;
+      const value = GROUP_COLUMNS.find(([title]) => title === order.by)[1];
+      const list = [...report.groups].sort((a, b) => (order.down ? -1 : 1) * compare(value(a), value(b))
+        || (RANK[b.verdict] || 0) - (RANK[a.verdict] || 0) || b.count - a.count);
+      const focused = document.activeElement && document.activeElement.dataset.focus;
+      const heads = GROUP_COLUMNS.map(([title, , isNumber]) => el("th", { scope: "col", class: isNumber && "n", "aria-sort": sorting(title, order) },
+        el("button", { type: "button", "data-focus": "sort " + title, on: { click: () => { sort(order, title); groups(report); } } }, title)));
       const rows = list.slice(0, most).flatMap((group) => groupRows(group, opened));
       parts.groups.replaceChildren(el("section", { class: "groups" }, el("div", { class: "head" }, el("h2", {}, "Groups of waiting goroutines"),
         el("p", {}, "same go statement, same stack, same reason; open one for its stack and evidence")),
-      rows.length ? el("table", {}, el("thead", {}, el("tr", {}, ["Created by", "Verdict"].map((t) => el("th", { scope: "col" }, t)),
-        ["Count", "Growth", "Parked", "Held"].map((t) => el("th", { scope: "col", class: "n" }, t)))), el("tbody", {}, rows))
+      rows.length ? el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows))
         : tell("empty", "No goroutine has been parked longer than the threshold."),
       list.length > most && el("button", { class: "more", type: "button", on: { click: () => { most = 1000; groups(report); } } },
         "Show " + plural(list.length - most, "more group"))));
-      if (focused) for (const one of parts.groups.querySelectorAll("button")) if (one.dataset.group === focused) one.focus();
+      if (focused) for (const one of parts.groups.querySelectorAll("button")) if (one.dataset.focus === focused) one.focus();
     }
     function runtime(report) {
       const health = report.runtime;
@@ -410,7 +420,7 @@
       ].filter(Boolean);
       parts.watch.replaceChildren(el("section", {}, el("div", { class: "head" }, el("h2", {}, "How it is watched")), el("div", { class: "body" }, el("ul", {}, lines.map((text) => el("li", {}, text))))));
     }
-    // What is recorded if anything is, else what this page has seen.
+    // What is recorded if anything is, else what the agent has of the last hour and what this page has seen.
     async function chart() {
       let data = null;
       if (agent.records) try {
@@ -418,16 +428,25 @@
       } catch (error) { if (error.status === 401) throw error; }
       if (!here()) return;
       const recorded = data !== null;
-      if (!recorded) data = timelineSeen(seen);
+      if (!recorded) {
+        if (!past) past = (await json(PROCESSES + "/" + pid + "/history")).points.filter((point) => point.ms < seen[0].ms);
+        if (!here()) return;
+        data = timelineSeen(past, seen);
+      }
       if (!data.lives.length) return;
       const choose = el("select", { "aria-label": "How far back", on: { change: () => { stretch = choose.value; chart(); } } },
         [["15m", "15 minutes"], ["1h", "1 hour"], ["6h", "6 hours"], ["24h", "1 day"], ["", "all that is recorded"]].map(([value, text]) => el("option", { value }, text)));
       choose.value = stretch;
       const hadFocus = parts.chart.contains(document.activeElement) ? document.activeElement.className : null;
       parts.chart.replaceChildren();
-      timelineOf(data, parts.chart).charts();
+      const { charts, happened } = timelineOf(data, parts.chart);
+      charts();
+      const told = happened(), says = told ? told.textContent : "";
+      // What the reader has opened stays open until there is more.
+      if (parts.happened.said !== says) parts.happened.replaceChildren(told || "");
+      parts.happened.said = says;
       const head = parts.chart.querySelector(".head");
-      if (head) head.append(recorded ? choose : el("p", {}, "since this page was opened; with --record the agent remembers more"));
+      if (head) head.append(recorded ? choose : el("p", {}, "the last hour at most, since this page was opened by go statement; with --record the agent remembers more"));
       if (hadFocus === "chart") parts.chart.querySelector(".chart").focus();
     }
     return { root, changed };
@@ -446,6 +465,16 @@
     } } }, text);
   }
 
+  const heldBy = (group) => group.stack_bytes + (group.heap_bytes || 0);
+  // Title, value to sort by, and whether it is a number.
+  const GROUP_COLUMNS = [
+    ["Created by", (group) => label(group).toLowerCase()],
+    ["Verdict", (group) => RANK[group.verdict] || 0],
+    ["Count", (group) => group.count, true],
+    ["Growth", (group) => group.growth_per_second, true],
+    ["Parked", (group) => group.parked_seconds.max, true],
+    ["Held", heldBy, true],
+  ];
   function groupRows(group, opened) {
     const key = [label(group), place(group.created_by), group.wait_reason, ...group.stack.map((f) => f.function + f.line)].join("|");
     const at = group.in_program || group.blocked_at;
@@ -460,16 +489,15 @@
       if (open && !detail.firstChild) detail.append(groupDetail(group));
       detail.toggleAttribute("hidden", !open);
     };
-    const opener = el("button", { type: "button", "aria-expanded": "false", "data-group": key }, label(group));
+    const opener = el("button", { type: "button", "aria-expanded": "false", "data-focus": key }, label(group));
     const detail = el("tr", { class: "detail", hidden: "" });
-    const held = group.stack_bytes + (group.heap_bytes || 0);
     const head = el("tr", { class: "row", on: { click: toggle } },
       el("td", { class: "name" }, opener, el("div", { class: "sub" }, [place(group.created_by), group.wait_reason, at && "at " + at.function + " " + place(at)].filter(Boolean).join(", "))),
       el("td", { class: "verdict-cell" }, el("span", { class: "verdict " + group.verdict }, group.verdict)),
       el("td", { class: "n nowrap", "data-label": "count" }, number(group.count) + (group.proven && group.proven < group.count ? " (" + number(group.proven) + " proven)" : "")),
       el("td", { class: "n nowrap", "data-label": "growth" }, signed(group.growth_per_second)),
       el("td", { class: "n nowrap", "data-label": "parked" }, duration(group.parked_seconds.max * 1000)),
-      el("td", { class: "n nowrap", "data-label": "held" }, bytes(held)));
+      el("td", { class: "n nowrap", "data-label": "held" }, bytes(heldBy(group))));
     if (opened.has(key)) set(true);
     return [head, detail];
   }
@@ -503,19 +531,26 @@
       runtime: { heap_live_bytes: now ? now.memory.heap_live : null, runnable: now ? report.runtime.runnable : null,
         gc_cpu_share: between ? between.gc_cpu_share ?? null : null, longest_pause_ms: between && between.longest_pause_ns ? between.longest_pause_ns / 1e6 : null } };
   }
-  function timelineSeen(seen) {
+  // Before that the agent tells how many there were, and not of which statements.
+  function timelineSeen(past, seen) {
+    const before = past.map((point) => ({ ms: point.ms, live: point.goroutines, parked: point.leaked + point.stuck, sites: new Map(), rss: null,
+      trouble: point.leaked + point.stuck, runtime: { heap_live_bytes: point.heap_live_bytes, runnable: null, gc_cpu_share: null, longest_pause_ms: null } }));
+    const looks = [...before, ...seen];
     const names = new Map();
     for (const look of seen) for (const [name, site] of look.sites) names.set(name, { ...site, leaking: site.leaking || (names.has(name) && names.get(name).leaking) });
     const ranked = [...names].sort((a, b) => b[1].leaking - a[1].leaking || b[1].n - a[1].n).slice(0, 12);
     const count = (look, name) => look.sites.has(name) ? look.sites.get(name).n : 0;
     const sites = ranked.map(([, { line, leaking }]) => ({ created_by: line.created_by, start_function: line.start_function, name: "", leaking }));
     sites.push({ created_by: null, start_function: "", name: "not parked long, or of other go statements", leaking: false });
-    const counts = ranked.map(([name], of) => ({ of, counts: seen.map((look) => count(look, name)) }));
-    counts.push({ of: ranked.length, counts: seen.map((look) => Math.max(0, look.live - ranked.reduce((sum, [name]) => sum + count(look, name), 0))) });
+    sites.push({ created_by: null, start_function: "", name: "leaked or stuck before this page was opened", leaking: true });
+    const counts = ranked.map(([name], of) => ({ of, counts: looks.map((look) => count(look, name)) }));
+    const others = (look) => look.live - (look.trouble || 0) - ranked.reduce((sum, [name]) => sum + count(look, name), 0);
+    counts.push({ of: ranked.length, counts: looks.map((look) => Math.max(0, others(look))) });
+    counts.push({ of: ranked.length + 1, counts: looks.map((look) => look.trouble || 0) });
     const runtime = {};
-    for (const of of ["heap_live_bytes", "runnable", "gc_cpu_share", "longest_pause_ms"]) runtime[of] = seen.map((look) => look.runtime[of]);
-    const segment = { ms: seen.map((look) => look.ms), live: seen.map((look) => look.live), parked: seen.map((look) => look.parked),
-      rss_bytes: seen.map((look) => look.rss), cpus: seen.map(() => null), runtime, sites: counts, groups: [] };
+    for (const of of ["heap_live_bytes", "runnable", "gc_cpu_share", "longest_pause_ms"]) runtime[of] = looks.map((look) => look.runtime[of]);
+    const segment = { ms: looks.map((look) => look.ms), live: looks.map((look) => look.live), parked: looks.map((look) => look.parked),
+      rss_bytes: looks.map((look) => look.rss), cpus: looks.map(() => null), runtime, sites: counts, groups: [] };
     const lives = seen.length ? [{ ...seen[0].entry, lane: 0, memory_limit_bytes: null, ended: null, segments: [segment] }] : [];
     return { from_ms: segment.ms[0], to_ms: segment.ms.at(-1), culprit: null, lives, sites, groups: [], marks: [], gaps: [] };
   }
