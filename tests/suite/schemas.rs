@@ -129,7 +129,7 @@ fn what_is_told_of_a_process_is_as_its_schema_says() {
     prints("mem", &with("mem", &[]));
     prints("sched", &with("sched", &["--detail"]));
     prints("why", &with("why", &[]));
-    prints("prove", &with("prove", &[]));
+    prints("prove", &with("prove", &["--max-pause", "20s"]));
     let snapshot = prints("snapshot", &with("snapshot", &[]));
     let earlier = tempfile::NamedTempFile::new().expect("a file");
     serde_json::to_writer(&earlier, &snapshot).expect("written");
@@ -154,7 +154,7 @@ fn incidents_and_proofs_are_as_their_schemas_say() {
     let stuck = fixture("stuck", NEWEST, BuildFlags::Default);
     let (target, _): (_, Value) = Target::ready(&stuck, ["send=5", "mutex=2", "cond=2", "select=2"]);
     let pid = target.pid().to_string();
-    let proof = prints("prove", &["prove", "--pid", &pid, "--format", "json"]);
+    let proof = prints("prove", &["prove", "--pid", &pid, "--max-pause", "20s", "--format", "json"]);
     assert_eq!(proof["goroutines"]["proven"], 11);
 }
 

@@ -7,9 +7,13 @@ import (
 	"encoding/json"
 	"os"
 	"runtime"
+	"sync"
 )
 
 const count = 1000
+
+// made is done when all have what they keep.
+var made sync.WaitGroup
 
 type node struct {
 	next *node
@@ -27,6 +31,7 @@ func list(length int) (head *node) {
 func buffers(shared *node) {
 	done := make(chan struct{})
 	data := make([]byte, 16<<10)
+	made.Done()
 	<-done
 	data[0]++
 	runtime.KeepAlive(data)
@@ -37,6 +42,7 @@ func buffers(shared *node) {
 func lists(shared *node) {
 	done := make(chan int)
 	own := list(100)
+	made.Done()
 	done <- 1
 	runtime.KeepAlive(own)
 	runtime.KeepAlive(shared)
@@ -51,6 +57,7 @@ func memory() (stats runtime.MemStats) {
 }
 
 func main() {
+	made.Add(2 * count)
 	before := memory()
 	func() {
 		shared := list(10_000)
@@ -59,9 +66,7 @@ func main() {
 			go lists(shared)
 		}
 	}()
-	for runtime.NumGoroutine() < 2*count+1 {
-		runtime.Gosched()
-	}
+	made.Wait()
 	// Until all of them wait.
 	for i := 0; i < 1000; i++ {
 		runtime.Gosched()
