@@ -318,7 +318,7 @@ fn same_but_for_its_own(ours: &Value, theirs: &Value, name: &str) {
     const ITS_OWN: u64 = 64 << 10;
     const ITS_STACKS: u64 = 256 << 10;
     let lower = name.to_ascii_lowercase();
-    let of_objects = ["alloc", "free", "objects", "unused", "inuse"].iter().any(|word| lower.contains(word));
+    let of_objects = ["alloc", "free", "objects", "unused", "inuse", "scan"].iter().any(|word| lower.contains(word));
     let of_stacks = lower.contains("stack") || lower == "heapsys";
     match (ours.as_u64(), theirs.as_u64()) {
         (Some(ours), Some(theirs)) if of_objects || of_stacks => {
