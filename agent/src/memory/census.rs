@@ -122,6 +122,10 @@ pub struct Goroutine {
     pub tracking_seq: Option<u8>,
     /// `g.labels`, see [`super::labels`]; 0 without any.
     pub labels: u64,
+    /// Whether the collector has it at the moment (`_Gscan`): it may be moving its stack (`shrinkstack` in src/runtime/stack.go), whose
+    /// pointers to itself lead to where it was until then. Only a proof needs it: it is in no capture.
+    #[serde(skip)]
+    pub scanned: bool,
 }
 
 impl Goroutine {
@@ -129,6 +133,11 @@ impl Goroutine {
     pub fn stack_bytes(&self) -> u64 {
         // `maxstackceiling` (src/runtime/proc.go) is twice the largest stack of 1 GB.
         self.stack_hi.checked_sub(self.stack_lo).filter(|bytes| *bytes <= 2_000_000_000).unwrap_or(0)
+    }
+
+    /// Whether its stack is being moved, or may be: to another place, with pointers to itself that lead to either.
+    pub fn stack_moves(&self) -> bool {
+        self.scanned || self.status == Status::Copystack
     }
 
     /// Whether it left its stack in a state that can be walked.
@@ -364,6 +373,7 @@ impl CensusReader {
                 None => None,
             },
             labels: word(layout.labels)?,
+            scanned: status & SCAN != 0,
         })
     }
 }

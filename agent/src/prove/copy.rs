@@ -260,7 +260,7 @@ pub fn size(ranges: Vec<(u64, u64)>) -> u64 {
 pub fn stacks(goroutines: &[Goroutine]) -> Vec<(u64, u64)> {
     let range = |g: &Goroutine| {
         let (_, sp) = g.resume();
-        let standing = g.has_stack() && g.stack_lo <= sp && sp < g.stack_hi;
+        let standing = g.has_stack() && !g.stack_moves() && g.stack_lo <= sp && sp < g.stack_hi;
         (if standing { sp } else { g.stack_lo }, g.stack_hi)
     };
     goroutines.iter().map(range).filter(|(from, to)| from < to && to - from <= MAX_STACK).collect()
@@ -329,7 +329,8 @@ fn copy_steps(
     recorder.copy(stacks(&look.moved))?;
     let system = roots::system(subject)?.stacks;
     recorder.copy(system.clone())?;
-    let running = look.moved.iter().filter(|g| g.status == Status::Running).map(|g| (g.stack_lo, g.stack_hi));
+    let runs = |g: &&Goroutine| matches!(g.status, Status::Running | Status::Copystack);
+    let running = look.moved.iter().filter(runs).map(|g| (g.stack_lo, g.stack_hi));
     let mut held = recorder.with(|image| words_in(image, system.into_iter().chain(running)));
     held.extend(subject.threads.iter().flat_map(|thread| &thread.registers));
     let handed = recorder.with(|image| parked.handed(layout, &held, image, &mut look));

@@ -12,7 +12,8 @@
 //! - **It was parked when its stack was read.** A look at a `g` takes a moment, in which its status can be from before and
 //!   its reason from after it parked. Two looks in which everything is the same come before the stack is read: whoever had
 //!   that reason in the first had parked by the second, or has run since and has lost its time.
-//! - **It was not moved.** The stack of a parked goroutine is only ever moved to one half as large: its bounds change.
+//! - **It was not moved.** The stack of a parked goroutine is only ever moved to one half as large: its bounds change, and while
+//!   that is done the collector has it (`_Gscan`), which no look may see.
 //! - **Nobody wrote to it.** Only who hands over a value does, to where the receiver's sudog says. It takes the sudog out of
 //!   its queue, writes, and makes the receiver runnable, which the third look sees. In between it holds the channel's lock
 //!   and cannot be descheduled, and has yet to use the sudog or the `g`: one of them is in a register of a thread, or on the
@@ -185,7 +186,7 @@ impl Parked {
 
 /// Whether a later look at the goroutine would show if it had run.
 fn may_stay(g: &Goroutine) -> bool {
-    g.status.is_waiting() && g.wait_since_ns.is_some() && g.tracking_seq.is_some()
+    g.status.is_waiting() && !g.stack_moves() && g.wait_since_ns.is_some() && g.tracking_seq.is_some()
 }
 
 /// The words of `ranges` (address and end) as far as they were copied.
@@ -291,6 +292,7 @@ mod tests {
         assert!(!may_stay(&Goroutine { wait_since_ns: None, ..parked() }), "the collector has not seen it");
         assert!(!may_stay(&Goroutine { tracking_seq: None, ..parked() }));
         assert!(!may_stay(&Goroutine { status: Status::Runnable, ..parked() }));
+        assert!(!may_stay(&Goroutine { scanned: true, ..parked() }));
     }
 
     #[test]

@@ -415,6 +415,10 @@ fn waiting_for(candidates: &[Candidate], goroutines: &[Goroutine]) -> HashMap<u6
 
 /// Where a goroutine's stack is scanned from when it does not stand still.
 fn start_of(arch: Arch, goroutine: &Goroutine, threads: &[Thread]) -> Option<Start> {
+    // Frames and the objects in them may be told by pointers to where the stack was; what leads elsewhere is in its words.
+    if goroutine.stack_moves() {
+        return Some(Start::Words(goroutine.stack_lo));
+    }
     if goroutine.status != Status::Running && goroutine.has_stack() {
         return None;
     }

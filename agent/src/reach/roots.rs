@@ -287,7 +287,7 @@ pub fn threads(subject: &Subject<'_>, goroutines: &[Goroutine]) -> Result<Held, 
     let starts = goroutines.iter().filter_map(|g| {
         let start = start_of(subject.layout.arch, g, subject.threads)?;
         // `mcall`, `systemstack` and `morestack` have noted where they left its stack.
-        let noted = matches!(start, Start::Words(_)) && left.contains(&g.address);
+        let noted = matches!(start, Start::Words(_)) && !g.stack_moves() && left.contains(&g.address);
         let (pc, sp) = g.resume();
         Some((g.address, if noted { Start::Running { pc, sp, lr: 0 } } else { start }))
     });

@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use super::contents::Reads;
 use super::heap::{HeapError, Marks, Spans, each_struct};
 use super::objects::Objects;
+use super::stack::Start;
 use super::types::Types;
 use crate::golang::Arch;
 use crate::golang::layout_table::LayoutTable as _;
 use crate::golang::proof_layout::{ReachLayout, SpecialKind, SpecialLayout};
 use crate::golang::table;
 use crate::golang::version::GoVersion;
+use crate::memory::census::{Goroutine, Status};
 use crate::memory::image::Image;
 use crate::memory::{Fault, Memory};
 
@@ -78,6 +80,21 @@ fn pointers(image: &Image, layout: &ReachLayout, address: u64, immutable: (u64, 
     let object = objects.spans.find(address).expect("an object");
     assert!(objects.pointers(object, &mut |word| found.push(word)));
     (found, objects.scanned() == (1, 0))
+}
+
+/// While a stack is moved, frames of it that were not put right yet lead to where it was: exactly told, what only its own objects hold
+/// would be missed.
+#[test]
+fn a_stack_that_is_being_moved_is_taken_word_by_word() {
+    let of = |status, scanned| {
+        let goroutine =
+            Goroutine { status, scanned, stack_lo: 0x1000, stack_hi: 0x2000, sp: 0x1800, ..Default::default() };
+        super::start_of(Arch::Amd64, &goroutine, &[])
+    };
+    assert_eq!(of(Status::Waiting, false), None);
+    for (status, scanned) in [(Status::Waiting, true), (Status::Runnable, true), (Status::Copystack, false)] {
+        assert_eq!(of(status, scanned), Some(Start::Words(0x1000)), "{status}");
+    }
 }
 
 #[test]

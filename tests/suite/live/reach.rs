@@ -219,6 +219,21 @@ fn causes_are_named() {
     }
 }
 
+/// Frames that were not put right yet lead to where the stack was, and what lies there is not looked at: only words tell.
+#[test]
+fn what_lies_on_a_stack_that_is_being_moved_is_led_to() {
+    for version in ["1.21.13", NEWEST] {
+        for (mode, proofs) in [(None, 15), (Some("-shrink"), 5)] {
+            let (target, _): (_, Ready) = Target::ready(&fixture("growing", version, BuildFlags::Default), mode);
+            for _ in 0..proofs {
+                let report = prove(target.pid());
+                assert!(report.goroutines.candidates > 0, "Go {version}: {:?}", report.goroutines);
+                assert!(report.leaks.is_empty(), "Go {version}, {mode:?}: {:#?}", report.leaks);
+            }
+        }
+    }
+}
+
 /// What they wait for can be reached by everybody, so nothing is proven of them: but whoever has it can never run again.
 #[test]
 fn who_waits_for_what_a_proven_goroutine_has_is_told_as_held_up() {
