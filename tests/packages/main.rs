@@ -76,10 +76,11 @@ impl Packages {
         let mut in_deb = BTreeSet::new();
         for line in files {
             ensure!(line.contains(" root/root ") || line.contains(" 0/0 "), "not root's: {line}");
-            in_deb.insert(format!(
-                "/{}",
-                line.split_whitespace().last().unwrap_or_default().trim_start_matches("./").trim_start_matches('/')
-            ));
+            let file =
+                line.split_whitespace().last().unwrap_or_default().trim_start_matches("./").trim_start_matches('/');
+            // cargo-deb compresses manuals, as Debian wants it.
+            let file = if file.contains("/man/") { file.trim_end_matches(".gz") } else { file };
+            in_deb.insert(format!("/{file}"));
         }
         // cargo-deb puts the copyright there by itself.
         in_deb.remove("/usr/share/doc/parkwarden/copyright");

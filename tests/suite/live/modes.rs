@@ -170,7 +170,9 @@ fn without_probes_who_parks_again_and_again_is_not_taken_for_one_who_stays_parke
         let (mut target, Ready { .. }) = Target::ready(&program, ["-parked", "10", "-pairs", "3"]);
         let _: Swing = target.ask("busy");
         let report = looked_at(target.pid());
-        let own = report.groups.iter().filter(|group| group.start_function.starts_with("main."));
+        // One that always wants to run, and on a busy machine seldom may, is no matter of parks.
+        let parked = report.groups.iter().filter(|group| group.wait_reason != "running");
+        let own = parked.filter(|group| group.start_function.starts_with("main."));
         let own: Vec<_> = own.map(|group| (group.start_function.as_str(), group.count)).collect();
         // Most of the players wait at every look, always at the same place.
         assert_eq!(own, [("main.main.func1", 10)], "{version}: {:#?}", report.groups);
