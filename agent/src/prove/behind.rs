@@ -54,14 +54,19 @@ impl Behind {
         for step in 0..MAX_WAY {
             let Some(edge) = self.towards.get(&at) else { break };
             let has = match edge.link {
-                Link::Member => "has not called Done (its deferred call has not run)",
-                _ => "holds the lock (its deferred unlock has not run)",
+                Link::Member => "whose deferred Done has not run",
+                _ => "whose deferred unlock has not run",
             };
-            let which = if step == 0 { "" } else { ", and waits for" };
-            sentence.push_str(&format!("{which} goroutine {}, which {has}", edge.to));
+            let which = if step == 0 { "" } else { ", which waits for" };
+            sentence.push_str(&format!("{which} goroutine {}, {has}", edge.to));
             at = edge.to;
         }
-        sentence + if self.towards.contains_key(&at) { ", and waits for others" } else { ", and can never run again" }
+        sentence
+            + if self.towards.contains_key(&at) {
+                ", and which waits for others"
+            } else {
+                ", and which can never run again"
+            }
     }
 }
 
@@ -119,8 +124,8 @@ mod tests {
         assert_eq!(goids, [2, 3]);
         assert_eq!(
             behind.sentence(3),
-            "waits for goroutine 2, which has not called Done (its deferred call has not run), and waits for goroutine 1, \
-             which holds the lock (its deferred unlock has not run), and can never run again"
+            "waits for goroutine 2, whose deferred Done has not run, which waits for goroutine 1, whose deferred unlock has not run, \
+             and which can never run again"
         );
     }
 }

@@ -116,9 +116,10 @@ impl<'t, 'm> Descriptors<'t, 'm> {
     /// What `room` bytes hold that begin with a value of the type at `address`.
     pub fn filling(&self, address: u64, room: u64) -> Option<Shape> {
         let size = self.get(address)?.size;
+        // The allocator's sizes are less than twice what was asked for, but for the smallest.
+        let once = room < size.saturating_mul(2) || room <= 16;
         match (1..=room).contains(&size) {
-            // The allocator's sizes are less than twice what was asked for, but for the smallest.
-            true if room < size.saturating_mul(2) || room <= 16 => Some(Shape::One(address)),
+            true if once => is_class_of(size, room).then_some(Shape::One(address)),
             true => Some(Shape::Many(address)),
             false => None,
         }
@@ -259,6 +260,19 @@ impl<'t, 'm> Descriptors<'t, 'm> {
         let Some(head) = self.head(of).filter(|_| self.types.is_immutable(field, FIELD)) else { return };
         self.walk(of, &head, at.saturating_add(offset), depth + 1, walk);
     }
+}
+
+/// Sizes of the allocator's classes, up to the largest whose objects never have a header (src/runtime/sizeclasses.go,
+/// internal/runtime/gc/sizeclasses.go; the same in all versions).
+const CLASSES: [u64; 26] = [
+    8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 416, 448, 480,
+    512,
+];
+
+/// Whether a value of this size would be in an object of that, as far as is known.
+fn is_class_of(size: u64, object: u64) -> bool {
+    let class = CLASSES.iter().find(|class| **class >= size);
+    class.is_none_or(|class| *class == object)
 }
 
 #[cfg(test)]

@@ -20,7 +20,11 @@ pub fn culprit_of(groups: &[GroupLine], life: usize) -> Option<usize> {
 }
 
 fn worst<'a>(groups: &'a [GroupLine], of: impl Fn(&'a GroupLine) -> Option<&'a GroupLife>) -> Option<usize> {
-    let leaks = |of: &&GroupLife| of.strongest.is_some_and(Verdict::is_leak) && of.at_end.saturating_mul(2) >= of.peak;
+    // What was taken for a leak while it grew, and stands in the end behind somebody, is stuck.
+    let leaks = |of: &&GroupLife| {
+        let leaked = of.strongest.is_some_and(Verdict::is_leak) && of.verdict != Some(Verdict::Stuck);
+        leaked && of.at_end.saturating_mul(2) >= of.peak
+    };
     let candidates = groups.iter().enumerate().filter_map(|(index, group)| {
         let of = of(group).filter(leaks)?;
         let place = (&group.created_by, &group.start_function, &group.wait_reason);

@@ -254,8 +254,8 @@ fn who_waits_for_what_a_proven_goroutine_has_is_told_as_held_up() {
             assert_eq!(held_up, [(("stuck", group), 1), (("stuck", "sync.Mutex.Lock"), 3)].into(), "{said}");
             for group in &report.held_up {
                 let sentence = group.evidence.last().expect("evidence");
-                assert!(sentence.starts_with(&format!("waits for goroutine {holder}, which ")), "{said}");
-                assert!(sentence.ends_with("and can never run again"), "{said}");
+                assert!(sentence.starts_with(&format!("waits for goroutine {holder}, whose deferred ")), "{said}");
+                assert!(sentence.ends_with("and which can never run again"), "{said}");
             }
             let text = run(["prove", "--pid", &target.pid().to_string(), "--max-pause", "20s"]);
             let text = String::from_utf8_lossy(&text.stdout);

@@ -51,8 +51,11 @@ impl Marker<'_, '_> {
         let mut owners = Owners::default();
         for (number, candidates) in groups.iter().enumerate() {
             for candidate in candidates {
-                let goroutine = self.goroutines[self.candidates[*candidate as usize].goroutine];
-                for pointer in self.roots_of(&goroutine).0 {
+                let candidate = &self.candidates[*candidate as usize];
+                // Its sudogs lead to what it waits for, too, where its frames do not any more.
+                let primitives = candidate.primitives.clone();
+                let goroutine = self.goroutines[candidate.goroutine];
+                for pointer in self.roots_of(&goroutine).0.into_iter().chain(primitives) {
                     self.lead(&mut owners, pointer, number as u32);
                 }
                 self.spread(&mut owners)?;
