@@ -1,13 +1,14 @@
 //! `parkwarden sched` against what the runtime prints of itself, and with schedulers that something is wrong with.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use parkwarden::detect::Verdict;
-use parkwarden_tests::agent::{Watch, run};
+use parkwarden_tests::agent::{Watch, binary, run};
 use parkwarden_tests::control_group::ControlGroup;
 use parkwarden_tests::target::{DEADLINE, Target};
 use parkwarden_tests::{BuildFlags, fixture, wait};
@@ -269,14 +270,16 @@ fn lines_come_until_the_process_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let target = start(&fixture("vitals", NEWEST, BuildFlags::Default), "", &dir.path().join("stderr"), &[]);
     let pid = target.pid().to_string();
-    let lines = std::thread::spawn(move || run(["sched", "--pid", &pid, "--interval", "100ms", "--format", "json"]));
-    wait::nothing_for(std::time::Duration::from_millis(1500));
+    let mut sched = Command::new(binary());
+    sched.args(["sched", "--pid", &pid, "--interval", "100ms", "--format", "json"]).stdout(Stdio::piped());
+    let mut sched = sched.spawn().expect("parkwarden runs");
+    let mut lines = BufReader::new(sched.stdout.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
+    let first: Vec<String> = lines.by_ref().take(2).collect();
     assert!(target.exit().success());
-    let output = lines.join().expect("it does not panic");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(text.lines().count() >= 2, "{text}");
-    for line in text.lines() {
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(sched.wait().expect("it ends").code(), Some(0));
+    assert_eq!(first.len(), 2, "{first:?}");
+    for line in first.iter().chain(&rest) {
         let document: Value = serde_json::from_str(line).expect("one document a line");
         assert_eq!(document["scheduler"]["gomaxprocs"], 2);
     }
