@@ -102,7 +102,10 @@ impl Packages {
     }
 
     fn deb_is_installed_and_goes(&self, root: &Path) -> anyhow::Result<()> {
-        run(as_root("mmdebstrap").args(["--quiet", "--variant=essential", "stable"]).arg(root))?;
+        // The release alone: the lists of its updates expire, and on a mirror that stands still they have.
+        let mut mmdebstrap = as_root("mmdebstrap");
+        mmdebstrap.args(["--quiet", "--variant=essential", "stable"]).arg(root);
+        run(mmdebstrap.arg("deb http://deb.debian.org/debian stable main"))?;
         fs::copy(self.deb(), root.join("parkwarden.deb"))?;
         inside(root, "dpkg --install /parkwarden.deb")?;
         let version = inside(root, "parkwarden --version")?;
