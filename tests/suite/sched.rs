@@ -175,6 +175,14 @@ fn a_thread_that_cannot_be_stopped_is_told_with_its_time() {
     }
 }
 
+/// The rules whose signs a program shows, once that is one of them.
+fn rules_with(target: &Target, wanted: &str) -> Vec<String> {
+    wait::until(format!("the sign {wanted}"), DEADLINE, || {
+        let rules: Vec<String> = signs(target).into_iter().map(|(rule, _)| rule).collect();
+        rules.iter().any(|rule| rule == wanted).then_some(rules)
+    })
+}
+
 /// Nothing of it runs, which looks as if nobody were preempted.
 #[test]
 fn a_process_that_a_signal_has_stopped_is_told_as_that_alone() {
@@ -183,10 +191,7 @@ fn a_process_that_a_signal_has_stopped_is_told_as_that_alone() {
     let target = start(&fixture("vitals", NEWEST, BuildFlags::Stripped), "", &errors, &["-fault", "spin", "-n", "2"]);
     let pid = Pid::from_raw(target.pid().cast_signed());
     kill(pid, Signal::SIGSTOP).expect("it runs");
-    let rules: Vec<String> = wait::until("it to be stopped", DEADLINE, || {
-        let rules: Vec<String> = signs(&target).into_iter().map(|(rule, _)| rule).collect();
-        rules.iter().any(|rule| rule == "stopped").then_some(rules)
-    });
+    let rules = rules_with(&target, "stopped");
     kill(pid, Signal::SIGCONT).expect("it is there");
     assert_eq!(rules, ["stopped"]);
 }
@@ -201,10 +206,7 @@ fn a_process_whose_control_group_is_frozen_is_told_as_that_alone_and_nobody_in_i
     let mut target = Target::spawn_command(command);
     let _: Value = target.answer();
     group.freeze(true);
-    let rules: Vec<String> = wait::until("it to be frozen", DEADLINE, || {
-        let rules: Vec<String> = signs(&target).into_iter().map(|(rule, _)| rule).collect();
-        rules.iter().any(|rule| rule == "frozen").then_some(rules)
-    });
+    let rules = rules_with(&target, "frozen");
     let report = Watch::start(target.pid(), &["--threshold", "0s"]).interrupt().report();
     group.freeze(false);
     assert_eq!(rules, ["frozen"]);

@@ -16,14 +16,14 @@ const MAX_INLINED: usize = 1;
 impl Target {
     /// Name of the function that a goroutine was made for whose first instruction is at `pc`.
     pub fn runs(&self, pc: u64) -> String {
-        let entry = self.wrapped(pc).unwrap_or(pc);
-        self.inlined(entry).unwrap_or_else(|| self.function_name(entry))
+        self.named(self.wrapped(pc).unwrap_or(pc))
     }
 
     /// The same with its place.
     pub fn started(&mut self, pc: u64) -> String {
-        let function = self.runs(pc);
-        let frames = self.symbolizer.frames(self.wrapped(pc).unwrap_or(pc));
+        let entry = self.wrapped(pc).unwrap_or(pc);
+        let function = self.named(entry);
+        let frames = self.symbolizer.frames(entry);
         match frames.last().filter(|frame| frame.line != 0) {
             Some(frame) => Place { function, ..Place::of(frame) }.short(),
             None => function,
@@ -49,9 +49,10 @@ impl Target {
         others.all(|other| other.entry == only.entry).then(|| only.entry.wrapping_add(self.slide))
     }
 
-    /// What a wrapper wraps, if that is inlined into it.
-    fn inlined(&self, pc: u64) -> Option<String> {
-        let func = self.pclntab().func(pc.wrapping_sub(self.slide)).filter(|func| func.id == FuncId::Wrapper)?;
-        self.pclntab().inlined_in(&func, MAX_INLINED).next().map(str::to_owned)
+    /// Name of the function at `entry`, or of what a wrapper wraps if that is inlined into it.
+    fn named(&self, entry: u64) -> String {
+        let func = self.pclntab().func(entry.wrapping_sub(self.slide)).filter(|func| func.id == FuncId::Wrapper);
+        let inlined = func.and_then(|func| self.pclntab().inlined_in(&func, MAX_INLINED).next().map(str::to_owned));
+        inlined.unwrap_or_else(|| self.function_name(entry))
     }
 }

@@ -9,6 +9,11 @@ const MANY: usize = 64 << 10;
 /// Threads at most: a few use up what the memory can give.
 const MAX_THREADS: usize = 4;
 
+/// As many threads as may run at the same time, and `most` at most.
+pub fn threads(most: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(most)
+}
+
 /// Does `work` for `items` in pieces of so many, and hands each result on, in the order of the items.
 pub fn in_pieces<I: Sync, T: Send, E: From<Fault>>(
     memory: &dyn Memory,
@@ -22,8 +27,7 @@ pub fn in_pieces<I: Sync, T: Send, E: From<Fault>>(
     let Some(together) = together else {
         return items.chunks(piece).try_for_each(|piece| take(piece, work(memory, piece)?));
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    for wave in items.chunks(piece.saturating_mul(threads)) {
+    for wave in items.chunks(piece.saturating_mul(threads(MAX_THREADS))) {
         let mut pieces = wave.chunks(piece);
         let first = pieces.next().unwrap_or_default();
         let work = &work;

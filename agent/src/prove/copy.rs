@@ -10,6 +10,7 @@ use super::tracked::Tracked;
 use crate::golang::proof_layout::ReachLayout;
 use crate::memory::census::{CensusReader, Goroutine, Status};
 use crate::memory::image::Image;
+use crate::memory::together;
 use crate::memory::{Fault, Memory, Request};
 use crate::reach::candidates::channels;
 use crate::reach::contents::Reads;
@@ -179,7 +180,7 @@ fn is_late(deadline: Option<Instant>) -> bool {
 
 /// How many threads do what has to be done fast.
 pub fn readers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_READERS)
+    together::threads(MAX_READERS)
 }
 
 /// Reads all pieces, none larger than [`STEP`], until `deadline`, on all CPUs that there are: the target does not need them

@@ -31,7 +31,7 @@ use crate::memory::{Fault, Memory, Request};
 use crate::reach::contents::Reads;
 use crate::reach::heap::Spans;
 use crate::reach::roots::Modules;
-use crate::reach::{self, Helpers, ReachError, Subject, Variables};
+use crate::reach::{self, Helpers, Proof, ReachError, Subject, Variables};
 
 pub use copy::CopyError;
 pub use file::FileError;
@@ -266,6 +266,18 @@ pub struct Saved {
     pub image: Image,
 }
 
+impl Saved {
+    /// What is proven of it, and who waits for that; what never changes is in `constant`.
+    fn prove(&self, constant: &dyn Memory) -> Result<(Proof, Behind), ProveError> {
+        let subject = self.program.subject(&self.image, constant, &self.threads);
+        let proven = reach::prove(&subject).and_then(|proof| {
+            let behind = Behind::of(&subject, &proof)?;
+            Ok((proof, behind))
+        });
+        proven.map_err(|source| ProveError::Reach { pid: self.program.info.pid, source })
+    }
+}
+
 /// Stops process `pid` for a moment and proves which of its goroutines are leaked; writes what was copied to `save`.
 pub fn live(pid: u32, config: &ProveConfig, save: Option<&Path>) -> Result<ProofReport, ProveError> {
     on(&Target::open(pid)?, config, save)
@@ -278,9 +290,7 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
     let memory = ProcessMemory::new(pid);
     let (mut saved, untracked) = stop_and_copy(target, config, program, &memory)?;
     let recorder = Recorder::new(&memory, Image::default(), Vec::new(), None);
-    let subject = saved.program.subject(&saved.image, &recorder, &saved.threads);
-    let proven = reach::prove(&subject).and_then(|proof| Ok((Behind::of(&subject, &proof)?, proof)));
-    let (behind, proof) = proven.map_err(|source| ProveError::Reach { pid, source })?;
+    let (proof, behind) = saved.prove(&recorder)?;
     if let Some(path) = save {
         saved.image.merge(recorder.into_image());
         file::write(path, &saved)?;
@@ -291,9 +301,7 @@ pub fn on(target: &Target, config: &ProveConfig, save: Option<&Path>) -> Result<
 /// Proves leaks on an image saved before.
 pub fn from_image(path: &Path) -> Result<ProofReport, ProveError> {
     let saved = file::read(path)?;
-    let subject = saved.program.subject(&saved.image, &saved.image, &saved.threads);
-    let proven = reach::prove(&subject).and_then(|proof| Ok((Behind::of(&subject, &proof)?, proof)));
-    let (behind, proof) = proven.map_err(|source| ProveError::Reach { pid: saved.program.info.pid, source })?;
+    let (proof, behind) = saved.prove(&saved.image)?;
     Ok(ProofReport::of(&saved.program, saved.pause, &proof, &behind, true))
 }
 
